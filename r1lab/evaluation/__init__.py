@@ -1,0 +1,1 @@
+"""What a policy can do, measured on held-out problems, with intervals."""

@@ -1,0 +1,87 @@
+"""Counting words, languages and attempts in completions."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lab.evaluation.text import count_repeats, count_words, is_in_order, is_mixed, reflection
+
+
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4 </answer>", 2),
+        ("<think>Wait, wait. However, I made a mistake.</think><answer>4</answer>", 4),
+        ("<think> 9+5=14:13 ok </think> <answer> wait </answer>", 0),
+        ("9+5=14:13 no wait 9-5=4 <answer> 9-5 </answer> wait", 1),
+        ("<think> no wait, cut off here: but", 2),
+        ("<think> waiter butter checkout </think>", 0),
+        ("<think> 9+5=14:13不等9-5=4:13不但9+4=13:13对 </think>", 2),
+        ("<think> 9+5=14:13 non attends 9-5=4:13 non mais 等 wait </think>", 4),
+        ("", 0),
+    ],
+)
+def test_reflective_words_are_counted_in_the_thinking_only(completion, expected):
+    assert reflection(completion) == expected
+
+
+def test_the_word_list_can_be_given():
+    assert reflection("<think> hmm wait hmm </think>", {"en": {"hmm"}}) == 2
+    assert reflection("<think> wait </think>", {}) == 0
+
+
+@given(st.lists(st.sampled_from(["wait", "等", "attends", "ok", "17", "等wait"]), max_size=8))
+def test_counting_words_does_not_depend_on_their_order(pieces):
+    words = {"wait", "等", "attends"}
+    expected = sum({"等wait": 2}.get(piece, piece in words) for piece in pieces)
+    assert count_words(" ".join(pieces), words) == expected
+    assert count_words(" ".join(reversed(pieces)), words) == expected
+
+
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        ("<think> 9+5=14:13 no wait 9-5=4:13 no </think>", False),
+        ("<think> 9+5=14:13不等9+4=13:13对 </think>", False),
+        ("<think> 9+5=14:13不wait 9+4=13:13 ok </think>", True),
+        ("<think> 9+5=14:13 no attends 9+4=13:13 oui </think>", True),
+        ("<think> 9+5=14:13 non attends 9+4=13:13 oui </think> <answer> ok 等 </answer>", False),
+        ("<think> 我们设 x = 3, 所以 y = 4 </think>", False),
+        ("<think> 我们设 x = 3, therefore y = 4 </think>", True),
+        ("<think> Let us compute the sum. </think>", False),
+        ("<think> 9+5=14:13 </think>", False),
+    ],
+)
+def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, expected):
+    assert is_mixed(completion) is expected
+
+
+def test_a_word_of_two_languages_speaks_for_neither():
+    words = {"en": {"on", "no"}, "fr": {"on", "non"}}
+    assert not is_mixed("no on no", words)
+    assert is_mixed("no on non", words)
+
+
+def test_repeats_count_every_attempt_made_before():
+    assert count_repeats([]) == 0
+    assert count_repeats([(1, 1), (1, -1), (1, 1), (1, 1)]) == 2
+
+
+ALL = list(itertools.product((1, -1), repeat=3))  # binary counting, plus first
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_any_stretch_of_the_count_is_in_order(start, end):
+    assert is_in_order(ALL[start:end])
+
+
+@given(st.lists(st.sampled_from(ALL), min_size=2, max_size=6))
+def test_in_order_means_each_is_followed_by_its_successor(attempts):
+    expected = all(ALL.index(b) == ALL.index(a) + 1 for a, b in zip(attempts, attempts[1:]))
+    assert is_in_order(attempts) is expected
+
+
+def test_attempts_of_different_length_are_not_in_order():
+    assert not is_in_order([(1,), (1, -1)])
