@@ -1,0 +1,49 @@
+# Every command of r1lab. Each installs what it needs first; where that is done, it starts at once.
+# Another interpreter: make zero PYTHON=/path/to/python3.12
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export PYTHON
+
+PY := .venv/bin/python
+INSTALL = @command -v python3 >/dev/null || { \
+	  echo "r1lab: there is no python3 here: install Python 3.11 or 3.12 from python.org." >&2; exit 2; }; \
+	python3 -m r1lab.launch.bootstrap
+NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	--nbval-sanitize-with tests/nbval_sanitize.cfg
+
+.PHONY: help zero lab test test-real bench notebooks claims
+
+help: ## List these commands
+	@sed -n 's/^\([a-z-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
+	  printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+zero: ## Train R1-Zero on the shipped base model, on the CPU, and write the report
+	$(INSTALL)
+	$(PY) -m r1lab zero
+
+lab: ## Open the notebooks in JupyterLab
+	$(INSTALL)
+	$(PY) -m jupyter lab notebooks
+
+test: ## Run every test, the notebooks included
+	$(INSTALL) test
+	$(PY) -m pytest tests
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then set -x; \
+	  $(PY) -m pytest -p tests.conftest $(NBVAL) notebooks; fi
+
+test-real: ## Install a real language model of 135M parameters and prove the lab on it
+	$(INSTALL) test real
+	$(PY) -m pytest tests -m real -s
+
+bench: ## Compare speed with transformers.generate and TRL
+	$(INSTALL) test
+	$(PY) -m tests.benchmarks
+
+notebooks: ## Execute and normalise the notebooks
+	$(INSTALL) test
+	$(PY) -m r1lab.lab.build
+
+claims: ## Run the claims that are missing or stale, and print the table
+	$(INSTALL)
+	$(PY) -m r1lab claims

@@ -1,0 +1,1 @@
+"""Ways to start the laboratory: the installation here; scripts for several machines later."""

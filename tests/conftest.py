@@ -1,0 +1,29 @@
+"""Settings of every test and, through `-p tests.conftest`, of the notebooks' run."""
+
+import os
+
+# One thread per process, no drawing window, no network, nothing that moves in a notebook's output:
+# set before torch and transformers are imported, and inherited by kernels and worker processes.
+os.environ.update(
+    R1LAB_STATIC="1",
+    MPLBACKEND="Agg",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+)
+
+import hypothesis  # noqa: E402
+import jaxtyping  # noqa: E402
+
+# From here on, every call of a function of r1lab checks the shapes and types of its signature.
+jaxtyping.install_import_hook("r1lab", "beartype.beartype")
+
+# The same examples in every run, and no deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("r1lab", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("r1lab")
+
+
+def pytest_collectstart(collector):
+    """Warnings on a notebook's stderr are not compared: they differ between machines."""
+    if hasattr(collector, "skip_compare"):
+        collector.skip_compare += ("stderr",)

@@ -1,0 +1,263 @@
+"""The structure of the package: who imports whom, how long things are, what is never written."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "r1lab"
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CODE_LINES = 400, 60, 3_200
+LONG_FUNCTIONS: dict[str, str] = {}  # "room/file.py:function" -> why it may be longer
+MAX_TREE_BYTES = 15 * 2**20
+
+# Rooms in the order in which data flows, and what each may import besides itself and `errors`.
+# A module at the package's top is a room of one file: a new one needs its line here.
+MAY_IMPORT = {
+    "errors": set(),
+    "tasks": set(),
+    "kernels": set(),
+    "grpo": set(),
+    "models": {"tasks", "kernels"},
+    "sampling": {"models"},
+    "sandbox": set(),
+    "rewards": {"tasks", "models", "sandbox"},
+    "evaluation": {"tasks", "models", "sampling", "rewards"},
+}
+for room in ("training", "stages", "search", "claims"):  # each: all rooms above
+    MAY_IMPORT[room] = set(MAY_IMPORT)
+MAY_IMPORT["report"] = {"evaluation"}
+EVERYTHING = set(MAY_IMPORT)
+for room in ("doctor", "launch", "cli"):
+    MAY_IMPORT[room] = EVERYTHING | {"doctor", "launch"}
+MAY_IMPORT["lab"] = EVERYTHING | {"doctor", "launch"}  # imported by nobody
+MAY_IMPORT["__main__"] = {"cli"}
+MAY_IMPORT["__init__"] = set()
+
+
+def imported_modules(source: str, module: str) -> set[str]:
+    """Full names of what a module imports; `module` is dotted, a package's ends in `.__init__`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] if node.level else []
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{start}.{alias.name}" for alias in node.names}
+    return found
+
+
+def forbidden_imports(source: str, module: str) -> set[str]:
+    room = module.split(".")[1]
+    allowed = MAY_IMPORT[room] | {"errors", room, "__version__"}
+    return {
+        name
+        for name in imported_modules(source, module)
+        if name.split(".")[0] == "r1lab" and (name.split(".") + ["?"])[1] not in allowed
+    }
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_rooms_import_only_what_the_table_allows(path):
+    assert dotted(path).split(".")[1] in MAY_IMPORT, f"{path.name} is in no room of the table"
+    assert not forbidden_imports(path.read_text(encoding="utf-8"), dotted(path))
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "refused"),
+    [
+        ("r1lab.sampling.torch_sampler", "from r1lab.models.policy import Policy", False),
+        ("r1lab.sampling.torch_sampler", "from ..models import policy", False),
+        ("r1lab.sampling.torch_sampler", "from . import params", False),
+        ("r1lab.sampling.torch_sampler", "from ..errors import InputError", False),
+        ("r1lab.sampling.torch_sampler", "import torch", False),
+        ("r1lab.sampling.torch_sampler", "from r1lab import rewards", True),
+        ("r1lab.sampling.torch_sampler", "from ..rewards.format import reward", True),
+        ("r1lab.sampling.__init__", "from .params import SamplingParams", False),
+        ("r1lab.sampling.__init__", "from ..training import loop", True),
+        ("r1lab.training.loop", "def f():\n    import r1lab.lab.show", True),
+        ("r1lab.grpo", "import r1lab", True),
+        ("r1lab.cli", "from r1lab.stages.zero import run", False),
+        ("r1lab.cli", "from .lab import show", True),
+        ("r1lab.report.figures", "from r1lab.training.loop import train", True),
+    ],
+)
+def test_the_table_is_enforced(module, line, refused):
+    assert bool(forbidden_imports(line, module)) is refused
+
+
+COMES_WITH = {"cycler": "matplotlib"}  # matplotlib's own settings take its objects
+
+
+def declared_packages() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"]["real"]
+    return {re.match(r"[\w-]+", item).group().replace("-", "_") for item in requirements}
+
+
+def test_what_is_imported_is_declared():
+    """A package that merely comes with another one may go away with it."""
+    declared = declared_packages() | {"r1lab"}
+    known = declared | set(sys.stdlib_module_names)
+    known |= {name for name, home in COMES_WITH.items() if home in declared}
+    missing = {
+        f"{dotted(path)}: {name}"
+        for path in FILES
+        for name in imported_modules(path.read_text(encoding="utf-8"), dotted(path))
+        if name.split(".")[0] not in known
+    }
+    assert not missing
+
+
+def code_lines(source: str) -> int:
+    """Lines that hold code: no blank lines, comments or docstrings."""
+    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+            tokenize.ENCODING, tokenize.ENDMARKER}  # fmt: skip
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skip:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                lines -= set(range(value.lineno, value.end_lineno + 1))
+    return len(lines)
+
+
+def test_code_lines_are_counted_without_blanks_comments_and_docstrings():
+    source = '"""Doc\nstring."""\n\n# comment\nx = """a\nb"""  # tail\n\ndef f():\n    "doc"\n    return (1,\n        2)\n'
+    assert code_lines(source) == 5
+
+
+def test_the_package_reads_in_a_weekend(capsys):
+    total = sum(code_lines(path.read_text(encoding="utf-8")) for path in FILES)
+    with capsys.disabled():
+        print(f"\nr1lab/ holds {total} lines of code, of at most {MAX_CODE_LINES}")
+    assert total <= MAX_CODE_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_files_and_functions_are_short(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_FILE_LINES
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+        and f"{path.relative_to(PACKAGE)}:{node.name}" not in LONG_FUNCTIONS
+    }
+    assert not long
+
+
+def forbidden_constructs(source: str) -> list[str]:
+    """What this package never writes: running text as code, errors swallowed, loose ends."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            function = ast.unparse(node.func)
+            if function in ("eval", "exec", "os.system", "pickle.load", "pickle.loads"):
+                found.append(f"line {node.lineno}: {function}(")
+            found += [
+                f"line {node.lineno}: {word.arg}={word.value.value}"
+                for word in node.keywords
+                if isinstance(word.value, ast.Constant)
+                and (word.arg, word.value.value) in (("shell", True), ("weights_only", False))
+            ]
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            idle = all(isinstance(line, (ast.Pass, ast.Continue)) for line in node.body)
+            if node.type is None or (broad and idle):
+                found.append(f"line {node.lineno}: an exception swallowed")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX)\b", token.string):
+            found.append(f"line {token.start[0]}: {token.string}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_nothing_forbidden_is_written(path):
+    assert not forbidden_constructs(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("model.eval()\nre.compile('x')", 0),
+        ("eval(text)", 1),
+        ("exec(text)", 1),
+        ("subprocess.run(text, shell=True)", 1),
+        ("torch.load(path, weights_only=False)", 1),
+        ("try:\n    f()\nexcept:\n    raise", 1),
+        ("try:\n    f()\nexcept Exception:\n    pass", 1),
+        ("try:\n    f()\nexcept Exception as e:\n    raise InputError('x') from e", 0),
+        ("try:\n    f()\nexcept KeyError:\n    pass", 0),
+        ("x = 1  # TODO: more", 1),
+    ],
+)
+def test_forbidden_things_are_found(source, count):
+    assert len(forbidden_constructs(source)) == count
+
+
+def test_the_tracked_tree_stays_small():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout, so there is no list of tracked files")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    sizes = {path.name: path.stat().st_size for path in paths if path.is_file()}
+    total = sum(path.stat().st_size for path in paths if path.is_file())
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    assert total < MAX_TREE_BYTES, f"{total / 2**20:.1f} MiB; the largest: {largest}"
+
+
+def commands_in(text: str, program: str) -> set[str]:
+    """First words after `program` in a Markdown text's code spans and blocks."""
+    code = re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL)
+    return set(re.findall(rf"(?<![\w./-]){program} ([a-z][a-z0-9-]*)", "\n".join(code)))
+
+
+def make_targets() -> dict[str, str]:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z][a-z-]*):.*?## (.+)$", text, re.MULTILINE))
+
+
+def cli_commands() -> set[str]:
+    command = [sys.executable, "-m", "r1lab", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.search(r"\{([\w,-]+)\}", result.stdout).group(1).split(","))
+
+
+def test_every_target_of_make_is_phony_and_explained():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE).group(1).split())
+    assert phony == set(make_targets()) == set(re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE))
+    assert {"zero", "lab", "test", "test-real", "bench", "notebooks", "claims"} <= phony
+
+
+def test_commands_are_found_in_markdown():
+    text = "make sure\n`make zero` and `r1lab eval runs/a`\n```\n$ make test # make 13 from 9\n```"
+    assert commands_in(text, "make") == {"zero", "test"}
+    assert commands_in(text, "r1lab") == {"eval"}
+
+
+def test_the_readme_names_only_commands_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert commands_in(text, "make") <= set(make_targets())
+    named = commands_in(text, "r1lab")
+    assert not named or named <= cli_commands()
