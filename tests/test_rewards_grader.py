@@ -1,0 +1,47 @@
+"""The strict grader on generated forms of real gold answers and of our own."""
+
+import json
+from pathlib import Path
+
+import pytest
+from grader_forms import question, right_forms
+from grader_wrong_forms import wrong_forms
+
+from r1lab.rewards import accuracy
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = ROOT.parent / "shared" / "data" / "grader_gold.jsonl"
+
+
+@pytest.fixture(scope="module", params=["own", "public"])
+def rows(request) -> list[dict]:
+    path = ROOT / "data" / "grader_gold_own.jsonl" if request.param == "own" else PUBLIC
+    if not path.exists():
+        pytest.skip("the gold answers of public benchmarks are not beside this repository")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def graded(cases: list[tuple[dict, str]]) -> list[tuple[str, str]]:
+    """(gold, form) of those cases that the strict reward accepts."""
+    scores = accuracy(
+        prompts=[question(row) for row, _ in cases],
+        completions=[f"<think> so </think> <answer>{form}</answer>" for _, form in cases],
+        solution=[row["gold"] for row, _ in cases])
+    return [(row["gold"], form) for (row, form), score in zip(cases, scores) if score == 1.0]
+
+
+def test_every_gold_answer_is_accepted_as_written(rows):
+    assert len(graded([(row, row["gold"]) for row in rows])) == len(rows)
+
+
+def test_at_most_one_right_form_in_a_hundred_is_refused(rows):
+    cases = [(row, form) for row in rows for form in right_forms(row)]
+    refused = {(row["gold"], form) for row, form in cases} - set(graded(cases))
+    print(f"{len(refused)} of {len(cases)} right forms refused: {sorted(refused)[:40]}")
+    assert len(refused) <= 0.01 * len(cases)
+
+
+def test_no_wrong_form_is_accepted(rows):
+    cases = [(row, form) for row in rows for form in wrong_forms(row)]
+    assert len(cases) > 50 * len(rows)
+    assert graded(cases) == []
