@@ -1,0 +1,106 @@
+"""The policy: any Hugging Face causal language model, scored at the tokens it produced."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from r1lab.errors import InputError
+from r1lab.kernels import LogProbs, linear_logprob
+from r1lab.models.cpu_linear import speed_up_linear_layers
+
+
+class Policy(nn.Module):
+    """A causal language model that returns log-probs of completions instead of logits.
+
+    Raises:
+        InputError: the model's head has a bias or a soft-cap, which `linear_logprob` cannot fuse.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        speed_up_linear_layers(model)
+        head = model.get_output_embeddings()
+        if getattr(head, "bias", None) is not None:
+            raise InputError("this model's output head has a bias; use a model without one.")
+        if getattr(model.config, "final_logit_softcapping", None):
+            raise InputError("this model soft-caps its logits; use a model that does not.")
+        self.model = model
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        completion_mask: Bool[Tensor, "batch seq"],
+        temperature: float = 1.0,
+    ) -> LogProbs:
+        """Log-prob and entropy of every completion token, fp32 [batch, completion].
+
+        Args:
+            ids: prompt and completion of each row without a gap, padded on the right. Causal
+                attention never looks right, so that padding needs no attention mask.
+            completion_mask: True at the completion's tokens. Column j of the result is the
+                row's j-th completion token; columns after its last are 0.
+        """
+        hidden = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        at, inside = completion_columns(completion_mask)
+        chosen = ids.gather(1, at)
+        before = (at - 1).clamp(min=0)  # the state after token t-1 predicts token t
+        states = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
+        weight = self.model.get_output_embeddings().weight
+        return linear_logprob(
+            states, weight, chosen, temperature=temperature, mask=inside, return_entropy=True
+        )
+
+
+def completion_columns(
+    completion_mask: Bool[Tensor, "batch seq"],
+) -> tuple[Int[Tensor, "batch completion"], Bool[Tensor, "batch completion"]]:
+    """Where in the sequence each completion token stands, and which columns are real tokens."""
+    counts = completion_mask.sum(1)
+    start = completion_mask.int().argmax(1)
+    columns = torch.arange(int(counts.max()), device=completion_mask.device)
+    at = (start[:, None] + columns).clamp(max=completion_mask.shape[1] - 1)
+    return at, columns < counts[:, None]
+
+
+def load_model(path: str | Path, dtype: torch.dtype = torch.float32, gguf_file: str | None = None):
+    """(model, tokenizer) from a folder or a Hub id, checked to fit each other.
+
+    Raises:
+        InputError: missing, damaged, or the tokenizer has ids that the model has no embedding for.
+    """
+    where = Path(path)
+    looks_local = where.exists() or str(path).startswith((".", "/", "data/", "runs/"))
+    if looks_local and gguf_file is None and not (where / "config.json").is_file():
+        raise InputError(f"{path}: no model there (config.json is missing); give a model's folder.")
+    extra = {"gguf_file": gguf_file} if gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **extra)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **extra)
+    except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
+        raise InputError(
+            f"{path}: the model cannot be loaded ({type(error).__name__}: {_first_line(error)}); "
+            "check the folder, or the Hub name and the network."
+        ) from error
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise InputError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only "
+            f"{model.get_input_embeddings().weight.shape[0]} embeddings; they do not belong together."
+        )
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{path}: the tokenizer has no end token, so no answer could ever end.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+
+
+def load_policy(path: str | Path, dtype: torch.dtype = torch.float32):
+    """(Policy, tokenizer) from a folder or a Hub id."""
+    model, tokenizer = load_model(path, dtype)
+    return Policy(model), tokenizer

@@ -1,0 +1,64 @@
+"""A problem, and reading and writing sets of problems as JSON lines."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from r1lab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question that can be graded.
+
+    `prompt` is the bare question, without any template. `meta` holds what the family's own
+    checker needs (for `signs`: the numbers and the target).
+    """
+
+    id: str
+    family: str
+    level: int
+    lang: str
+    prompt: str
+    solution: str
+    tests: list | None = None
+    meta: dict = field(default_factory=dict)
+
+
+def problem_id(family: str, prompt: str) -> str:
+    """A stable name: two problems with the same question have the same id."""
+    return f"{family}-{hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+
+
+def save_problems(problems: list[Problem], path: str | Path) -> None:
+    """Write one JSON object a line."""
+    with open(path, "w", encoding="utf-8") as file:
+        for problem in problems:
+            file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+
+
+def load_problems(path: str | Path) -> list[Problem]:
+    """Read a JSONL file of problems.
+
+    Raises:
+        InputError: the file is missing, empty, or a line is malformed (the line is named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of problems; give the path of a .jsonl file.")
+    names = {f.name for f in fields(Problem)}
+    problems = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            problem = Problem(**{key: row[key] for key in names if key in row})
+        except (json.JSONDecodeError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: not a problem ({error}); each line must be a JSON object "
+                f"with the keys {', '.join(f.name for f in fields(Problem))}."
+            ) from error
+        problems.append(problem)
+    if not problems:
+        raise InputError(f"{path}: the file is empty; it needs at least one problem a line.")
+    return problems

@@ -1,0 +1,57 @@
+"""Rows of different lengths into balanced shares and tight micro-batches."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+def balanced_share(lengths: Sequence[int], rank: int, size: int) -> list[int]:
+    """The rows that process `rank` of `size` works on: longest first, dealt back and forth.
+
+    Every process computes all shares alike, so nothing has to be sent around.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [i for place, i in enumerate(order) if _snake(place, size) == rank]
+
+
+def _snake(place: int, size: int) -> int:
+    lap, seat = divmod(place, size)
+    return seat if lap % 2 == 0 else size - 1 - seat
+
+
+def microbatches(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Cut rows, sorted by length, into batches of at most `max_tokens` with their padding.
+
+    A row longer than `max_tokens` gets a batch of its own.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(rows, key=lambda i: (-lengths[i], i)):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def pad_rows(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
+    """Ids (prompt then completion, padded on the right) and the completion mask."""
+    width = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros(len(prompts), width, dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        end = len(prompt) + len(completion)
+        ids[row, :end] = torch.tensor([*prompt, *completion])
+        mask[row, len(prompt) : end] = True
+    return ids, mask
+
+
+def pad_columns(values: Sequence[Tensor], width: int) -> Tensor:
+    """1-D tensors of different lengths as rows [batch, width], zeros after each end."""
+    out = torch.zeros(len(values), width)
+    for row, value in enumerate(values):
+        out[row, : len(value)] = value
+    return out

@@ -1,0 +1,127 @@
+"""The run folder: what a run writes while it works, and the progress that a person sees."""
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.progress import TimeRemainingColumn
+
+from r1lab.errors import InputError
+
+
+class Progress:
+    """A bar with elapsed and remaining time; a line now and then when nobody watches a terminal."""
+
+    def __init__(self, total: int, label: str, done: int = 0, enabled: bool = True):
+        self.total, self.label, self.enabled = total, label, enabled
+        self.started, self.first = time.monotonic(), done
+        self.last_line = self.started
+        self.bar = None
+        if enabled and sys.stderr.isatty():
+            self.bar = RichProgress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
+            self.task = self.bar.add_task(label, total=total, completed=done, note="")
+
+    def __enter__(self) -> "Progress":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, done: int, **notes: str) -> None:
+        """Show how far it is, with a few current numbers."""
+        note = " ".join(f"{key} {value}" for key, value in notes.items())
+        if self.bar:
+            self.bar.update(self.task, completed=done, note=note)
+        elif self.enabled and (done == self.total or time.monotonic() - self.last_line > 20):
+            self.last_line = time.monotonic()
+            elapsed = self.last_line - self.started
+            left = elapsed / max(1, done - self.first) * (self.total - done)
+            print(
+                f"{self.label} {done}/{self.total}  {elapsed:.0f} s, {left:.0f} s left  {note}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+
+class MetricsLog:
+    """`metrics.jsonl`, cut back to the checkpoint's step when a run is resumed."""
+
+    def __init__(self, path: Path, resume_at: int | None = None):
+        self.path = path
+        if resume_at is not None and path.exists():
+            kept = [row for row in read_rows(path, partial_last=True) if row["step"] <= resume_at]
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        elif path.exists():
+            path.unlink()
+
+    def write(self, row: dict) -> None:
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{self.path} could not be written ({error.strerror}); free some space and "
+                "continue with --resume."
+            ) from error
+
+
+def read_rows(path: Path, partial_last: bool = False) -> list[dict]:
+    """Rows of a JSONL file; with `partial_last`, a last line cut by a kill is left out.
+
+    Raises:
+        InputError: a line is not JSON (it is named).
+    """
+    rows = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if partial_last and number == len(lines):
+                break
+            raise InputError(f"{path}, line {number}: not JSON ({error}).") from error
+    return rows
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file is the old one or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def machine() -> dict:
+    """What the numbers were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "memory_gb": round(memory, 1),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "r1lab")},
+        },
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
