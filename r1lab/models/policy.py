@@ -1,15 +1,24 @@
 """The policy: any Hugging Face causal language model, scored at the tokens it produced."""
 
+import json
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from r1lab.errors import InputError
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
+
+
+WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 class Policy(nn.Module):
@@ -77,7 +86,7 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, gguf_file: 
         raise InputError(f"{path}: no model there (config.json is missing); give a model's folder.")
     extra = {"gguf_file": gguf_file} if gguf_file else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **extra)
+        tokenizer = _tokenizer_class(where).from_pretrained(path, **extra)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **extra)
     except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
         raise InputError(
@@ -94,6 +103,18 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32, gguf_file: 
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _tokenizer_class(folder: Path) -> type:
+    """AutoTokenizer, except for a folder whose own tokenizer.json is complete.
+
+    transformers 5 gives every model of type qwen2 Qwen2's byte-level tokenizer, whatever
+    tokenizer_config.json says; the small world's is a tokenizer of words.
+    """
+    config = folder / "tokenizer_config.json"
+    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in WORD_CLASSES:
+        return PreTrainedTokenizerFast
+    return AutoTokenizer
 
 
 def _first_line(error: Exception) -> str:

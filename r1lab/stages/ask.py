@@ -1,0 +1,65 @@
+"""Ask a model one question and see a whole group: answers, rewards, advantages."""
+
+import random
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from r1lab.errors import InputError
+from r1lab.grpo import group_advantages
+from r1lab.models.policy import Policy, load_model
+from r1lab.rewards import reward_set
+from r1lab.sampling import SamplingParams, TorchSampler
+from r1lab.tasks import FAMILIES, apply_template, sample_problem
+from r1lab.training.experience import completion_text
+
+
+def ask(
+    model: tyro.conf.Positional[Path],
+    family: str = "signs",
+    level: int = 3,
+    lang: str = "en",
+    group_size: int = 8,
+    max_tokens: int = 384,
+    temperature: float = 1.0,
+    template: str = "small",
+    seed: int = 0,
+) -> None:
+    """Ask a held-out question, see the group's answers with rewards and advantages.
+
+    Args:
+        model: a folder or Hub id.
+        family: of the question: signs, countdown, sums ...
+        level: its difficulty.
+        lang: en, zh or fr.
+        seed: another seed, another question.
+    """
+    if family not in FAMILIES or level not in FAMILIES[family][1]:
+        levels = {name: f"levels {first[0]}-{first[-1]}" for name, (_, first) in FAMILIES.items()}
+        raise InputError(f"no {family} of level {level}; there are {levels}.")
+    problem = sample_problem(random.Random(seed), family, level, lang, for_test=True)
+    loaded, tokenizer = load_model(str(model))
+    Policy(loaded)
+    prompt = apply_template(template, problem.prompt, tokenizer)
+    params = SamplingParams(
+        n=group_size, temperature=temperature, max_tokens=max_tokens, seed=seed
+    )
+    drawn = TorchSampler(loaded, tokenizer).generate([tokenizer(prompt).input_ids], params)
+    texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
+    columns = {
+        name: [getattr(problem, name)] * group_size
+        for name in ("solution", "family", "level", "lang", "meta")
+    }
+    totals, parts = reward_set("true")(prompts=[prompt] * group_size, completions=texts, **columns)
+    rewards = torch.tensor([[float("nan") if total is None else total for total in totals]])
+    advantages = group_advantages(rewards)[0].tolist()
+    console = Console()
+    console.print(Text(f"{prompt}\n(a right answer: {problem.solution or 'not checkable'})"))
+    for index in sorted(range(group_size), key=lambda i: -advantages[i]):
+        scores = "  ".join(f"{name} {values[index]}" for name, values in parts.items())
+        head = f"\nadvantage {advantages[index]:+.2f}  {scores}  {drawn.finish[index]}"
+        console.print(Text(head, style="bold"))
+        console.print(Text(texts[index]))

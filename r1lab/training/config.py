@@ -1,0 +1,99 @@
+"""What one GRPO run is: every number that changes its result."""
+
+from dataclasses import dataclass, field
+
+from r1lab.errors import InputError
+from r1lab.grpo import LossConfig
+
+
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """A run of group relative policy optimisation.
+
+    A rollout asks `questions` questions, samples `group_size` completions for each, and is split
+    into `minibatches` updates, one inner epoch. "Step" counts updates, as in the paper.
+
+    Attributes:
+        model: folder or Hub id of the policy at the start.
+        family: of the training problems; `level_weights` and `lang_weights` say which.
+        template: see `tasks.templates`.
+        arm: the reward: "true", or a control ("random": a coin; "format": the tags alone).
+        accuracy_weight, format_weight: of the two rule rewards.
+        rollouts: how many; the run has rollouts x minibatches steps.
+        caps: (from step, longest completion in tokens), raised during the run.
+        reference_every: steps after which the reference policy becomes the policy.
+        warmup_steps: linear; the learning rate is constant after them.
+        processes: 0 for one per core (or per GPU).
+        eval_file: held-out problems; evaluated every `eval_every` rollouts with `eval_samples`
+            samples each, on the first `eval_problems` of each level (0: all), and on all of them
+            with `final_samples` before the first step and after the last.
+        skipped_limit: so many updates in a row with a NaN loss end the run.
+    """
+
+    model: str = "data/base"
+    family: str = "signs"
+    level_weights: dict[int, float] = field(default_factory=lambda: {1: 1.0, 2: 2.0, 3: 3.0, 4: 3.0, 5: 2.0})
+    lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
+    template: str = "small"
+    arm: str = "true"
+    accuracy_weight: float = 1.0
+    format_weight: float = 0.3
+    rollouts: int = 40
+    questions: int = 32
+    group_size: int = 16
+    minibatches: int = 4
+    learning_rate: float = 2e-4
+    warmup_steps: int = 8
+    max_grad_norm: float = 1.0
+    temperature: float = 1.0
+    divide_by_std: bool = True
+    loss: LossConfig = field(default_factory=LossConfig)
+    caps: tuple[tuple[int, int], ...] = ((0, 192), (96, 384))
+    reference_every: int = 40
+    seed: int = 0
+    processes: int = 0
+    microbatch_tokens: int = 8192
+    eval_file: str = "data/test_signs.jsonl"
+    eval_every: int = 8
+    eval_samples: int = 16
+    eval_problems: int = 16
+    final_samples: int = 16
+    checkpoint_every: int = 4
+    sample_rows: int = 64
+    skipped_limit: int = 3
+
+    @property
+    def steps(self) -> int:
+        return self.rollouts * self.minibatches
+
+    def cap(self, step: int) -> int:
+        """The longest completion allowed from `step` on."""
+        return [tokens for start, tokens in self.caps if start <= step][-1]
+
+    def check(self, processes: int) -> None:
+        """Refuse settings that cannot train.
+
+        Raises:
+            InputError: names the setting and its remedy.
+        """
+        if self.group_size < 2:
+            raise InputError(
+                f"group_size is {self.group_size}: a group of one has no mean to beat, so every "
+                "advantage is 0; use at least 2."
+            )
+        if self.questions % self.minibatches:
+            raise InputError(
+                f"{self.questions} questions do not split into {self.minibatches} mini-batches; "
+                "choose a multiple."
+            )
+        if self.questions % processes:
+            raise InputError(
+                f"{self.questions} questions do not divide over {processes} processes; choose a "
+                "multiple, or set --processes."
+            )
+        if not self.caps or self.caps[0][0] != 0:
+            raise InputError("caps must begin at step 0, for example ((0, 192), (96, 384)).")
+        if self.arm not in ("true", "random", "format"):
+            raise InputError(f"unknown arm {self.arm!r}; choose true, random or format.")

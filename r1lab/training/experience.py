@@ -1,0 +1,124 @@
+"""What a rollout leaves behind: graded completions with their advantages."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from r1lab.grpo import group_advantages
+from r1lab.rewards import RewardSet
+from r1lab.sampling import SamplingParams
+from r1lab.tasks import Problem, apply_template
+from r1lab.training.batching import balanced_share
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
+
+
+@dataclass(frozen=True)
+class Experience:
+    """All completions of one rollout, group-major, the same on every process.
+
+    Lists have one entry per completion; `totals` is the weighted reward, NaN where none of its
+    parts could score the completion.
+    """
+
+    problems: list[Problem]
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    completions: list[str]
+    finish: list[str]
+    old_logps: list[Float[Tensor, " tokens"]]
+    rewards: dict[str, list[float | None]]
+    totals: Float[Tensor, "questions group"]
+    advantages: Float[Tensor, "questions group"]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Prompt and completion tokens of each row."""
+        return [len(p) + len(c) for p, c in zip(self.prompt_ids, self.completion_ids, strict=True)]
+
+    def minibatch_rows(self, number: int, count: int) -> list[int]:
+        """The rows of mini-batch `number` of `count`: whole groups, in the order of questions."""
+        rows = len(self.completions) // count
+        return list(range(number * rows, (number + 1) * rows))
+
+
+def collect(
+    config: GRPOConfig,
+    problems: list[Problem],
+    sampler,
+    tokenizer,
+    rewards: RewardSet,
+    world: World,
+    rollout: int,
+    max_tokens: int,
+) -> Experience:
+    """Sample a group for each question, grade it, and turn rewards into advantages.
+
+    Each process answers its share of the questions; then everything is gathered everywhere, so
+    that the mini-batches do not depend on who sampled what.
+    """
+    prompts = [apply_template(config.template, p.prompt, tokenizer) for p in problems]
+    prompt_ids = [tokenizer(text).input_ids for text in prompts]
+    mine = balanced_share([len(ids) for ids in prompt_ids], world.rank, world.size)
+    params = SamplingParams(
+        n=config.group_size,
+        temperature=config.temperature,
+        max_tokens=max_tokens,
+        seed=config.seed * 1_000_003 + rollout,
+    )
+    drawn = sampler.generate([prompt_ids[i] for i in mine], params, stream_ids=mine)
+    texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
+    owners = [i for i in mine for _ in range(config.group_size)]
+    totals, parts = rewards(
+        prompts=[prompts[i] for i in owners],
+        completions=texts,
+        **_columns([problems[i] for i in owners]),
+    )
+    local = {
+        "completion_ids": drawn.completion_ids,
+        "completions": texts,
+        "finish": drawn.finish,
+        "old_logps": drawn.scorer_logps,
+        "totals": totals,
+        **{f"reward/{name}": values for name, values in parts.items()},
+    }
+    merged = _merge(world.gather((mine, local)), len(problems), config.group_size)
+    nan = float("nan")
+    table = torch.tensor([nan if total is None else total for total in merged["totals"]])
+    table = table.view(len(problems), config.group_size)
+    return Experience(
+        problems=problems,
+        prompt_ids=[ids for ids in prompt_ids for _ in range(config.group_size)],
+        completion_ids=merged["completion_ids"],
+        completions=merged["completions"],
+        finish=merged["finish"],
+        old_logps=merged["old_logps"],
+        rewards={name: merged[f"reward/{name}"] for name in parts},
+        totals=table,
+        advantages=group_advantages(table, divide_by_std=config.divide_by_std),
+    )
+
+
+def completion_text(ids: list[int], tokenizer) -> str:
+    """The completion without its end token; tags are ordinary text."""
+    ended = bool(ids) and ids[-1] == tokenizer.eos_token_id
+    return tokenizer.decode(ids[:-1] if ended else ids)
+
+
+def _columns(problems: list[Problem]) -> dict[str, list]:
+    """The problems' fields as columns, as TRL hands them to reward functions."""
+    names = ("solution", "family", "level", "lang", "meta", "tests")
+    return {name: [getattr(problem, name) for problem in problems] for name in names}
+
+
+def _merge(shares: list[tuple[list[int], dict]], questions: int, group: int) -> dict[str, list]:
+    """Put every process' rows back in the order of the questions."""
+    merged: dict[str, list] = {name: [None] * (questions * group) for name in shares[0][1]}
+    for indices, local in shares:
+        for name, values in local.items():
+            for place, question in enumerate(indices):
+                own = values[place * group : (place + 1) * group]
+                merged[name][question * group : (question + 1) * group] = own
+    return merged

@@ -1,0 +1,176 @@
+"""Group relative policy optimisation: the loop, and one update of it."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from r1lab.errors import InputError
+from r1lab.grpo import groups_that_differ, loss_normalizer, policy_loss
+from r1lab.models.policy import Policy
+from r1lab.rewards import RewardSet
+from r1lab.sampling import TorchSampler
+from r1lab.tasks import Problem
+from r1lab.training.batching import balanced_share, microbatches, pad_columns, pad_rows
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
+from r1lab.training.experience import Experience, collect
+
+
+class Learner:
+    """The weights that change, and the step they are at: all the state that a run has."""
+
+    def __init__(self, config: GRPOConfig, policy: Policy, tokenizer, world: World):
+        self.config, self.policy, self.tokenizer, self.world = config, policy, tokenizer, world
+        self.sampler = TorchSampler(policy.model, tokenizer)
+        self.reference = copy.deepcopy(policy).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
+            fused=True,
+        )  # fmt: skip
+        self.step = 0
+        self.skipped_in_a_row = 0
+
+    def train(
+        self,
+        questions: Callable[[int], list[Problem]],
+        rewards: RewardSet,
+        after_rollout: Callable[[int, Experience, list[dict]], bool],
+    ) -> None:
+        """The algorithm box of GRPO, from `self.step` on.
+
+        Args:
+            questions: the problems of a rollout, by its number.
+            after_rollout: told the rollout, its experience and the metrics of its updates; True
+                ends the run.
+        """
+        config = self.config
+        for rollout in range(self.step // config.minibatches, config.rollouts):
+            self.sampler.load_weights(self.policy.named_parameters())
+            experience = collect(
+                config, questions(rollout), self.sampler, self.tokenizer, rewards, self.world,
+                rollout, config.cap(self.step),
+            )  # fmt: skip
+            ref_logps = self.reference_logps(experience)
+            updates = []
+            for number in range(config.minibatches):
+                rows = experience.minibatch_rows(number, config.minibatches)
+                updates.append(self.update(experience, ref_logps, rows))
+                self.step += 1
+                if self.step % config.reference_every == 0:
+                    self.reference.load_state_dict(self.policy.state_dict())
+            if after_rollout(rollout, experience, updates):
+                return
+
+    def update(
+        self, experience: Experience, ref_logps: dict[int, Tensor], rows: list[int]
+    ) -> dict[str, float]:
+        """One optimizer step on the given rows of all processes."""
+        config = self.config
+        lengths = [len(experience.completion_ids[row]) for row in rows]
+        normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
+        sums = dict.fromkeys(("loss", "tokens", "entropy", "kl", "clip_fraction", "ratio_max"), 0.0)
+        for batch in microbatches(experience.lengths, self._share(experience, rows),
+                                  config.microbatch_tokens):  # fmt: skip
+            out, mask = self._score(self.policy, experience, batch)
+            width = mask.shape[1]
+            loss, metrics = policy_loss(
+                out.logp,
+                pad_columns([experience.old_logps[row] for row in batch], width).to(out.logp),
+                pad_columns([ref_logps[row] for row in batch], width).to(out.logp)
+                if config.loss.beta > 0
+                else None,
+                experience.advantages.flatten()[batch].to(out.logp),
+                mask,
+                config.loss,
+                normalizer=normalizer,
+            )
+            loss.backward()
+            sums["loss"] += loss.item()
+            sums["entropy"] += out.entropy.sum().item()
+            for name in ("tokens", "kl", "clip_fraction"):
+                sums[name] += metrics[name].item()
+            sums["ratio_max"] = max(sums["ratio_max"], metrics["ratio_max"].item())
+        return self._apply(sums)
+
+    def _apply(self, sums: dict[str, float]) -> dict[str, float]:
+        """Sum gradients over the processes and step, unless the loss is not a number."""
+        self.world.sum_gradients(self.policy)
+        parts = self.world.gather(sums)
+        total = {name: sum(part[name] for part in parts) for name in sums}
+        total["ratio_max"] = max(part["ratio_max"] for part in parts)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
+        rate = self.config.learning_rate * min(1.0, (self.step + 1) / self.config.warmup_steps)
+        finite = bool(torch.isfinite(norm)) and total["loss"] == total["loss"]
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.skipped_in_a_row >= self.config.skipped_limit:
+            raise InputError(
+                f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step "
+                f"{self.step}); lower the learning rate (now {rate:g}) and resume from the last "
+                "checkpoint."
+            )
+        tokens = max(1.0, total["tokens"])
+        means = {name: total[name] / tokens for name in ("entropy", "kl", "clip_fraction")}
+        return {
+            **means, "loss": total["loss"], "ratio_max": total["ratio_max"],
+            "grad_norm": norm.item(), "lr": rate, "skipped": float(not finite),
+        }  # fmt: skip
+
+    def reference_logps(self, experience: Experience) -> dict[int, Tensor]:
+        """Log-probs under the reference policy, for the rows that this process will train on."""
+        config = self.config
+        if config.loss.beta == 0:
+            return {}
+        logps: dict[int, Tensor] = {}
+        for number in range(config.minibatches):
+            rows = experience.minibatch_rows(number, config.minibatches)
+            for batch in microbatches(experience.lengths, self._share(experience, rows),
+                                      config.microbatch_tokens):  # fmt: skip
+                with torch.no_grad():
+                    out, mask = self._score(self.reference, experience, batch)
+                for row, values, inside in zip(batch, out.logp, mask, strict=True):
+                    logps[row] = values[inside]
+        return logps
+
+    def _share(self, experience: Experience, rows: list[int]) -> list[int]:
+        own = balanced_share([experience.lengths[r] for r in rows], self.world.rank, self.world.size)
+        return [rows[i] for i in own]
+
+    def _score(self, policy: Policy, experience: Experience, batch: list[int]):
+        """Log-probs of a micro-batch, and which of its columns are tokens."""
+        ids, mask = pad_rows(
+            [experience.prompt_ids[row] for row in batch],
+            [experience.completion_ids[row] for row in batch],
+            self.tokenizer.pad_token_id,
+        )
+        device = next(policy.parameters()).device
+        out = policy(ids.to(device), mask.to(device), self.config.temperature)
+        counts = mask.sum(1).to(device)
+        columns = torch.arange(out.logp.shape[1], device=device)
+        return out, columns < counts[:, None]
+
+
+def group_statistics(experience: Experience) -> dict[str, float]:
+    """What the rewards of a rollout look like."""
+    differ = groups_that_differ(experience.totals).float().mean().item()
+    parts = {
+        f"reward/{name}": _mean([value for value in values if value is not None])
+        for name, values in experience.rewards.items()
+    }
+    return {
+        "reward": experience.totals.nanmean().item(),
+        **parts,
+        "zero_std_groups": 1 - differ,
+        "truncated": _mean([finish == "length" for finish in experience.finish]),
+        "tokens_mean": _mean([len(ids) for ids in experience.completion_ids]),
+    }
+
+
+def _mean(values: list) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,214 @@
+"""What a run writes down: metrics, samples, evaluations, checkpoints, and how it ends."""
+
+import resource
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from r1lab.evaluation.evaluate import Evaluation, evaluate, measure_completion, merge
+from r1lab.rewards import RewardSet
+from r1lab.tasks import Problem
+from r1lab.training.checkpoint import save_checkpoint
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import StopRequest
+from r1lab.training.experience import Experience
+from r1lab.training.loop import Learner, group_statistics
+from r1lab.training.runs import MetricsLog, Progress, read_rows
+
+SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
+
+
+class Recorder:
+    """Writes a run folder as the run goes on. Only the main process writes; all evaluate."""
+
+    def __init__(
+        self, run: Path, learner: Learner, test_set: list[Problem], rewards: RewardSet,
+        clock: dict[str, float], resume: bool, progress: Progress, stop: StopRequest,
+    ):  # fmt: skip
+        self.run, self.learner, self.test_set, self.rewards = run, learner, test_set, rewards
+        self.progress, self.stop = progress, stop
+        self.clock, self.started = clock, time.monotonic()
+        self.rollout_started = self.started
+        self.stopped = False
+        self.latest: dict[str, float] = {}
+        if learner.world.is_main:
+            at = learner.step if resume else None
+            self.metrics = MetricsLog(run / "metrics.jsonl", at)
+            self.samples = MetricsLog(run / "samples.jsonl", at)
+            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=at)
+
+    def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
+        """After each rollout. True when the user asked to stop."""
+        config, learner = self.learner.config, self.learner
+        seconds = time.monotonic() - self.rollout_started
+        self.clock["train_seconds"] += seconds
+        if learner.world.is_main:
+            self._write_training(experience, updates, seconds)
+        self.stopped = learner.world.any(self.stop.is_set())
+        last = rollout + 1 == config.rollouts
+        if not last and (rollout + 1) % config.eval_every == 0 and not self.stopped:
+            self.evaluate_some()
+        if last or self.stopped or (rollout + 1) % config.checkpoint_every == 0:
+            self.save()
+        self.progress.update(learner.step, **self._notes())
+        self.start_rollout()
+        return self.stopped and not last
+
+    def start_rollout(self) -> None:
+        """Start the clock of the first rollout."""
+        self.rollout_started = time.monotonic()
+
+    def save(self) -> None:
+        learner = self.learner
+        if not learner.world.is_main:
+            return
+        now = time.monotonic()
+        self.clock["wall_seconds"] += now - self.started
+        self.started = now
+        state = {
+            "step": learner.step,
+            "optimizer": learner.optimizer.state_dict(),
+            "clock": dict(self.clock),
+        }
+        save_checkpoint(
+            self.run, learner.step, learner.policy.model, learner.tokenizer, state,
+            {"reference": learner.reference},
+        )  # fmt: skip
+
+    def _write_training(self, experience: Experience, updates: list[dict], seconds: float) -> None:
+        learner = self.learner
+        shown = [
+            measure_completion(problem, completion)
+            for problem, completion in zip(self._row_problems(experience), experience.completions)
+        ]
+        total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
+        row = {
+            "kind": "train",
+            "step": learner.step,
+            "elapsed": round(self.clock["train_seconds"], 2),
+            **group_statistics(experience),
+            "pass_at_1": total["correct"] / len(shown),
+            "reflection": total["reflection"] / len(shown),
+            "mixing": total["mixed"] / len(shown),
+            "repeats": total["repeats"] / max(1, total["attempts"]),
+            "in_order": total["in_order"] / max(1, total["searches"]),
+            **{name: sum(u[name] for u in updates) / len(updates) for name in updates[0]},
+            "ratio_max": max(u["ratio_max"] for u in updates),
+            "cap": learner.config.cap(learner.step - 1),
+            "seconds": round(seconds, 2),
+        }
+        self._log(row)
+        self.latest = row
+        for index in range(min(learner.config.sample_rows, len(shown))):
+            rewards = {name: values[index] for name, values in experience.rewards.items()}
+            self._write_sample(
+                self._row_problems(experience)[index], experience.completions[index], rewards,
+                experience.advantages.flatten()[index].item(), experience.finish[index],
+            )  # fmt: skip
+
+    def _row_problems(self, experience: Experience) -> list[Problem]:
+        group = self.learner.config.group_size
+        return [problem for problem in experience.problems for _ in range(group)]
+
+    def _write_sample(
+        self, problem: Problem, completion: str, rewards: dict, advantage: float | None, finish: str
+    ) -> None:
+        self.samples.write(
+            {
+                **asdict(problem),
+                "completion": completion,
+                "rewards": rewards,
+                "advantage": advantage,
+                "finish": finish,
+                "step": self.learner.step,
+                "source_run": self.run.name,
+            }
+        )
+
+    def _log(self, row: dict) -> None:
+        self.metrics.write(row)
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                self.board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+
+    def evaluate_some(self) -> None:
+        """A point of the curve, on the first problems of each level."""
+        config = self.learner.config
+        seen: dict[int, int] = {}
+        chosen = []
+        for problem in self.test_set:
+            seen[problem.level] = seen.get(problem.level, 0) + 1
+            if config.eval_problems == 0 or seen[problem.level] <= config.eval_problems:
+                chosen.append(problem)
+        result = self._evaluate(chosen, config.eval_samples)
+        if self.learner.world.is_main:
+            folder = self.run / "evals"
+            folder.mkdir(exist_ok=True)
+            result.save(folder / f"step-{self.learner.step:06d}.npz")
+            self._log_evaluation(result)
+
+    def evaluate_all(self, file: Path) -> Evaluation:
+        """The whole test set, once: a resumed run finds it in `file`."""
+        found = self.learner.world.any(file.exists())
+        if found:
+            result = Evaluation.load(file)
+        else:
+            result = self._evaluate(self.test_set, self.learner.config.final_samples)
+        if self.learner.world.is_main and not self._has_evaluation(self.learner.step):
+            result.save(file)
+            self._log_evaluation(result)
+        return result
+
+    def _has_evaluation(self, step: int) -> bool:
+        path = self.metrics.path
+        rows = read_rows(path, partial_last=True) if path.exists() else []
+        return any(row["kind"] == "eval" and row["step"] == step for row in rows)
+
+    def _evaluate(self, problems: list[Problem], k: int) -> Evaluation:
+        learner = self.learner
+        config, world = learner.config, learner.world
+        learner.sampler.load_weights(learner.policy.named_parameters())
+        return merge(
+            world.gather(
+                evaluate(
+                    learner.sampler, learner.tokenizer, problems, k=k,
+                    temperature=config.temperature, max_tokens=config.cap(config.steps),
+                    seed=config.seed, template=config.template, shard=(world.rank, world.size),
+                )  # fmt: skip
+            )
+        )
+
+    def _log_evaluation(self, result: Evaluation) -> None:
+        summary = result.summary()
+        self._log({"kind": "eval", "step": self.learner.step, **summary})
+        self.latest = {**self.latest, "held_out": summary["pass_at_1"]}
+        by_level: set[int] = set()
+        for problem, completions, truncated in zip(
+            self.test_set, result.completions, result["truncated"]
+        ):
+            if problem.level not in by_level:
+                by_level.add(problem.level)
+                finish = "length" if truncated[0] else "stop"
+                right = measure_completion(problem, completions[0])
+                parts = {name: float(right[name]) for name in ("correct", "format")}
+                self._write_sample(problem, completions[0], parts, None, finish)
+
+    def _notes(self) -> dict[str, str]:
+        row = self.latest
+        notes = {}
+        if "held_out" in row:
+            notes["held-out"] = f"{row['held_out']:.0%}"
+        if "pass_at_1" in row:
+            notes["accuracy"] = f"{row['pass_at_1']:.0%}"
+            notes["tokens"] = f"{row['tokens_mean']:.0f}"
+            notes["reflection"] = f"{row['reflection']:.1f}"
+        return notes
+
+
+def peak_memory_gb() -> float:
+    """Of this process, since it started."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,170 @@
+"""The small world: problems are solvable, checked by their rules, and the corpus keeps its word."""
+
+import itertools
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lab.errors import InputError
+from r1lab.tasks import (
+    FAMILIES,
+    held_out,
+    load_problems,
+    sample_problem,
+    save_problems,
+    training_problems,
+    verify,
+)
+from r1lab.tasks.corpus import CORPUS, describe, documents
+from r1lab.tasks.search import parse_attempts, signs_candidates, write_attempt
+from r1lab.tasks.side import logic_values
+
+LEVELS = {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
+
+
+@given(seed=st.integers(0, 10**6), level=st.integers(1, 5), lang=st.sampled_from(["en", "zh"]))
+def test_a_signs_puzzle_has_exactly_one_solution(seed, level, lang):
+    problem = sample_problem(random.Random(seed), "signs", level, lang)
+    numbers = problem.meta["numbers"]
+    answers = [
+        str(numbers[0]) + "".join(f"{op}{number}" for op, number in moves)
+        for moves in signs_candidates(numbers)
+    ]
+    right = [a for a in answers if verify("signs", a, problem.solution, problem.meta)]
+    assert right == [problem.solution]
+    assert len(answers) == 2**level
+
+
+@given(seed=st.integers(0, 10**6), level=st.integers(1, 2))
+def test_the_solution_of_a_countdown_puzzle_passes_its_check(seed, level):
+    problem = sample_problem(random.Random(seed), "countdown", level, "en")
+    assert verify("countdown", problem.solution, problem.solution, problem.meta)
+
+
+@pytest.mark.parametrize(
+    "answer", ["13", "9+4", "5+9-1", "9+5-1-0", "9+5-1=13", "", "9+5-", "+9+5-1", "9 5 1", "9+5+-1"]
+)
+def test_signs_refuses_what_breaks_the_rules(answer):
+    meta = {"numbers": [9, 5, 1], "target": 13}
+    assert verify("signs", "9+5-1", "9+5-1", meta)
+    assert not verify("signs", answer, "9+5-1", meta)
+
+
+@pytest.mark.parametrize("answer", ["24", "8*3", "8*3*1*1", "(8*3", "8**3", "__import__('os')", "8*3/1"])
+def test_countdown_refuses_what_breaks_the_rules(answer):
+    meta = {"numbers": [3, 8, 1], "target": 24}
+    assert verify("countdown", "(8*3)*1", "", meta)
+    assert not verify("countdown", answer, "", meta)
+
+
+def test_families_without_a_checker_are_left_to_the_comparison_of_values():
+    assert verify("sums", "5", "5", {}) is None
+
+
+@given(
+    numbers=st.lists(st.integers(1, 9), min_size=2, max_size=6),
+    data=st.data(),
+)
+def test_an_attempt_is_read_back_as_it_was_written(numbers, data):
+    moves = data.draw(st.sampled_from(signs_candidates(numbers)))
+    target = data.draw(st.integers(-50, 50))
+    text, hit = write_attempt(numbers[0], moves, target)
+    for word, verdict in (("ok", True), ("不", False), ("maybe", None)):
+        (attempt,) = parse_attempts(f"<think> {text} {word}等")
+        if word == "maybe":  # a Latin word swallows nothing of the Han character after it
+            assert attempt.verdict is None
+        else:
+            assert attempt.verdict is verdict
+        assert attempt.moves == moves and attempt.stated_target == target
+        assert all(attempt.steps_right()) and (attempt.totals[-1] == target) == hit
+
+
+def test_a_wrong_step_is_seen():
+    (attempt,) = parse_attempts("9+5=15-1=14:13 no")
+    assert attempt.steps_right() == [False, True]
+
+
+def test_training_and_test_problems_are_disjoint():
+    for family in ("signs", "countdown", "sums"):
+        test_set = load_problems(f"data/test_{family}.jsonl")
+        assert all(held_out(problem) for problem in test_set)
+        per_level = {level: 0 for level in FAMILIES[family][1]}
+        for problem in test_set:
+            per_level[problem.level] += 1
+        assert min(per_level.values()) >= 60
+        test_ids = {problem.id for problem in test_set}
+        assert len(test_ids) == len(test_set)
+        levels = dict.fromkeys(per_level, 1.0)
+        drawn = training_problems(0, 0, 400, family, levels, {"en": 0.5, "zh": 0.5})
+        assert not test_ids & {problem.id for problem in drawn}
+        assert not any(held_out(problem) for problem in drawn)
+
+
+def test_the_corpus_holds_no_held_out_search_problem():
+    tests = load_problems("data/test_signs.jsonl") + load_problems("data/test_countdown.jsonl")
+    questions = {problem.prompt for problem in tests}
+    for prompt, _ in itertools.islice(documents(CORPUS, 5), 3000):
+        assert not any(part.split(" Assistant")[0] in questions for part in prompt.split("User: "))
+
+
+def test_questions_are_keyed_by_seed_and_step_alone():
+    first = training_problems(3, 7, 16, "signs", LEVELS, {"en": 1.0})
+    assert first == training_problems(3, 7, 16, "signs", LEVELS, {"en": 1.0})
+    assert first != training_problems(3, 8, 16, "signs", LEVELS, {"en": 1.0})
+
+
+def test_in_the_corpus_steps_and_verdicts_are_right_and_no_attempt_repeats():
+    seen = 0
+    for prompt, completion in itertools.islice(documents(CORPUS, 1), 4000):
+        question = prompt.rsplit("User: ", 1)[1]
+        if not question.startswith(("make", "用")):
+            continue
+        attempts = parse_attempts(completion)
+        seen += len(attempts)
+        assert all(all(attempt.steps_right()) for attempt in attempts)
+        assert all(
+            (attempt.totals[-1] == attempt.stated_target) == attempt.verdict for attempt in attempts
+        )
+        assert len({attempt.signs for attempt in attempts}) == len(attempts)
+    assert seen > 3000
+
+
+def test_every_distribution_of_the_corpus_adds_up():
+    for value in vars(CORPUS).values():
+        if isinstance(value, dict):
+            assert sum(value.values()) == pytest.approx(1)
+    assert len(describe()) > 30
+
+
+def test_logic_is_read_from_left_to_right():
+    assert logic_values("true or true and not true") == [True, True, False]
+
+
+def test_problems_survive_a_file(tmp_path):
+    problems = training_problems(0, 0, 5, "sums", LEVELS, {"zh": 1.0})
+    save_problems(problems, tmp_path / "p.jsonl")
+    assert load_problems(tmp_path / "p.jsonl") == problems
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "empty"), ('{"id": 1}\n', "line 1"), ("{oops\n", "line 1"), (None, "no such file")],
+)
+def test_a_malformed_file_is_named_with_its_line(tmp_path, text, words):
+    path = tmp_path / "p.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_problems(path)
+
+
+def test_a_second_line_that_is_broken_is_named(tmp_path):
+    good = training_problems(0, 0, 1, "signs", LEVELS, {"en": 1.0})
+    save_problems(good, tmp_path / "p.jsonl")
+    with open(tmp_path / "p.jsonl", "a") as file:
+        file.write(json.dumps({"family": "signs"}) + "\n")
+    with pytest.raises(InputError, match="line 2"):
+        load_problems(tmp_path / "p.jsonl")
