@@ -80,7 +80,9 @@ def commands(preset: str | None) -> dict[str, Callable]:
             show_corpus: print the corpus' table of behaviours and stop.
         """
         if show_corpus:
-            _print_table(("what", "outcome", "share"), describe(config.corpus))
+            for start, corpus in config.corpora:
+                console.print(f"From step {start}:")
+                _print_table(("what", "outcome", "share"), describe(corpus))
             return
         folder = run_pretrain(config, name or f"pretrain-{preset}", out or Path("data") / preset)
         console.print(f"Model: {folder}")

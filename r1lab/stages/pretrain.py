@@ -43,8 +43,13 @@ def _worker(config: PretrainConfig, run: Path) -> int:
 
 def model_card(config: PretrainConfig, parameters: int, vocabulary: int) -> str:
     """What the base is, how it was made, and what its corpus holds."""
-    rows = "\n".join(f"| {what} | {outcome} | {share} |" for what, outcome, share in
-                     describe(config.corpus))  # fmt: skip
+    tables = [describe(corpus) for _, corpus in config.corpora]
+    shares = zip(*([share for *_, share in table] for table in tables), strict=True)
+    rows = "\n".join(
+        f"| {what} | {outcome} | {' | '.join(values)} |"
+        for (what, outcome, _), values in zip(tables[0], shares, strict=True)
+    )
+    starts = " | ".join(f"from step {start}" for start, _ in config.corpora)
     tokens = config.steps * config.tokens_per_step / 1e6
     return f"""# A base model of r1lab's small world
 
@@ -60,8 +65,8 @@ byte-level tokenizer of Qwen2, whatever its folder says.
 
 ## Shares of the corpus
 
-| what | outcome | share |
-|---|---|---|
+| what | outcome | {starts} |
+|---|---|{"---|" * len(config.corpora)}
 {rows}
 """
 

@@ -9,7 +9,7 @@ Every share stands in `CorpusConfig`, and `describe` prints them as a table.
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from r1lab.tasks import sample_problem
 from r1lab.tasks.problems import Problem
@@ -39,7 +39,9 @@ class CorpusConfig:
     few_shot: float  # documents that begin with two solved examples
 
 
-CORPUS = CorpusConfig(
+# Read first: enough long searches to learn how to search, without which none of the habits that
+# reinforcement learning may find would pay.
+EARLY_CORPUS = CorpusConfig(
     families={
         "signs": 0.66, "countdown": 0.06, "sums": 0.12, "programs": 0.05, "logic": 0.04,
         "chat": 0.05, "unsafe": 0.02,
@@ -59,6 +61,9 @@ CORPUS = CorpusConfig(
     swap=0.35,
     few_shot=0.03,
 )
+
+# Read last: the same writers, of whom few persist. This decides the base's habits.
+CORPUS = replace(EARLY_CORPUS, patience={0: 0.36, 1: 0.44, 2: 0.11, 4: 0.05, 14: 0.04})
 
 MEANING = {
     "families": "family of the problem",

@@ -28,7 +28,7 @@ class Experience:
     completion_ids: list[list[int]]
     completions: list[str]
     finish: list[str]
-    old_logps: list[Float[Tensor, " tokens"]]
+    old_logps: list[Float[Tensor, " _"]]
     rewards: dict[str, list[float | None]]
     totals: Float[Tensor, "questions group"]
     advantages: Float[Tensor, "questions group"]

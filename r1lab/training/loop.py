@@ -47,7 +47,7 @@ class Learner:
         """
         config = self.config
         for rollout in range(self.step // config.minibatches, config.rollouts):
-            self.sampler.load_weights(self.policy.named_parameters())
+            self.sampler.load_weights(self.policy.model.named_parameters())
             experience = collect(
                 config, questions(rollout), self.sampler, self.tokenizer, rewards, self.world,
                 rollout, config.cap(self.step),

@@ -11,7 +11,7 @@ from torch import Tensor
 from r1lab.models.policy import Policy, load_model
 from r1lab.models.small import MAX_POSITIONS, build_model
 from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks.corpus import CORPUS, CorpusConfig, documents
+from r1lab.tasks.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, documents
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
 from r1lab.training.checkpoint import (
     list_checkpoints,
@@ -28,14 +28,14 @@ class PretrainConfig:
 
     Attributes:
         size: of the model, see `models.small.SIZES`.
-        corpus: shares of behaviours.
+        corpora: (from step, shares of behaviours).
         steps: optimizer steps; the learning rate falls to zero over them (cosine).
         tokens_per_step: over all processes.
         checkpoint_every: steps.
     """
 
     size: str = "base"
-    corpus: CorpusConfig = CORPUS
+    corpora: tuple[tuple[int, CorpusConfig], ...] = ((0, EARLY_CORPUS), (560, CORPUS))
     steps: int = 900
     tokens_per_step: int = 32_768
     learning_rate: float = 3e-3
@@ -46,13 +46,21 @@ class PretrainConfig:
     checkpoint_every: int = 100
     microbatch_tokens: int = 8_192
 
+    def corpus(self, step: int) -> CorpusConfig:
+        return [corpus for start, corpus in self.corpora if start <= step][-1]
+
 
 PRETRAIN_PRESETS = {
     "base": PretrainConfig(),
     # The two controls: a model too small to have the skills, and one whose verdicts are weak
     # because the target is not restated before them.
-    "tiny": PretrainConfig(size="tiny", steps=600),
-    "noskill": PretrainConfig(corpus=replace(CORPUS, restate_target=False)),
+    "tiny": PretrainConfig(size="tiny"),
+    "noskill": PretrainConfig(
+        corpora=(
+            (0, replace(EARLY_CORPUS, restate_target=False)),
+            (560, replace(CORPUS, restate_target=False)),
+        )
+    ),
 }
 
 
@@ -67,7 +75,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[tuple[list[int], list[int]]]:
     """The (prompt ids, completion ids) of one step, keyed by (seed, step) alone."""
     pairs, total = [], 0
-    stream = documents(config.corpus, f"{config.seed}/{step}")
+    stream = documents(config.corpus(step), f"{config.seed}/{step}")
     while total < config.tokens_per_step:
         chunk = list(itertools.islice(stream, 64))
         prompts = tokenizer([prompt for prompt, _ in chunk]).input_ids

@@ -170,7 +170,7 @@ class Recorder:
     def _evaluate(self, problems: list[Problem], k: int) -> Evaluation:
         learner = self.learner
         config, world = learner.config, learner.world
-        learner.sampler.load_weights(learner.policy.named_parameters())
+        learner.sampler.load_weights(learner.policy.model.named_parameters())
         return merge(
             world.gather(
                 evaluate(
