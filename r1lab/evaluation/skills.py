@@ -16,6 +16,8 @@ from r1lab.tasks import Problem, apply_template
 from r1lab.tasks.search import Attempt, parse_attempts, signs_candidates, write_attempt
 from r1lab.tasks.words import NO, REFLECTIVE, REFLECTIVE_SHARES
 
+MOST_BEGUN = 6  # attempts; more would leave no room for the model to go on
+
 
 @dataclass(frozen=True)
 class Skills:
@@ -33,7 +35,7 @@ class Skills:
 
 
 def measure_skills(
-    sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 384,
+    sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
     seed: int = 0, template: str = "small",
 ) -> Skills:  # fmt: skip
     """Skills from searches begun for the model (`signs`), habits from its own answers."""
@@ -55,7 +57,7 @@ def begin_search(rng: random.Random, problem: Problem) -> str:
     if rng.random() < 0.5:
         rng.shuffle(patterns)
     parts = []
-    for moves in patterns[: rng.randint(1, max(1, len(patterns) // 2))]:
+    for moves in patterns[: rng.randint(1, max(1, min(MOST_BEGUN, len(patterns) // 2)))]:
         text, hit = write_attempt(numbers[0], moves, target)
         if hit:
             break

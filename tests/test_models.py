@@ -1,0 +1,193 @@
+"""Tokenizer, policy, loading, and the log-probs behind them."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from r1lab.errors import InputError
+from r1lab.evaluation.skills import summarize_skills
+from r1lab.kernels import linear_logprob, logprob
+from r1lab.models import cpu_linear
+from r1lab.models.policy import Policy, load_model, load_policy
+from r1lab.models.small import MAX_POSITIONS, build_model
+from r1lab.models.tokenizer import RESERVED, build_tokenizer, vocabulary
+from r1lab.tasks import load_problems
+from r1lab.tasks.corpus import CORPUS, documents
+from r1lab.tasks.problems import Problem
+
+TOKENIZER = build_tokenizer()
+
+
+def test_text_survives_the_tokenizer_and_nothing_is_unknown():
+    for prompt, completion in itertools.islice(documents(CORPUS, 3), 2000):
+        ids = TOKENIZER(f"{prompt} {completion}").input_ids
+        assert TOKENIZER.unk_token_id not in ids
+        assert TOKENIZER(TOKENIZER.decode(ids)).input_ids == ids
+
+
+def test_decoded_text_is_spaced_as_people_write_it():
+    text = "User: make 13 from 9,5,1 Assistant: <think> 9-5=4+1=5:13 no wait 9+5=14:13对 </think>"
+    assert TOKENIZER.decode(TOKENIZER(text).input_ids) == text
+
+
+def test_the_vocabulary_is_small_unique_and_has_room():
+    words = vocabulary()
+    assert len(words) == len(set(words)) < 512
+    assert len(RESERVED) == 32 and set(RESERVED) <= set(words)
+
+
+def test_policy_scores_like_the_logits_of_the_model():
+    torch.manual_seed(0)
+    model = build_model("tiny", len(TOKENIZER), 0, 1)
+    ids = torch.randint(3, 200, (3, 20))
+    mask = torch.zeros(3, 20, dtype=torch.bool)
+    mask[0, 5:12] = mask[1, 7:20] = mask[2, 3:4] = True
+    out = Policy(model)(ids, mask, 0.7)
+    expected = (model(ids).logits / 0.7).log_softmax(-1)
+    for row, (start, end) in enumerate(((5, 12), (7, 20), (3, 4))):
+        before = expected[row, start - 1 : end - 1]
+        chosen = before.gather(-1, ids[row, start:end, None])[:, 0]
+        assert torch.allclose(out.logp[row, : end - start], chosen, atol=1e-5)
+        entropy = -(before.exp() * before).sum(-1)
+        assert torch.allclose(out.entropy[row, : end - start], entropy, atol=1e-4)
+        assert (out.logp[row, end - start :] == 0).all()
+    assert out.logp.shape == (3, 13) and out.logp.dtype == torch.float32
+
+
+def test_right_padding_changes_no_log_prob():
+    torch.manual_seed(0)
+    policy = Policy(build_model("tiny", len(TOKENIZER), 0, 1))
+    ids = torch.randint(3, 200, (1, 12))
+    mask = torch.arange(12)[None] >= 4
+    longer = torch.cat([ids, torch.zeros(1, 8, dtype=torch.long)], 1)
+    padded = torch.cat([mask, torch.zeros(1, 8, dtype=torch.bool)], 1)
+    assert torch.allclose(policy(ids, mask).logp, policy(longer, padded).logp, atol=1e-5)
+
+
+def test_chunks_give_the_values_and_gradients_of_the_whole(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(50, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(37, 16, generator=generator, requires_grad=True)
+    ids = torch.randint(0, 37, (50,), generator=generator)
+    mask = torch.rand(50, generator=generator) > 0.3
+    upstream = torch.randn(50, generator=generator)
+
+    def run():
+        out = linear_logprob(
+            hidden, weight, ids, temperature=0.6, mask=mask, return_entropy=True, return_lse=True
+        )
+        grads = torch.autograd.grad((out.logp * upstream).sum(), [hidden, weight])
+        return [*out, *grads]
+
+    whole = run()
+    monkeypatch.setattr(logprob, "CHUNK_ELEMENTS", 37 * 7)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, run(), strict=True))
+    assert (whole[0] <= 0).all() and (whole[0][~mask] == 0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    with pytest.raises(ValueError, match="positive"):
+        linear_logprob(torch.zeros(1, 2), torch.zeros(3, 2), torch.zeros(1).long(),
+                       temperature=temperature)  # fmt: skip
+
+
+def test_a_head_with_a_bias_is_refused():
+    config = GPTJConfig(vocab_size=40, n_positions=16, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
+    with pytest.raises(InputError, match="bias"):
+        Policy(GPTJForCausalLM(config))
+
+
+def test_another_architecture_is_scored_as_well():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1,
+    )  # fmt: skip
+    ids = torch.randint(0, 50, (2, 6))
+    out = Policy(LlamaForCausalLM(config))(ids, torch.arange(6)[None].expand(2, -1) >= 2)
+    assert out.logp.shape == (2, 4) and (out.logp < 0).all()
+
+
+def test_onednn_gives_the_same_products_and_gradients(monkeypatch):
+    monkeypatch.setattr(cpu_linear, "prefers_onednn", lambda: True)
+    torch.manual_seed(0)
+    plain, fast = torch.nn.Linear(24, 40), torch.nn.Linear(24, 40)
+    fast.load_state_dict(plain.state_dict())
+    cpu_linear.speed_up_linear_layers(torch.nn.Sequential(fast))
+    for layer in (plain, fast):
+        layer.x = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        layer.out = layer(layer.x)
+        layer.out.square().sum().backward()
+    assert fast.out.grad_fn.name() != plain.out.grad_fn.name()
+    for a, b in ((plain.out, fast.out), (plain.x.grad, fast.x.grad),
+                 (plain.weight.grad, fast.weight.grad), (plain.bias.grad, fast.bias.grad)):  # fmt: skip
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def saved(tmp_path, vocabulary_size: int):
+    build_model("tiny", vocabulary_size, 0, 1).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_is_loaded_with_its_own_tokenizer(tmp_path):
+    policy, tokenizer = load_policy(saved(tmp_path, len(TOKENIZER)))
+    assert tokenizer.decode(tokenizer("make 5 from 3,2").input_ids) == "make 5 from 3,2"
+    assert next(policy.parameters()).dtype == torch.float32
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(InputError, match="data/nothing.*config.json is missing"):
+        load_model("data/nothing")
+
+
+def test_damaged_weights_are_named(tmp_path):
+    folder = saved(tmp_path, len(TOKENIZER))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(InputError, match="do not belong together"):
+        load_model(saved(tmp_path, 100))
+
+
+def test_the_shipped_base_has_the_skills_it_promises():
+    """As recorded in data/base/skills.json by `r1lab skills data/base --save`."""
+    recorded = json.loads(open("data/base/skills.json").read())["signs"]
+    assert recorded["steps_right"] >= 0.99
+    assert min(recorded["ok_right"], recorded["no_right"]) >= 0.95
+    assert recorded["persists"] < 0.5
+
+
+def test_the_shipped_base_sees_every_position_a_run_can_reach():
+    model, tokenizer = load_model("data/base")
+    assert model.config.max_position_embeddings == MAX_POSITIONS
+    assert len(tokenizer) == len(TOKENIZER)
+    assert max(len(TOKENIZER(p.prompt).input_ids) for p in load_problems("data/test_signs.jsonl")) < 40
+
+
+def test_skills_and_habits_are_counted_apart():
+    problem = Problem("x", "signs", 2, "en", "", "9+5-1", None, {"numbers": [9, 5, 1], "target": 13})
+    first, hit = "9+5=14+1=15:13 no", "9+5=14-1=13:13 ok"
+    own = [
+        (problem, "", f"<think> {first} wait {hit} </think> <answer> 9+5-1 </answer>"),
+        (problem, "", f"<think> {first} </think> <answer> 9+5+1 </answer>"),
+        (problem, "", "<think> </think> <answer> 9+5+1 </answer>"),
+    ]
+    begun = [
+        (problem, f"<think> {first} wait", f"<think> {first} wait {hit} </think> 9+5-1"),
+        (problem, f"<think> {first} wait", f"<think> {first} wait 9+5=14+1=16:13 ok </think> 9+5"),
+    ]
+    skills = summarize_skills("signs", own, begun)
+    assert skills.persists == 0.5  # one of the two failed attempts was followed by another
+    assert skills.steps_right == 0.75
+    assert skills.ok_right == 0.5 and skills.no_right is None
+    assert skills.answer_copies_last == 0.5
+    assert skills.repeats == 0.5
