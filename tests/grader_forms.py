@@ -222,7 +222,8 @@ def list_forms(gold: str) -> list[str]:
 def tuple_forms(gold: str) -> list[str]:
     tight = re.sub(r"\\left|\\right|\s", "", gold)
     return [tight.replace(r"\pi", r"\pi "), rf"\left{tight[:-1]}\right)", unicode(gold),
-            plain(gold), tight.replace(",", ", "), f"P = {gold}", tight.replace(r"\frac", r"\dfrac")]
+            plain(gold), tight.replace(",", ", "), f"P = {gold}",
+            tight.replace(r"\frac", r"\dfrac")]
 
 
 def matrix_forms(gold: str) -> list[str]:
@@ -272,14 +273,16 @@ def special_forms(row: dict) -> list[str]:
         bare = clock.lower().replace(".", "")
         return [clock, bare, bare.upper(), bare.replace(" ", ""), bare.replace("m", ".m.")]
     if kind == "order":
-        return [" > ".join(gold.split(" < ")[::-1]), gold.replace(" ", ""), gold.replace("<", r"\lt")]
+        return [" > ".join(gold.split(" < ")[::-1]), gold.replace(" ", ""),
+                gold.replace("<", r"\lt")]
     if kind == "set":
         return [r"\{-2, 1+\sqrt{5}, 1-\sqrt{5}\}", r"-2, 1 \pm \sqrt 5", "{1+√5, 1-√5, -2}"]
     if kind == "power":
         return ["1/2004!", r"\dfrac{1}{2004!}", "(2004!)^{-1}"]
     if kind == "assignment":
         name, right = (part.strip() for part in gold.split("="))
-        return [f"{name}={right}", f"{name} = {right}", unicode(gold)] + [right] * ("bare_ok" in row)
+        return [f"{name}={right}", f"{name} = {right}", unicode(gold)] + \
+            [right] * ("bare_ok" in row)
     return []
 
 

@@ -9,8 +9,8 @@ from grader_forms import (
 NEGATIONS = [
     "not {}", "The answer is not {}.", "It isn't {}", "It is not {}", "definitely not {}",
     "anything but {}", "{} is wrong", "{} is not the answer", r"\neq {}", r"\text{{not }} {}",
-    "≠ {}", "no {}", "never {}", "It cannot be {}", "不是 {}", "ce n'est pas {}", "The answer isn’t {}.", "x ≠ {}",
-    r"x \ne {}", "{} is incorrect", r"\lnot {}", "!= {}", "neither {} nor 1",
+    "≠ {}", "no {}", "never {}", "It cannot be {}", "不是 {}", "ce n'est pas {}", "x ≠ {}",
+    "The answer isn’t {}.", r"x \ne {}", "{} is incorrect", r"\lnot {}", "!= {}", "neither {} nor 1",
 ]
 HEDGES = [
     "maybe {}", "probably {}", "approximately {}", "about {}", "roughly {}", "I think {}", "{}?",
@@ -137,7 +137,8 @@ def near_matrix(gold: str) -> list[str]:
     rows = [split(line, "&") for line in body.split(r"\\")]
     turned = [list(column) for column in zip(*rows)]
     changed = [rows[:-1], rows + rows[-1:], [*rows[:-1], ["77"] * len(rows[0])],
-               [[*line, "0"] for line in rows], *(new for new in (turned, rows[::-1]) if new != rows)]
+               [[*line, "0"] for line in rows]]
+    changed += [new for new in (turned, rows[::-1]) if new != rows]
     forms = [r" \\ ".join(" & ".join(line) for line in lines) for lines in changed]
     forms = [rf"\begin{{pmatrix}} {form} \end{{pmatrix}}" for form in forms]
     return forms + [gold.replace("pmatrix", "vmatrix"), body, f"2{gold}", f"-{gold}", f"{gold}^2"]

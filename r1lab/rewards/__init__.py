@@ -1,0 +1,10 @@
+"""Rewards: what a completion earns. All have TRL's signature and drop into `trl.GRPOTrainer`."""
+
+from r1lab.rewards.accuracy import accuracy, correct, lenient_answer, strict_answer
+from r1lab.rewards.combine import RewardSet, random_reward, reward_set, validate
+from r1lab.rewards.format import format_reward
+
+__all__ = [
+    *("RewardSet", "accuracy", "correct", "format_reward", "lenient_answer", "random_reward"),
+    *("reward_set", "strict_answer", "validate"),
+]

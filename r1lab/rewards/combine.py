@@ -1,0 +1,129 @@
+"""Rewards put together with weights, their validation, and the control arms."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from r1lab.errors import InputError
+from r1lab.rewards.accuracy import accuracy, text_of
+from r1lab.rewards.format import format_reward
+from r1lab.tasks.problems import Problem
+
+@dataclass(frozen=True)
+class RewardSet:
+    """Named, weighted rewards: `rewards` maps a name to (function, weight).
+
+    Each function has TRL's signature `f(prompts, completions, **columns) -> list[float | None]`;
+    TRL's own will do. A part of weight 0 is logged and counts for nothing."""
+
+    rewards: dict[str, tuple[Callable, float]]
+
+    def __call__(
+        self, prompts: list, completions: list, **columns: object
+    ) -> tuple[list[float | None], dict[str, list[float | None]]]:
+        """(total of each row, each part by name).
+
+        None means "cannot be scored": such a part adds nothing to the row's total, and a row with
+        no weighted part left has the total None, which the trainer gives no advantage.
+
+        Raises InputError, naming the reward, if one fails, returns the wrong number of scores, or
+        something that is not a finite number."""
+        parts = {
+            name: _scores(name, function, prompts, completions, columns)
+            for name, (function, _) in self.rewards.items()
+        }
+        totals = []
+        for row in range(len(completions)):
+            scored = [
+                weight * parts[name][row]
+                for name, (_, weight) in self.rewards.items()
+                if weight and parts[name][row] is not None
+            ]
+            totals.append(sum(scored) if scored else None)
+        return totals, parts
+
+
+def _scores(
+    name: str, function: Callable, prompts: list, completions: list, columns: dict[str, list]
+) -> list[float | None]:
+    if getattr(function, "__module__", "").startswith("trl."):  # these read messages, not text
+        completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
+    try:
+        scores = list(function(prompts=prompts, completions=completions, **columns))
+        scores = [None if score is None else float(score) for score in scores]
+    except Exception as error:
+        raise InputError(f"the reward {name!r} failed: {type(error).__name__}: {error}.") from error
+    if len(scores) != len(completions):
+        raise InputError(
+            f"the reward {name!r} returned {len(scores)} scores for {len(completions)} completions;"
+            " it must return one for each."
+        )
+    if not all(score is None or math.isfinite(score) for score in scores):
+        raise InputError(f"the reward {name!r} returned a score that is not a finite number.")
+    return scores
+
+
+def random_reward(seed: int) -> Callable:
+    """A control: a fair coin, the same in every process and after a resume.
+
+    Keyed by seed, step (column `step`, where the trainer gives one), prompt, completion, and how
+    many equal completions of the prompt came before: equal samples do not share their luck."""
+
+    def coin(prompts: list, completions: list, **columns: object) -> list[float | None]:
+        steps = columns.get("step") or [0] * len(completions)
+        seen, scores = Counter(), []
+        for step, prompt, completion in zip(steps, prompts, completions, strict=True):
+            row = (seed, step, text_of(prompt), text_of(completion))
+            key = repr((*row, seen[row])).encode("utf-8", "backslashreplace")
+            seen[row] += 1
+            scores.append(float(hashlib.sha256(key).digest()[0] % 2))
+        return scores
+
+    coin.__name__ = "random_reward"
+    coin.blind = True  # to the answer: nothing to validate
+    return coin
+
+
+def reward_set(
+    arm: str = "true", accuracy_weight: float = 1.0, format_weight: float = 1.0, seed: int = 0
+) -> RewardSet:
+    """The rewards of R1-Zero (`true`) and of its control arms: a coin, or the format alone.
+
+    The paper adds accuracy and format with the same weight. The control arms log both as well."""
+    weights = {
+        "true": (0.0, accuracy_weight, format_weight),
+        "random": (1.0, 0.0, 0.0),
+        "format": (0.0, 0.0, 1.0),
+    }
+    if arm not in weights:
+        raise InputError(f"there is no arm {arm!r}; choose one of {', '.join(weights)}.")
+    coin, *rules = weights[arm]
+    named = {"accuracy": (accuracy, rules[0]), "format": (format_reward, rules[1])}
+    return RewardSet({"random": (random_reward(seed), coin)} | named if coin else named)
+
+
+def validate(rewards: RewardSet, problems: list[Problem]) -> None:
+    """Does each reward accept each problem's gold answer, put in the right format?
+
+    Problems without a gold answer are passed over. Raises InputError naming reward and problem."""
+    problems = [problem for problem in problems if problem.solution]
+    reading = RewardSet(
+        {name: pair for name, pair in rewards.rewards.items() if not hasattr(pair[0], "blind")}
+    )
+    _, parts = reading(
+        prompts=[problem.prompt for problem in problems],
+        completions=[f"<think> </think> <answer> {p.solution} </answer>" for p in problems],
+        **{
+            name: [getattr(problem, name) for problem in problems]
+            for name in ("solution", "family", "level", "lang", "meta")
+        },
+    )
+    for name, scores in parts.items():
+        for problem, score in zip(problems, scores, strict=True):
+            if not score or score <= 0:
+                raise InputError(
+                    f"the reward {name!r} does not accept the gold answer of problem {problem.id}: "
+                    f"it scores {problem.solution!r} with {score}; mend the answer or the reward."
+                )

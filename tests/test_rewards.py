@@ -1,0 +1,377 @@
+"""Rewards: reading of completions, exploits, deadline, format, combination, control arms, TRL."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lab import tasks
+from r1lab.errors import InputError
+from r1lab.rewards import (
+    RewardSet,
+    accuracy,
+    correct,
+    format_reward,
+    lenient_answer,
+    random_reward,
+    reward_set,
+    strict_answer,
+    validate,
+)
+from r1lab.tasks import Problem
+
+module = sys.modules["r1lab.rewards.accuracy"]  # its name in the package is the function's
+
+
+def tagged(answer: str) -> str:
+    return f"<think> so </think> <answer> {answer} </answer>"
+
+
+def score(answer: str, gold: str, question: str = "What is it worth?") -> float | None:
+    return accuracy(prompts=[question], completions=[tagged(answer)], solution=[gold])[0]
+
+
+# ----------------------------------------------------------------------------------- strict reading
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<think> 2+3 </think> <answer> 5 </answer>", "5"),
+        ("<answer>5</answer>\n", "5"),
+        ("no tags at all, 5", None),
+        ("<think> it is 5", None),
+        ("<answer></answer>", None),
+        ("<answer> </answer>", None),
+        ("<answer>5</answer><answer>5</answer>", None),
+        ("<answer>5</answer></answer>", None),
+        ("<answer>5<answer>6</answer>", None),
+        ("<think><answer>4</answer></think><answer>5</answer>", None),
+        ("<answer>5", None),
+        ("5</answer>", None),
+        ("</answer>5<answer>", None),
+        ("<answer>5</answer> or 6", None),
+        (r"so we get $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
+        (r"<think> \boxed{3} </think> hence \boxed{5}", "5"),
+        (r"<think> \boxed{5}", None),
+        (r"\boxed{5} and \boxed{6}", None),
+        (r"\boxed{5} or 6", None),
+        (r"The answer is not \boxed{5}.", None),
+        (r"Maybe \boxed{5}", None),
+        (r"\boxed{}", None),
+        (r"<answer>6</answer> \boxed{5}", None),
+    ],
+)
+def test_the_strict_reading_takes_one_final_answer(completion, answer):
+    assert strict_answer(completion) == answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<answer>4</answer> wait <answer> 5 </answer> trailing", "5"),
+        ("<think> hm </think> <answer> 9+5-1", "9+5-1"),
+        (r"so \boxed{4}, no: \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{7", "7"),
+        ("<think> 9+5=14 </think> 9+5-1", "9+5-1"),
+        ("<think> 9+5=14 </think> 9+5-1 </think>", "9+5-1"),
+        ("First 3.\nThe answer is 5.", "5"),
+        ("The total is 1,250 dollars", "1,250"),
+        ("We find $x+1$.", "x+1"),
+        ("Therefore it is 2y + 3", "2y + 3"),
+        ("The answer is B.", "The answer is B."),
+        ("", ""),
+    ],
+)
+def test_the_lenient_reading_finds_an_answer_without_its_tags(completion, answer):
+    assert lenient_answer(completion) == answer
+
+
+def test_the_two_readings_differ_only_in_the_format():
+    completion = "<think> 3 + 4 = 7 </think> The answer is 7"
+    assert correct(completion, "7") is False
+    assert correct(completion, "7", lenient=True) is True
+    assert correct(completion, "8", lenient=True) is False
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_a_reading(text):
+    assert strict_answer(text) is None or strict_answer(text).strip()
+    assert isinstance(lenient_answer(text), str)
+    assert accuracy([text], [text], solution=["\\boxed{"])[0] in (0.0, 1.0, None)
+
+
+@given(st.integers(-10**9, 10**9), st.integers(-10**9, 10**9))
+def test_of_two_integers_only_the_gold_one_is_right(gold, other):
+    assert score(str(gold), str(gold)) == 1.0
+    assert score(f"{gold:,}", str(gold)) == 1.0
+    assert score(str(other), str(gold)) == float(other == gold)
+
+
+# ----------------------------------------------------------------------------------------- exploits
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("73", "74"), ("73", "**74**"), (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
+        ("n=1,2,3", "n=2,3,4"), ("1,2,3", "2,3,4"), ("y=2x+3", "2x+3"), ("3R^2", "3r^2"),
+        (r"\cos 58^\circ", r"\cos 58"), ("12", "17-5"), ("5", "10/2"), ("1024", "2^{10}"),
+        ("52", "5²"), ("5", "٥"), ("5", "⑤"), ("5", "5️⃣"), ("23", r"\boxed{2}\boxed{3}"),
+        ("23", "$2$ $3$"), ("5", "eval('5')"), ("5", "__import__('os')"), ("5", "5" * 100_000),
+        ("5", "5 " * 50_000), ("5", "{" * 900), ("x+1", "(" * 400 + "x+1" + ")" * 399),
+        (r"\sqrt{2}", "1.41421356"), ("1/3", "0.333333"), ("5", r"\text{5 or 6}"),
+        ("5", r"5 \vee 6"), ("5", "5\n6"), ("5", "<answer>5"), ("12", "12 dollars"), ("5", "5%"),
+        (r"\sqrt{3}", r"\sqrt{3}\phantom{x} + 0 \cdot x"), ("0.2", "0.2%"), ("7", "7,"  "8"),
+    ],
+)  # fmt: skip
+def test_known_exploits_earn_nothing(gold, answer):
+    assert score(answer, gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("73", "**73**"), (r"\frac{1}{2004!}", "1/2004!"), ("n=1,2,3", "n = 1, 2, 3"), ("5", "５"),
+        ("2x+3", "3 + x + x"), (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt 2}"), ("25%", r"25\%"),
+        ("0.25", "25%"), (r"\sin 30^\circ \cdot x", r"x \cos 60°"), ("1000000", "10^6"),
+        ("y = 2x - 1", "2y - 4x + 2 = 0"), ("e^{2x}", r"\exp(2x)"), ("12", "12."),
+    ],
+)  # fmt: skip
+def test_right_answers_beside_the_exploits_are_accepted(gold, answer):
+    assert score(answer, gold) == 1.0
+
+
+@pytest.mark.parametrize("gold", ["", "  ", r"\heartsuit^{", "$$", "???"])
+@pytest.mark.parametrize("answer", ["0", "0 = 0", "x", "1"])
+def test_an_unreadable_gold_answer_is_never_matched(gold, answer):
+    assert score(answer, gold) in (None, 0.0)
+
+
+def test_what_cannot_be_read_is_not_scored():
+    assert score("5", r"x \heartsuit y") is None or score("5", r"x \heartsuit y") == 0.0
+    assert accuracy(prompts=["q"], completions=[tagged("5")], solution=[None]) == [None]
+
+
+def test_a_unit_must_be_the_golds_or_the_questions():
+    asked = "How many litres of milk do the cows give?"
+    assert score("12 litres", "12", asked) == score("12 litres of milk", "12", asked) == 1.0
+    assert score("12 gallons", "12", asked) == score("12 thousand litres", "12", asked) == 0.0
+    assert score("5 feet", r"5\text{ ft}") == score("5", r"5\text{ ft}") == 1.0
+    assert score("5 inches", r"5\text{ ft}") == 0.0
+    row = {"prompts": [""], "completions": [tagged("3 gallons")], "solution": ["3"]}
+    assert accuracy(**row) == [1.0]  # nothing is known of the question
+    assert accuracy(**row, unit=["minutes per day"]) == [0.0]
+
+
+# ----------------------------------------------------------------------------- deadline and threads
+
+
+BOMBS = ["9^{9^{9^{9}}} x", r"\sqrt{x}^{9999999999}!", "x + 99999999!"]
+
+
+@pytest.fixture
+def short_deadline(monkeypatch):
+    module._same_value.cache_clear()
+    monkeypatch.setattr(module, "SECONDS", 0.5)
+    monkeypatch.setattr(module, "_worker", module.Worker())  # a new process, with the new limit
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_the_deadline_holds_and_the_next_answer_is_judged(short_deadline, bomb):
+    assert score(bomb, "x + 1") == 0.0
+    module._same_value.cache_clear()
+    assert score("1 + x", "x + 1") == 1.0
+
+
+def test_it_works_off_the_main_thread():
+    results = []
+
+    def work(offset):
+        results.append([score(f"{i} + x", f"x + {i}") for i in range(offset, offset + 4)])
+
+    threads = [threading.Thread(target=work, args=(10 * i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[1.0] * 4] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_makes_its_own_worker():
+    assert score("2 + x", "x + 2") == 1.0
+    module._same_value.cache_clear()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if score("2 + x", "x + 2") == 1.0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
+    script = (
+        "import os, sys\n"
+        "from r1lab.rewards import accuracy\n"
+        "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
+        "worker = sys.modules['r1lab.rewards.accuracy']._worker.pool\n"
+        "print(*worker._processes, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    # The worker holds standard output open: `communicate` returns only once it is gone as well.
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    lines = process.communicate(timeout=120)[0].splitlines()
+    assert lines[0] == "[1.0]" and lines[1].isdigit()
+
+
+# -------------------------------------------------------------------------------------- small world
+
+
+def test_a_family_with_a_checker_decides_and_never_starts_math_verify(monkeypatch):
+    calls = []
+
+    def verify(family, answer, solution, meta):
+        calls.append((family, answer, solution, meta))
+        return answer == "9+5-1" if family == "signs" else None
+
+    monkeypatch.setattr(tasks, "verify", verify)
+    monkeypatch.setattr(module, "_same_value", lambda *_: pytest.fail("math-verify was asked"))
+    columns = {"family": ["signs"] * 3, "meta": [{"target": 13}] * 3}
+    completions = [tagged("9+5-1"), tagged("13"), "9+5-1"]
+    assert accuracy(["p"] * 3, completions, ["9+5-1"] * 3, **columns) == [1.0, 0.0, 0.0]
+    assert calls == [("signs", a, "9+5-1", {"target": 13}) for a in ("9+5-1", "13")]
+    assert correct(tagged("7"), "7", family="sums", meta={}) is True
+
+
+@pytest.mark.parametrize("family", ["signs", "countdown", "sums", "programs", "logic"])
+def test_gold_answers_of_the_small_world_are_accepted(family):
+    import random
+
+    rng = random.Random(0)
+    problems = [tasks.sample_problem(rng, family, 1, "en", for_test=True) for _ in range(20)]
+    validate(reward_set("true"), problems)
+
+
+# ------------------------------------------------------------------------------------------- format
+
+
+@pytest.mark.parametrize(
+    ("completion", "good"),
+    [
+        ("<think> a </think> <answer> b </answer>", True),
+        ("<think>a</think><answer>b</answer>", True),
+        ("\n<think>a\nb</think>\n\n<answer>c\nd</answer>\n", True),
+        ("<think></think><answer>b</answer>", True),
+        ("<think>a</think><answer> </answer>", False),
+        ("<answer>b</answer><think>a</think>", False),
+        ("<think>a</think><answer>b</answer> more", False),
+        ("so <think>a</think><answer>b</answer>", False),
+        ("<think>a</think> so <answer>b</answer>", False),
+        ("<think>a<answer>b</answer></think>", False),
+        ("<think>a</think><think>a</think><answer>b</answer>", False),
+        ("<think>a</think><answer>b</answer><answer>b</answer>", False),
+        ("<think>a</think><answer>b", False),
+        ("<Think>a</Think><answer>b</answer>", False),
+        ("", False),
+    ],
+)
+def test_format(completion, good):
+    assert format_reward(["p"], [completion]) == [float(good)]
+    assert format_reward(["p"], [[{"role": "assistant", "content": completion}]]) == [float(good)]
+
+
+# -------------------------------------------------------------------------------------- combination
+
+
+def scored(*scores):
+    return lambda prompts, completions, **columns: list(scores)
+
+
+def test_parts_are_weighted_and_kept():
+    rewards = RewardSet({"a": (scored(1.0, None, None), 1.0), "b": (scored(0.5, 2, None), 0.5)})
+    totals, parts = rewards(prompts=["p"] * 3, completions=["c"] * 3)
+    assert totals == [1.25, 1.0, None]
+    assert parts == {"a": [1.0, None, None], "b": [0.5, 2.0, None]}
+
+
+def test_a_part_of_weight_zero_is_only_logged():
+    rewards = RewardSet({"a": (scored(1.0), 0.0), "b": (scored(None), 1.0)})
+    assert rewards(prompts=["p"], completions=["c"]) == ([None], {"a": [1.0], "b": [None]})
+
+
+def fails(prompts, completions, **columns):
+    raise KeyError("solution")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (fails, "'bad' failed: KeyError"),
+        (scored(), "'bad' returned 0 scores for 1 completions"),
+        (scored(1.0, 1.0), "'bad' returned 2 scores"),
+        (scored(float("nan")), "'bad' returned a score that is not a finite number"),
+        (scored("high"), "'bad' failed: ValueError"),
+        (lambda prompts, completions, **columns: None, "'bad' failed: TypeError"),
+    ],
+)
+def test_a_broken_reward_is_named(function, message):
+    rewards = RewardSet({"good": (format_reward, 1.0), "bad": (function, 1.0)})
+    with pytest.raises(InputError, match=message):
+        rewards(prompts=["p"], completions=["c"])
+
+
+def problem(solution: str, name: str = "p1") -> Problem:
+    return Problem(name, family="math", level=1, lang="en", prompt="How much?", solution=solution)
+
+
+def test_validate_names_the_problem_whose_gold_answer_is_not_accepted():
+    problems = [problem("5"), problem(r"\frac{1}{2}", "p2"), problem("", "unscored")]
+    validate(reward_set("true"), problems)
+    validate(reward_set("random"), problems)
+    with pytest.raises(InputError, match="'accuracy' .* problem p3"):
+        validate(reward_set("true"), [*problems, problem("</answer>", "p3")])
+
+
+def test_the_coin_is_fair_and_depends_on_nothing_but_its_key():
+    prompts = [f"p{i // 8}" for i in range(4000)]
+    completions = [f"c{i % 3}" for i in range(4000)]
+    coin = random_reward(1)(prompts, completions)
+    assert 0.45 < sum(coin) / 4000 < 0.55
+    assert random_reward(1)(prompts, completions) == coin != random_reward(2)(prompts, completions)
+    assert random_reward(1)(prompts[8:16], completions[8:16]) == coin[8:16]  # of another process
+    assert 10 < sum(random_reward(1)(["p"] * 40, ["same"] * 40)) < 30
+    assert random_reward(1)(prompts, completions, step=[7] * 4000) != coin
+
+
+def test_the_arms():
+    good, bad = "<think> </think><answer> 5 </answer>", "<think> </think><answer> 6 </answer>"
+    rows = {"prompts": ["p"] * 2, "completions": [good, bad], "solution": ["5"] * 2}
+    assert reward_set("true", 1.0, 0.5)(**rows)[0] == [1.5, 0.5]
+    totals, parts = reward_set("format")(**rows)
+    assert totals == [1.0, 1.0] and parts["accuracy"] == [1.0, 0.0]
+    totals, parts = reward_set("random", seed=3)(**rows)
+    assert totals == parts["random"] == random_reward(3)(["p"] * 2, [good, bad])
+    with pytest.raises(InputError, match="no arm 'ture'"):
+        reward_set("ture")
+
+
+# ---------------------------------------------------------------------------------------------- TRL
+
+
+def test_trls_own_rewards_drop_in():
+    rewards = pytest.importorskip("trl.rewards", reason="TRL comes with the test extra")
+    both = RewardSet({"think": (rewards.think_format_reward, 1.0), "accuracy": (accuracy, 1.0)})
+    completions = ["<think>a</think><answer>5</answer>", "<answer>5</answer>"]
+    totals, parts = both(prompts=["p"] * 2, completions=completions, solution=["5"] * 2)
+    assert parts == {"think": [1.0, 0.0], "accuracy": [1.0, 1.0]} and totals == [2.0, 1.0]
+
+
+def test_our_rewards_take_trls_messages():
+    completions = [[{"role": "assistant", "content": tagged("5")}]]
+    prompts = [[{"role": "user", "content": "How many?"}]]
+    extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
+    for reward in (accuracy, format_reward, lambda **c: [1.0] if random_reward(0)(**c) else []):
+        assert reward(prompts=prompts, completions=completions, **extra) == [1.0]
