@@ -1,0 +1,343 @@
+"""The report: figures say what the numbers say, and the page is whole, safe and honest."""
+
+import doctest
+import io
+import json
+import re
+from html.parser import HTMLParser
+from itertools import combinations, pairwise
+
+import matplotlib
+import pytest
+from fake_run import fake_run
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from r1lab.errors import InputError
+from r1lab.report import chart, figures, html
+from r1lab.report.folder import read_jsonl, read_run
+
+DRAWN = [name for name, *_ in html.FIGURES]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return read_run(fake_run(tmp_path_factory.mktemp("runs") / "zero"))
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are drawn but not painted, which is most of the time that a page takes."""
+    monkeypatch.setattr(html, "png_bytes", lambda figure: b"PNG")
+
+
+def lines_of(figure, panel=0):
+    return {line.get_label(): line for line in chart.named_lines(figure.axes[panel])}
+
+
+def evals(*values, key="pass_at_1", margin=0.03):
+    return [
+        {"kind": "eval", "step": 40 * i, key: v, f"{key}_ci95": [v - margin, v + margin]}
+        for i, v in enumerate(values)
+    ]
+
+
+# Figures
+
+
+@pytest.mark.parametrize("steps", [12, 240])
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_is_labelled_and_no_words_collide(tmp_path, name, steps):
+    run = read_run(fake_run(tmp_path / "run", steps=steps))
+    more = [run.config] if name in html.MARKED else []
+    figure = getattr(figures, name)(run.metrics, *more)
+    figure.dpi = chart.STYLE["savefig.dpi"]  # so that extents are those of the image
+    image = Image.open(io.BytesIO(chart.png_bytes(figure))).convert("RGBA")
+    assert image.size[0] >= 900 and image.getextrema()[3] == (255, 255), "small, or transparent"
+    assert figure.axes[0].get_title(loc="left")
+    assert figure.axes[-1].get_xlabel() == "policy updates (steps)"
+    inside = figure.bbox.padded(1)
+    for ax in figure.axes:
+        assert re.search(r"\(.+\)|per answer", ax.get_ylabel()), "no unit"
+        boxes = [text.get_window_extent() for text in [*ax.texts, ax._left_title, ax.yaxis.label]]
+        assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
+        assert all(inside.y0 <= box.y0 and box.y1 <= inside.y1 for box in boxes)
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_accuracy_draws_the_rows_and_marks_what_changed(run):
+    figure = figures.accuracy(run.metrics, run.config)
+    lines = lines_of(figure)
+    rows = [row for row in run.metrics if row["kind"] == "eval"]
+    assert list(lines["pass@1"].get_ydata()) == [100 * row["pass_at_1"] for row in rows]
+    assert list(lines["cons@16"].get_xdata()) == [row["step"] for row in rows]
+    assert lines["pass@1"].get_color() != lines["cons@16"].get_color()
+    assert lines["pass@1"].get_marker() != lines["cons@16"].get_marker()
+    notes = {text.get_text(): text.xy[0] for text in figure.axes[0].texts}
+    assert notes["cap 256"] == 120 and notes["reference refreshed"] == 80
+
+
+def test_what_has_not_happened_yet_is_not_marked(run):
+    config = {"caps": [[0, 160], [300, 256]], "reference_every": 250}
+    words = [text.get_text() for text in figures.accuracy(run.metrics, config).axes[0].texts]
+    assert sorted(words) == ["cons@16", "pass@1"]
+
+
+def test_levels_have_a_line_each(run):
+    lines = lines_of(figures.accuracy_by_level(run.metrics))
+    assert list(lines) == [f"level {i}" for i in range(1, 6)]
+    last = run.evaluation("final")["by_level"]["5"]["pass_at_1"]
+    assert lines["level 5"].get_ydata()[-1] == pytest.approx(100 * last)
+
+
+def test_reward_parts_are_found_in_the_rows(run):
+    rows = [row | {"reward/language": 0.5} for row in run.metrics]
+    lines = lines_of(figures.reward_parts(rows))
+    assert set(lines) == {"accuracy", "format", "language", "total"}
+    assert set(lines["language"].get_ydata()) == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ((0.2, 0.6), "Pass@1 rises from 20.0 % to 60.0 % in 40 steps"),
+        ((0.6, 0.3, 0.2), "Pass@1 falls from 60.0 % to 20.0 % in 80 steps"),
+        ((0.2, 0.6, 0.22), "Pass@1: 20.0 % to 22.0 %, intervals overlap"),
+        ((0.2,), "Pass@1: 20.0 % at step 0"),
+        ((), "Pass@1"),
+    ],
+)
+def test_a_title_claims_no_more_than_the_intervals_allow(values, title):
+    assert figures.finding(evals(*values), "pass_at_1").replace("\N{NO-BREAK SPACE}", " ") == title
+
+
+def test_without_intervals_a_title_only_reports():
+    rows = [{"kind": "eval", "step": 10 * i, "mean_tokens": 40.0 + 100 * i} for i in range(3)]
+    assert figures.finding(rows, "mean_tokens") == "Tokens per answer: from 40 to 240 in 20 steps"
+
+
+def test_compare_averages_seeds_where_all_were_measured():
+    arms = {"true": [evals(0.2, 0.4, 0.8), evals(0.2, 0.6)], "random": [evals(0.2, 0.1)]}
+    figure = figures.compare(arms)
+    lines = lines_of(figure)
+    assert list(lines["true"].get_ydata()) == pytest.approx([20, 50])
+    assert list(lines["random"].get_ydata()) == pytest.approx([20, 10])
+    assert len(figure.axes[0].get_lines()) == 5  # three seeds and two means
+    title = figure.axes[0].get_title(loc="left").replace("\N{NO-BREAK SPACE}", " ")
+    assert title == "Pass@1 at the end: true 50.0 %, random 10.0 %"
+
+
+OTHER_STEP = [{"kind": "eval", "step": 7, "pass_at_1": 0.3}]
+
+
+@pytest.mark.parametrize("runs", [[], [evals(0.2), OTHER_STEP]])
+def test_compare_refuses_runs_that_cannot_be_compared(runs):
+    with pytest.raises(InputError, match="'true'.*no evaluated step"):
+        figures.compare({"true": runs})
+
+
+def test_a_value_that_is_no_number_is_named():
+    with pytest.raises(InputError, match="step 3: `kl` is no number"):
+        figures.points([{"kind": "train", "step": 3, "kl": "big"}], "train", "kl")
+
+
+def test_a_missing_value_is_a_gap_not_a_zero():
+    rows = [{"kind": "eval", "step": i, "in_order": v} for i, v in enumerate((None, 0.5))]
+    assert figures.points(rows, "eval", "in_order") == ([1], [0.5])
+
+
+@given(st.lists(st.floats(-100, 100), max_size=90))
+def test_a_running_mean_stays_within_the_values(values):
+    smoothed = figures.smooth(values)
+    assert len(smoothed) == len(values)
+    assert all(min(values) - 1e-9 <= v <= max(values) + 1e-9 for v in smoothed)
+    if len(values) < 40:
+        assert smoothed == pytest.approx(values)
+
+
+@given(st.lists(st.floats(0, 100), max_size=8).map(sorted), st.floats(0.5, 20))
+def test_labels_are_spread_apart_and_moved_no_more_than_needed(values, gap):
+    placed = chart.spread(values, gap)
+    assert all(b - a >= gap - 1e-6 for a, b in pairwise(placed))
+    assert sum(placed) == pytest.approx(sum(values), abs=1e-6)
+    if all(b - a >= gap for a, b in pairwise(values)):
+        assert placed == pytest.approx(values)
+
+
+def test_alternative_text_holds_the_title_and_the_ends(run):
+    text = chart.alt_text(figures.accuracy(run.metrics))
+    first, last = run.evaluation("base"), run.evaluation("final")
+    assert text.startswith("Pass@1 rises from")
+    assert f"pass@1 from {100 * first['pass_at_1']:.3g} to {100 * last['pass_at_1']:.3g}" in text
+
+
+def test_drawing_leaves_the_callers_settings_alone(run):
+    before = dict(matplotlib.rcParams)
+    chart.png_bytes(figures.entropy(run.metrics))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(chart).attempted and not doctest.testmod(chart).failed
+    assert doctest.testmod(html).attempted and not doctest.testmod(html).failed
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Elements with their attributes; fails on an element that is not closed in order."""
+
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def report(folder):
+    path = html.write_report(folder)
+    assert path == folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_stands_alone_and_every_figure_has_words(tmp_path):
+    folder = fake_run(tmp_path / "zero")
+    page = report(folder)
+    images = page.all("img")
+    assert len(images) == len(page.all("figcaption")) == len(DRAWN)
+    assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert all(len(image["alt"]) > 20 for image in images)
+    assert not page.all("script") and not page.all("link")
+    assert "http" not in re.sub(r"base64,[^\"]+", "", (folder / "report.html").read_text("utf-8"))
+    assert sorted(path.stem for path in (folder / "figures").iterdir()) == sorted(DRAWN)
+    assert len(page.all("h1")) == 1
+
+
+def test_the_headline_compares_base_and_final(tmp_path, unpainted):
+    folder = fake_run(tmp_path / "zero")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["base"] |= {"pass_at_1": 0.25, "pass_at_1_ci95": [0.2, 0.3], "mean_tokens": 40.0}
+    summary["final"] |= {"pass_at_1": 0.75, "pass_at_1_ci95": [0.7, 0.801], "mean_tokens": 120.0}
+    summary["final"]["by_level"]["5"] = {"n": 60, "pass_at_1": 0.5, "ci95": [0.4, 0.6]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = report(folder).text
+    assert "Pass@1 25.0 % 20.0 to 30.0 75.0 % 70.0 to 80.1 +50.0 points" in text
+    assert "Tokens per answer 40 120 × 3.00" in text
+    assert re.search(r"5 60 problems .* 50.0 % 40.0 to 60.0 \+", text)
+    for fact in (
+        "r1lab zero --preset cpu --seed 0", "Example CPU 3000", "7 min 11 s", "2.31 GB",
+        "grpo.clip_high 0.28", "versions.torch 2.13.0", "Reward: true. Seed: 0.",
+    ):  # fmt: skip
+        assert fact in text, fact
+    assert "not finished" not in text and "Not drawn" not in text
+
+
+def test_an_unfinished_run_says_so(tmp_path, unpainted):
+    text = report(fake_run(tmp_path / "half", finished=False)).text
+    assert "This run is not finished. It has reached step 80" in text
+    assert "Latest" in text and "Final" not in text and "not recorded" in text
+
+
+def test_a_run_with_only_its_first_evaluation_shows_it_once(tmp_path, unpainted):
+    folder = fake_run(tmp_path / "start", finished=False)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text(lines[0] + "\n")
+    (folder / "samples.jsonl").unlink()
+    text = report(folder).text
+    assert re.search(r"Pass@1 \d+.\d % \d+.\d to \d+.\d – –", text)
+    missing = "length, reflection, reward parts, entropy, drift"
+    assert f"Not drawn, because the metrics lack it: {missing}." in text
+    assert "None stored yet." in text
+
+
+def test_what_a_model_writes_is_shown_and_never_obeyed(tmp_path, unpainted):
+    folder = fake_run(tmp_path / "zero")
+    rows = read_jsonl(folder / "samples.jsonl")
+    attack = "</pre><script>alert(1)</script>\x00\x1b[31m <answer>\ud800 & \"'{{ 7 * 7 }}"
+    for row in rows:
+        row |= {"completion": attack, "prompt": '"><img src=http://x>', "rewards": {"<b>": 1.0}}
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "samples.jsonl").write_text(text)
+    page = report(folder)
+    assert not page.all("script") and len(page.all("img")) == len(DRAWN)
+    assert "<script>alert(1)</script>" + 2 * "\N{REPLACEMENT CHARACTER}" + "[31m" in page.text
+    assert '"><img src=http://x>' in page.text and "{{ 7 * 7 }}" in page.text
+
+
+def test_samples_are_chosen_by_level_and_step_alone():
+    def row(id_, level, step, text="first"):
+        return {"id": id_, "level": level, "step": step, "completion": text}
+
+    rows = [row("once", 9, 0), row("short", 9, 0), row("short", 9, 40)]
+    rows += [row(f"q{i}", i, step) for step in (0, 40, 120, 160) for i in range(1, 6)]
+    rows += [row("q1", 1, 0, text="second")]
+    chosen = html.pick_samples(rows)
+    assert [[row["id"] for row in rows] for rows in chosen] == [["q1"] * 3, ["q3"] * 3, ["q5"] * 3]
+    assert all([row["step"] for row in rows] == [0, 40, 160] for rows in chosen)
+    assert chosen[0][0]["completion"] == "first"
+    assert html.pick_samples([]) == []
+
+
+# Reading the folder
+
+
+def test_a_line_cut_while_being_written_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\n{"kind": "tra')
+    assert read_jsonl(path) == [{"kind": "train", "step": 1}]
+
+
+def test_a_step_written_twice_counts_once_with_its_last_account(tmp_path):
+    rows = [{"kind": "train", "step": s, "kl": k} for s, k in ((1, 0.1), (2, 0.2), (2, 0.3))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["kl"] for row in read_run(tmp_path).metrics] == [0.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("metrics.jsonl", None, "not a run folder"),
+        ("metrics.jsonl", "", "no metrics yet"),
+        ("metrics.jsonl", "{}{\n{}\n", "line 1: not valid JSON"),
+        ("metrics.jsonl", '{"kind": "eval", "step": 0}\n[1]\n', "line 2"),
+        ("metrics.jsonl", '{"kind": "eval"}\n', "line 1: .*step"),
+        ("samples.jsonl", '{"id": "a"}\n', "line 1: .*completion"),
+        ("config.json", "{", "config.json is damaged"),
+        ("summary.json", "[]", "summary.json is damaged"),
+    ],
+)
+def test_a_broken_run_is_refused_in_one_sentence(tmp_path, name, content, words):
+    folder = fake_run(tmp_path / "zero", steps=12)
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    with pytest.raises(InputError, match=words) as refusal:
+        html.write_report(folder)
+    assert "\n" not in str(refusal.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not a run folder"):
+        html.write_report(tmp_path / "nowhere")
