@@ -1,0 +1,114 @@
+"""What notebooks import: figures that carry words, one style, progress that leaves one line."""
+
+import matplotlib
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from r1lab.errors import InputError
+from r1lab.lab import display, progress, show, style
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What `show` hands to the notebook."""
+    outputs = []
+    monkeypatch.setattr(display, "display", lambda data, **how: outputs.append((data, how)))
+    return outputs
+
+
+def chart(rows=1, **subplots):
+    figure = Figure(figsize=(4, 3))
+    panels = figure.subplots(rows, 1, squeeze=False, **subplots)[:, 0]
+    panels[0].set_title("Accuracy rises")
+    for ax in panels:
+        ax.plot([0, 1], [0.2, 0.6])
+        ax.set_xlabel("steps")
+        ax.set_ylabel("accuracy (%)")
+    return figure
+
+
+def test_show_stores_the_alternative_text_and_prints_one_line(shown, capsys):
+    show(chart(), alt="Accuracy rises from\n20 to 60 %.", caption="Look at the slope.")
+    [(data, how)] = shown
+    assert set(data) == {"image/png", "text/plain"} and how["raw"] is True
+    assert data["image/png"].startswith("iVBORw0KGgo")  # a PNG, in base64
+    assert data["text/plain"] == "Figure: Accuracy rises from 20 to 60 %."
+    assert how["metadata"]["image/png"] == {"alt": "Accuracy rises from 20 to 60 %.", "width": 400}
+    assert capsys.readouterr().out == "Figure: Look at the slope.\n"
+
+
+def test_without_a_caption_the_alternative_text_is_printed(shown, capsys):
+    show(chart(), alt="Accuracy rises.")
+    assert capsys.readouterr().out == "Figure: Accuracy rises.\n"
+
+
+def test_show_closes_a_figure_of_pyplot(shown):
+    figure, ax = pyplot.subplots()
+    ax.set(title="Nothing yet", xlabel="steps", ylabel="accuracy (%)")
+    number = figure.number
+    show(figure, alt="An empty chart.")
+    assert not pyplot.fignum_exists(number)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda figure: figure.axes[0].set_xlabel(""), "Label both axes"),
+        (lambda figure: figure.axes[1].set_ylabel(""), "Label both axes"),
+        (lambda figure: figure.axes[0].set_title(""), "title"),
+    ],
+)
+def test_show_refuses_a_figure_that_does_not_explain_itself(shown, spoil, words):
+    figure = chart(rows=2)
+    spoil(figure)
+    with pytest.raises(InputError, match=words):
+        show(figure, alt="Accuracy rises.")
+    assert not shown
+
+
+@pytest.mark.parametrize("alt", ["", " \n"])
+def test_show_refuses_a_figure_without_alternative_text(shown, alt):
+    with pytest.raises(InputError, match="alt"):
+        show(chart(), alt=alt)
+
+
+def test_a_shared_axis_is_labelled_once_and_a_picture_needs_no_axes(shown):
+    shared = chart(rows=2, sharex=True)
+    shared.axes[0].set_xlabel("")
+    show(shared, alt="Two panels over the same steps.")
+    picture = Figure()
+    ax = picture.subplots()
+    ax.set_title("A map of the rooms", loc="left")
+    ax.axis("off")
+    show(picture, alt="A map of the rooms.")
+    assert len(shown) == 2
+
+
+def test_style_is_opaque_and_tells_series_apart_without_colour():
+    with matplotlib.rc_context():
+        style()
+        assert matplotlib.rcParams["figure.facecolor"] == "white"
+        looks = list(matplotlib.rcParams["axes.prop_cycle"])
+    for feature in ("color", "marker"):
+        assert len({str(look[feature]) for look in looks}) == len(looks) == 7
+    assert len({str(look["linestyle"]) for look in looks}) == 6
+
+
+def test_progress_without_a_watcher_leaves_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("R1LAB_STATIC", "1")
+    assert list(progress([4, 5, 6], label="training")) == [4, 5, 6]
+    assert list(progress(iter("ab"), total=2)) == ["a", "b"]
+    assert capsys.readouterr() == ("training: 3 of 3\n2 of 2\n", "")
+
+
+def test_progress_for_a_person_ends_with_the_same_line(monkeypatch, capsys):
+    monkeypatch.delenv("R1LAB_STATIC")
+    assert list(progress(range(3), label="training")) == [0, 1, 2]
+    assert capsys.readouterr().out.splitlines()[-1] == "training: 3 of 3"
+
+
+def test_progress_of_a_stream_of_unknown_length_counts(monkeypatch, capsys):
+    monkeypatch.setenv("R1LAB_STATIC", "1")
+    assert list(progress(iter([1, 2]), label="asked")) == [1, 2]
+    assert capsys.readouterr().out == "asked: 2\n"
