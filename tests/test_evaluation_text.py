@@ -12,7 +12,7 @@ from r1lab.evaluation.text import count_repeats, count_words, is_in_order, is_mi
 @pytest.mark.parametrize(
     "completion, expected",
     [
-        ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4 </answer>", 2),
+        ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4", 2),
         ("<think>Wait, wait. However, I made a mistake.</think><answer>4</answer>", 4),
         ("<think> 9+5=14:13 ok </think> <answer> wait </answer>", 0),
         ("9+5=14:13 no wait 9-5=4 <answer> 9-5 </answer> wait", 1),

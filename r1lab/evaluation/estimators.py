@@ -1,7 +1,7 @@
 """Accuracy from k samples per problem, and how sure one can be of it.
 
 Everything here is a pure function of numpy arrays of shape [problem, sample] or [problem].
-Headline numbers are means over levels, so that a level counts the same however many problems it has.
+Headline numbers are means over levels: a level counts the same however many problems it has.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
 
 
 def pass_at_1(correct: Num[np.ndarray, "problem sample"]) -> Float[np.ndarray, "problem"]:
-    """Share of the k samples that are right (v2 D.1: pass@1 = 1/k Σ p_i), per problem.
+    """Share of the k samples that are right, per problem: the paper's pass@1 = 1/k Σ p_i.
 
     Raises InputError where there is no problem or no sample.
     """
@@ -39,9 +39,9 @@ def pass_at_k(
     1 - Π_{i=n-c+1..n} (1 - k/i), which never forms a large binomial.
     Raises InputError unless 1 <= k <= n and every count lies in 0..n.
     """
-    counts = np.asarray(correct_counts)
+    counts = correct_counts
     if not 1 <= k <= n:
-        raise InputError(f"pass@{k} needs at least {k} samples per problem and k >= 1; there are {n}.")
+        raise InputError(f"pass@{k} needs k >= 1 and at least k samples per problem, not {n}.")
     if counts.size == 0 or counts.min() < 0 or counts.max() > n:
         raise InputError(f"pass@{k} needs counts of right answers between 0 and {n}, at least one.")
     # Past i = k the factors would be negative, but the factor at i = k has made the product zero.
@@ -58,12 +58,9 @@ def cons_at_k(
     `answers` numbers the distinct answers of a problem; UNANSWERED does not vote, unless no sample
     of the problem has an answer. A tie is broken at random in expectation: the value is the mean
     accuracy of the tied answers, so it does not depend on the order of the samples.
-    Raises InputError where there is no problem or no sample, or the shapes differ.
+    Raises InputError where there is no problem or no sample.
     """
     correct = _checked(correct)
-    answers = np.asarray(answers)
-    if answers.shape != correct.shape:
-        raise InputError(f"Answers {answers.shape} and grades {correct.shape} differ in shape.")
     voters = answers != UNANSWERED
     voters |= ~voters.any(axis=1, keepdims=True)
     same = answers[:, :, None] == answers[:, None, :]
@@ -75,7 +72,7 @@ def cons_at_k(
 
 def macro_mean(values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]) -> float:
     """Mean over levels of the mean over a level's problems."""
-    return float(np.mean([values[rows].mean(axis=0) for rows in _strata(values, levels)]))
+    return float(np.mean([values[rows].mean() for rows in _strata(levels)]))
 
 
 def bootstrap_ci(
@@ -92,9 +89,8 @@ def bootstrap_ci(
     interval then speaks of new problems, not of new seeds, which is why each seed is shown as well.
     Raises InputError where there is nothing to resample or a value is not a number.
     """
-    values = np.asarray(values, dtype=np.float64)
     pooled = values.mean(axis=0) if values.ndim == 2 else values
-    strata = _strata(pooled, levels)
+    strata = _strata(levels)
     if not np.isfinite(pooled).all():
         raise InputError("A bootstrap needs finite values; leave out problems that have none.")
     rng = np.random.default_rng(seed)
@@ -118,29 +114,18 @@ def paired_bootstrap(
     """Difference of two arms on the same problems, with the interval of `bootstrap_ci`.
 
     Resampling the differences keeps what the arms share, the problems' difficulty, out of the
-    interval. Raises InputError where the arms' shapes differ.
+    interval.
     """
-    treatment, control = np.asarray(treatment, float), np.asarray(control, float)
-    if treatment.shape != control.shape:
-        raise InputError(
-            f"Paired arms need the same problems and seeds; got {treatment.shape} and {control.shape}."
-        )
     return bootstrap_ci(treatment - control, levels, **options)
 
 
 def _checked(correct: Num[np.ndarray, "problem sample"]) -> Num[np.ndarray, "problem sample"]:
-    correct = np.asarray(correct)
-    if correct.ndim != 2 or correct.size == 0:
-        raise InputError(f"Grades must be a non-empty [problem, sample] array, not {correct.shape}.")
+    if correct.size == 0:
+        raise InputError(f"Grades [problem, sample] are empty: {correct.shape}; evaluate first.")
     return correct
 
 
-def _strata(
-    values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]
-) -> list[Bool[np.ndarray, "problem"]]:
-    levels = np.asarray(levels)
-    if levels.ndim != 1 or levels.size == 0 or len(values) != levels.size:
-        raise InputError(
-            f"Values and levels must be non-empty and equally long; got {len(values)} and {levels.size}."
-        )
+def _strata(levels: Int[np.ndarray, "problem"]) -> list[Bool[np.ndarray, "problem"]]:
+    if levels.size == 0:
+        raise InputError("There are no problems to average over; evaluate at least one.")
     return [levels == level for level in np.unique(levels)]

@@ -1,4 +1,4 @@
-"""What a completion's text shows: reflective words, languages, attempts that repeat or go in order."""
+"""What a completion's text shows: reflection, languages, attempts that repeat or go in order."""
 
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -36,9 +36,7 @@ def count_words(text: str, words: Collection[str]) -> int:
     return len(re.findall("|".join(patterns), text)) if patterns else 0
 
 
-def reflection(
-    completion: str, words: Mapping[str, Collection[str]] = REFLECTIVE_WORDS
-) -> int:
+def reflection(completion: str, words: Mapping[str, Collection[str]] = REFLECTIVE_WORDS) -> int:
     """Number of reflective words in the thinking, all languages together (v2 C.2, Fig. 9)."""
     return count_words(thinking(completion), frozenset().union(*words.values()))
 
@@ -69,7 +67,7 @@ def is_in_order(signs: Sequence[Sequence[int]]) -> bool:
     Plus (1) counts as digit 0 and minus (-1) as digit 1, the last sign changing fastest. True of
     fewer than two sequences, which callers therefore leave out of a share.
     """
-    ranks = [(len(s), sum((sign < 0) << place for place, sign in enumerate(s[::-1]))) for s in signs]
-    return all(
-        (length, rank + 1) == after for (length, rank), after in zip(ranks, ranks[1:])
-    )
+    ranks = [
+        (len(s), sum((sign < 0) << place for place, sign in enumerate(reversed(s)))) for s in signs
+    ]
+    return all((length, rank + 1) == after for (length, rank), after in zip(ranks, ranks[1:]))

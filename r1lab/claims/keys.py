@@ -1,0 +1,99 @@
+"""What a result depends on, as one hash: code, configuration, base, problems."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import resolve_name
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.training.config import GRPOConfig
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Rooms that show results or start runs, and cannot change one.
+WITHOUT_EFFECT = ("lab", "report", "claims", "cli", "doctor", "launch")
+
+
+def job_key(code: str, config: GRPOConfig) -> str:
+    """The key of a run: equal keys mean that running again would give the same result.
+
+    Made of `code` (what `code_key` gave), the settings, the base model and the held-out problems.
+    Raises InputError where one of the files is missing.
+    """
+    problems = Path(config.eval_file)
+    if not problems.is_file():
+        raise InputError(f"{problems}: no such file of problems; restore it.")
+    settings = json.dumps(asdict(config), sort_keys=True)
+    return _hash(code, settings, base_key(Path(config.model)), problems.read_bytes())
+
+
+def code_key(entry: str, package: Path = PACKAGE) -> str:
+    """Hash of a module and of all of the package that it imports, directly or not.
+
+    Comments, docstrings and layout do not count; nor does code that the module never imports.
+    """
+    pending, sources = [entry], {}
+    while pending:
+        module = pending.pop()
+        path = _source(module, package)
+        if module in sources or path is None or _room(module) in WITHOUT_EFFECT:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        pending += _imports(tree, inside)
+        sources[module] = ast.unparse(_without_docstrings(tree))
+    return _hash(*(f"{module}\n{sources[module]}" for module in sorted(sources)))
+
+
+def base_key(base: Path) -> str:
+    """Hash of the weights, settings and tokenizer in a model's folder.
+
+    Raises InputError where the folder holds no weights.
+    """
+    files = sorted([*base.glob("*.safetensors"), *base.glob("*.json")])
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise InputError(f"{base} holds no model; make it with `r1lab pretrain` or restore it.")
+    return _hash(*(f"{file.name}\n{_hash(file.read_bytes())}" for file in files))
+
+
+def _room(module: str) -> str:
+    return module.partition(".")[2].partition(".")[0]
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Every module that the code may load, and the packages that hold it: those run as well."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{start}.{alias.name}" for alias in node.names]
+        for parts in (name.split(".") for name in names):
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _source(module: str, package: Path) -> Path | None:
+    """The file of a module of this package; None for other packages and for names in a module."""
+    if module.split(".")[0] != package.name:
+        return None
+    path = package.parent.joinpath(*module.split("."))
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+    return tree
+
+
+def _hash(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""The claims of the paper that this lab tests, each written down before its runs.
+
+A claim is shown when every seed and the pooled 95 % interval lie where it expects them. Its bounds
+are part of the claim: they are not moved afterwards.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from r1lab.claims.measures import (
+    Measure,
+    end_against_best,
+    gain,
+    gain_beyond,
+    gain_over,
+    top_level_gain,
+    vote_gain_halfway,
+)
+from r1lab.errors import InputError
+from r1lab.evaluation.estimators import Estimate
+
+SEEDS = (0, 1, 2)
+# "Gains nothing" must be a bound that a run can break: less than this share of all answers.
+NO_GAIN = 0.05
+
+
+# What differs in each arm from the configuration that all of them share.
+ARMS: dict[str, dict[str, str]] = {
+    "true": {},
+    "random": {"arm": "random"},
+    "format": {"arm": "format"},
+    "tiny": {"model": "data/tiny"},
+    "noskill": {"model": "data/noskill"},
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, its place in the paper, and the experiment that could refute it.
+
+    `relation` and `threshold` say where the effect must lie: above or below the threshold, or
+    within ± the threshold. `unit` is "points" (shares of answers, shown times 100) or a noun.
+    """
+
+    id: str
+    statement: str
+    section: str
+    arms: tuple[str, ...]
+    measure: Measure
+    relation: Literal["above", "below", "within"] = "above"
+    threshold: float = 0.0
+    unit: str = "points"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        limit = self.threshold
+        ends = {"above": (limit, math.inf), "below": (-math.inf, limit), "within": (-limit, limit)}
+        return ends[self.relation]
+
+    def holds(self, per_seed: list[float], pooled: Estimate) -> bool:
+        """Do all seeds, and the whole pooled interval, lie where the claim expects them?"""
+        low, high = self.bounds
+        return all(low < value < high for value in (*per_seed, pooled.low, pooled.high))
+
+
+CLAIMS = (
+    Claim("pass-at-1", "RL without SFT raises held-out pass@1",
+          "v2 §2.3, Fig. 1a", ("true",), gain("true")),
+    Claim("top-level", "RL raises pass@1 on the hardest level",
+          "v2 C.1, Fig. 8", ("true",), top_level_gain("true")),
+    Claim("length", "Answers grow longer with no reward for length",
+          "v2 §2.3, Fig. 1b", ("true",), gain("true", "tokens"), unit="tokens"),
+    Claim("reflection", "Reflective words become more frequent",
+          "v2 C.2, Fig. 9", ("true",), gain("true", "reflection"), unit="words"),
+    Claim("reflection-null", "Reflective words rise more than under random reward",
+          "v2 C.2, Fig. 9", ("true", "random"), gain_over("true", "random", "reflection"),
+          unit="words"),
+    Claim("majority-vote", "Halfway through the run, cons@16 beats pass@1 by at least 8 points",
+          "v2 §2.3, Fig. 1a", ("true",), vote_gain_halfway("true"), threshold=0.08),
+    Claim("pass-at-k", "RL moves pass@1 more than pass@16",
+          "DeepSeekMath §5.2.2", ("true",), gain_beyond("true", "pass_at_1", "pass_at_16")),
+    Claim("no-collapse", "No seed collapses: pass@1 ends within 5 points of its best",
+          "our control", ("true",), end_against_best("true"), threshold=-0.05),
+    Claim("random-reward", "Random reward gains nothing (less than 5 points)",
+          "our control; arXiv 2506.10947", ("random",), gain("random"), "below", NO_GAIN),
+    Claim("format-learned", "Format reward alone raises the share of right formats",
+          "our control; v2 §2.2", ("format",), gain("format", "format")),
+    Claim("format-only", "Format reward alone moves lenient pass@1 by less than 5 points",
+          "our control; v2 §2.2", ("format",), gain("format"), "within", NO_GAIN),
+    Claim("small-base", "Too small a base gains nothing (less than 5 points)",
+          "v2 G.1", ("tiny",), gain("tiny"), "below", NO_GAIN),
+    Claim("no-skill", "No skill, no gain: a base that judges badly gains less than half as much",
+          "arXiv 2503.01307", ("true", "noskill"), gain_over("true", "noskill", share=0.5)),
+)  # fmt: skip
+
+
+def select(only: str | None = None) -> tuple[Claim, ...]:
+    """All claims, or the one with this id. Raises InputError where there is none."""
+    chosen = tuple(claim for claim in CLAIMS if only in (None, claim.id))
+    if not chosen:
+        known = ", ".join(claim.id for claim in CLAIMS)
+        raise InputError(f"There is no claim {only!r}; choose one of {known}.")
+    return chosen

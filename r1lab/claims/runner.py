@@ -1,0 +1,183 @@
+"""Runs what the claims still need, one resumable job per arm and seed, and keeps the ledger."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from r1lab.claims.keys import code_key, job_key
+from r1lab.claims.measures import ArmRun
+from r1lab.claims.registry import ARMS, SEEDS, Claim, select
+from r1lab.errors import InputError
+from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
+from r1lab.stages.zero import PRESETS, run_zero
+from r1lab.training.config import GRPOConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm and seed: the configuration to run, and the folder for its run.
+
+    The folder's name ends in the job's key. So a run is resumed or reused only by the code, the
+    configuration and the base that began it, and no other run is overwritten.
+    """
+
+    arm: str
+    seed: int
+    config: GRPOConfig
+    key: str
+    runs: Path
+
+    @property
+    def name(self) -> str:
+        return f"claims/{self.arm}-seed{self.seed}-{self.key}"
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+    @cached_property
+    def result(self) -> ArmRun:
+        """What the finished run left, read once for all claims."""
+        return ArmRun(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """A run writes its summary last."""
+        return (self.folder / "summary.json").is_file()
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Where and how jobs run: `run` is `run_zero` or has its signature, `ledger` keeps results."""
+
+    config: GRPOConfig = PRESETS["cpu"]
+    run: Callable[..., Path] = run_zero
+    runs: Path = Path("runs")
+    ledger: Path = Path("data/claims.json")
+    seeds: Sequence[int] = SEEDS
+    _jobs: dict[tuple[str, int], Job] = field(default_factory=dict, init=False, repr=False)
+
+    def jobs(self, claim: Claim) -> list[Job]:
+        """The claim's jobs; an arm that several claims share is the same job in each."""
+        wanted = [(arm, seed) for seed in self.seeds for arm in claim.arms]
+        for arm, seed in set(wanted) - set(self._jobs):
+            config = replace(self.config, seed=seed, **ARMS[arm])
+            self._jobs[arm, seed] = Job(arm, seed, config, job_key(self._code, config), self.runs)
+        return [self._jobs[pair] for pair in wanted]
+
+    @cached_property
+    def _code(self) -> str:
+        return code_key("r1lab.stages.zero")
+
+    def results(self) -> dict[str, dict]:
+        """The ledger's entries by claim. Raises InputError where the file is damaged."""
+        if not self.ledger.is_file():
+            return {}
+        try:
+            return json.loads(self.ledger.read_text(encoding="utf-8"))["claims"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.ledger} is damaged; delete it and run again.") from error
+
+
+def run_missing(
+    laboratory: Laboratory, *, only: str | None = None, budget_seconds: float | None = None
+) -> list[str]:
+    """Run the jobs that have no result for the present code, configuration and base.
+
+    No job is started that would probably end after `budget_seconds`, judged by the longest so far.
+    The ledger is written before the first job and after each. Returns the names of jobs not run.
+    Raises InputError where `only` names no claim, and whatever a job raises; a job that was
+    stopped goes on in the next call.
+    """
+    chosen = select(only)
+    jobs = {job.name: job for claim in chosen for job in laboratory.jobs(claim)}
+    missing = [job for job in jobs.values() if not job.finished]
+    record(laboratory, chosen)
+    started, longest = time.monotonic(), 0.0
+    while missing:
+        begun = time.monotonic()
+        if budget_seconds is not None and begun - started + longest >= budget_seconds:
+            break
+        job = missing.pop(0)
+        resume = (job.folder / "config.json").is_file()
+        laboratory.run(job.config, job.name, runs=job.runs, resume=resume)
+        longest = max(longest, time.monotonic() - begun)
+        record(laboratory, [claim for claim in chosen if job in laboratory.jobs(claim)])
+    return [job.name for job in missing]
+
+
+def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
+    """Write the result of every claim whose jobs are all finished; keep all other entries."""
+    entries = laboratory.results()
+    for claim in claims:
+        jobs = laboratory.jobs(claim)
+        if all(job.finished for job in jobs):
+            entries[claim.id] = _entry(claim, jobs, entries.get(claim.id, {}))
+    laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
+    partial = laboratory.ledger.with_suffix(".partial")
+    text = json.dumps({"claims": entries}, indent=1, ensure_ascii=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(laboratory.ledger)
+
+
+def verdict(claim: Claim, entry: dict | None, jobs: Sequence[Job]) -> str:
+    """One of shown, not shown, not run; stale: made by other code, settings, base or bounds."""
+    if entry is None:
+        return "not run"
+    present = _question(claim, jobs)
+    if {name: entry.get(name) for name in present} != present:
+        return "stale"
+    return "shown" if entry["shown"] else "not shown"
+
+
+def _question(claim: Claim, jobs: Sequence[Job]) -> dict:
+    """What a result answers: where any of it has changed, the result is stale."""
+    return {
+        "statement": claim.statement,
+        "section": claim.section,
+        "arms": list(claim.arms),
+        "relation": claim.relation,
+        "threshold": claim.threshold,
+        "unit": claim.unit,
+        "keys": {f"{job.arm}-seed{job.seed}": job.key for job in jobs},
+    }
+
+
+def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
+    by_seed: dict[int, dict[str, ArmRun]] = {}
+    for job in jobs:
+        by_seed.setdefault(job.seed, {})[job.arm] = job.result
+    effects = [claim.measure(runs) for runs in by_seed.values()]
+    levels = effects[0].levels
+    if any(not np.array_equal(effect.levels, levels) for effect in effects):
+        raise InputError(f"The seeds of {claim.id} were evaluated on different problems.")
+    pooled = bootstrap_ci(np.stack([effect.values for effect in effects]), levels)
+    per_seed = [macro_mean(effect.values, levels) for effect in effects]
+    seconds = [run.summary["wall_seconds"] for runs in by_seed.values() for run in runs.values()]
+    entry = {
+        **_question(claim, jobs),
+        "effect": pooled.mean,
+        "ci95": [pooled.low, pooled.high],
+        "per_seed": {str(seed): value for seed, value in zip(by_seed, per_seed, strict=True)},
+        "shown": claim.holds(per_seed, pooled),
+        "minutes": round(sum(seconds) / 60, 1),
+    }
+    if all(before.get(name) == value for name, value in entry.items()):
+        return before  # nothing new: it keeps its date
+    return {**entry, "date": date.today().isoformat(), "commit": _commit()}
+
+
+def _commit() -> str | None:
+    """The checked-out commit, None outside a git checkout."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

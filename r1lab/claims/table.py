@@ -1,0 +1,55 @@
+"""The ledger as a Markdown table, and its place in the README."""
+
+import math
+from pathlib import Path
+
+from r1lab.claims.registry import CLAIMS, Claim
+from r1lab.claims.runner import Laboratory, verdict
+from r1lab.errors import InputError
+
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each seed", "verdict")
+
+
+def render(laboratory: Laboratory) -> str:
+    """One row per claim, with what is stale or was not run named as such."""
+    entries = laboratory.results()
+    rows = [HEADER, ("---",) * len(HEADER)]
+    for claim in CLAIMS:
+        entry = entries.get(claim.id)
+        word = verdict(claim, entry, laboratory.jobs(claim))
+        effect, seeds = _numbers(claim, entry) if entry else ("", "")
+        rows.append(
+            (claim.statement, claim.section, ", ".join(claim.arms), _expected(claim), effect, seeds)
+            + (f"**{word}**",)
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def update_readme(path: Path, table: str) -> None:
+    """Put the table between the markers. Raises InputError where the file lacks them."""
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path} needs the lines {BEGIN} and {END} where the table goes.")
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+
+
+def _numbers(claim: Claim, entry: dict) -> tuple[str, str]:
+    low, high = (_signed(claim, bound) for bound in entry["ci95"])
+    effect = f"{_signed(claim, entry['effect'])} {claim.unit} [{low}, {high}]"
+    return effect, ", ".join(_signed(claim, value) for value in entry["per_seed"].values())
+
+
+def _expected(claim: Claim) -> str:
+    low, high = claim.bounds
+    if claim.relation == "within":
+        return f"within ±{_signed(claim, high).lstrip('+')}"
+    return f"> {_signed(claim, low)}" if math.isfinite(low) else f"< {_signed(claim, high)}"
+
+
+def _signed(claim: Claim, value: float) -> str:
+    """With its sign, in the claim's unit; zero as 0."""
+    text = f"{value * (100 if claim.unit == 'points' else 1):+.1f}"
+    return text.replace("-", "−") if text not in ("+0.0", "-0.0") else "0"

@@ -1,0 +1,250 @@
+"""Ask a set of problems k times each and measure what comes back."""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from r1lab.errors import InputError
+from r1lab.evaluation import estimators, text
+from r1lab.rewards.accuracy import correct, lenient_answer
+from r1lab.rewards.format import has_format
+from r1lab.sampling import Rollouts, Sampler, SamplingParams
+from r1lab.tasks import Problem, apply_template
+from r1lab.tasks.search import parse_attempts
+
+# One number for each completion. `answer` numbers a problem's distinct answers, for the vote.
+MEASURES = (
+    *("correct", "strict", "format", "answer", "tokens", "truncated", "reflection", "mixed"),
+    *("attempts", "repeats", "searches", "in_order"),
+)
+ATTEMPT_FAMILIES = ("signs", "countdown")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measures of all samples: `evaluation["tokens"]` is an array [problem, sample].
+
+    `index` is each problem's place in the whole set, so that parts made by several processes can be
+    merged in order; `completions` holds the texts, problem by problem.
+    """
+
+    index: Int[np.ndarray, "problem"]
+    levels: Int[np.ndarray, "problem"]
+    ids: list[str]
+    completions: list[list[str]]
+    measures: dict[str, Num[np.ndarray, "problem sample"]]
+
+    def __getitem__(self, measure: str) -> Num[np.ndarray, "problem sample"]:
+        return self.measures[measure]
+
+    def accuracies(self) -> dict[str, Num[np.ndarray, "problem"]]:
+        """Per problem: pass@1 (lenient and strict), cons@k and pass@k (lenient), by their names."""
+        right = self["correct"]
+        k = right.shape[1]
+        return {
+            "pass_at_1": estimators.pass_at_1(right),
+            "pass_at_1_strict": estimators.pass_at_1(self["strict"]),
+            f"cons_at_{k}": estimators.cons_at_k(self["answer"], right),
+            f"pass_at_{k}": estimators.pass_at_k(k, right.sum(axis=1), k),
+        }
+
+    def select(self, ids: Sequence[str]) -> "Evaluation":
+        """The evaluation of these problems alone, in this order.
+
+        Raises InputError where one of them was not evaluated.
+        """
+        place = {name: row for row, name in enumerate(self.ids)}
+        if missing := [name for name in ids if name not in place]:
+            raise InputError(f"{len(missing)} problems, as {missing[0]}, were not evaluated here.")
+        return self._rows([place[name] for name in ids])
+
+    def _rows(self, rows: list[int]) -> "Evaluation":
+        return Evaluation(
+            index=self.index[rows],
+            levels=self.levels[rows],
+            ids=[self.ids[row] for row in rows],
+            completions=[self.completions[row] for row in rows],
+            measures={name: values[rows] for name, values in self.measures.items()},
+        )
+
+    def summary(self) -> dict:
+        """The block of `summary.json`: means over levels, accuracies with 95 % intervals.
+
+        `repeats` is a share of attempts and `in_order` of the completions with two attempts or
+        more, over the whole set; None where there are none.
+        """
+        block: dict = {}
+        for name, values in self.accuracies().items():
+            block[name], *block[f"{name}_ci95"] = estimators.bootstrap_ci(values, self.levels)
+        for name, measure in {
+            "mean_tokens": "tokens",
+            "reflection_per_answer": "reflection",
+            "format": "format",
+            "mixing": "mixed",
+            "truncated": "truncated",
+        }.items():
+            block[name] = estimators.macro_mean(self[measure].mean(axis=1), self.levels)
+        block["repeats"] = _share(self["repeats"], self["attempts"])
+        block["in_order"] = _share(self["in_order"], self["searches"])
+        levels = np.unique(self.levels).tolist()
+        block["by_level"] = {str(level): self._level(level) for level in levels}
+        return block
+
+    def _level(self, level: int) -> dict:
+        rows = self.levels == level
+        mean, *ci95 = estimators.bootstrap_ci(self["correct"][rows].mean(axis=1), self.levels[rows])
+        return {"n": int(rows.sum()), "pass_at_1": mean, "ci95": ci95}
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one .npz, whole or not at all."""
+        path = Path(path)
+        texts = json.dumps([self.ids, self.completions], ensure_ascii=False).encode()
+        partial = path.with_name(path.name + ".partial")
+        with open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                index=self.index,
+                levels=self.levels,
+                texts=np.frombuffer(texts, dtype=np.uint8),
+                **self.measures,
+            )
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """Read what `save` wrote. Raises InputError where the file is missing or damaged."""
+        try:
+            with np.load(path) as arrays:
+                ids, completions = json.loads(arrays["texts"].tobytes())
+                measures = {name: arrays[name] for name in MEASURES}
+                return cls(arrays["index"], arrays["levels"], ids, completions, measures)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(
+                f"{path} is not a readable evaluation ({error}); evaluate again."
+            ) from error
+
+
+def evaluate(
+    sampler: Sampler,
+    tokenizer,
+    problems: Sequence[Problem],
+    *,
+    k: int = 16,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_tokens: int,
+    seed: int = 0,
+    template: str = "small",
+    shard: tuple[int, int] = (0, 1),
+) -> Evaluation:
+    """Sample k completions for each problem and measure them.
+
+    The paper evaluates at temperature 0.6 and top-p 0.95, with k from 4 to 64 by benchmark; the
+    default here is the sampling of training, so that curves and rollouts show the same policy.
+    `shard` = (process, processes): this call takes its share of the problems; `merge` joins the
+    shares. A problem's random stream is its place in `problems`, so that the number of processes
+    does not change what is drawn.
+    Raises InputError where k is below 1 or there are fewer problems than processes.
+    """
+    process, processes = shard
+    if k < 1 or len(problems) < processes:
+        raise InputError(
+            f"An evaluation needs k >= 1 and a problem for each of its {processes} processes; "
+            f"got k = {k} and {len(problems)} problems."
+        )
+    params = SamplingParams(
+        n=k, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+    )
+    index = list(range(len(problems)))[process::processes]
+    mine = problems[process::processes]
+    prompts = [apply_template(template, problem.prompt, tokenizer) for problem in mine]
+    prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
+    return _measure(index, mine, sampler.generate(prompt_ids, params, index), tokenizer)
+
+
+def merge(parts: Sequence[Evaluation]) -> Evaluation:
+    """Join evaluations of disjoint parts of one set of problems, in the set's order.
+
+    Raises InputError where there is nothing to join or a problem occurs twice.
+    """
+    index = np.concatenate([part.index for part in parts]) if parts else np.array([], dtype=int)
+    if len(index) == 0 or len(np.unique(index)) < len(index):
+        raise InputError("Merging needs evaluations of at least one problem, each only once.")
+    whole = Evaluation(
+        index=index,
+        levels=np.concatenate([part.levels for part in parts]),
+        ids=[name for part in parts for name in part.ids],
+        completions=[texts for part in parts for texts in part.completions],
+        measures={name: np.concatenate([part[name] for part in parts]) for name in MEASURES},
+    )
+    return whole._rows(np.argsort(index).tolist())
+
+
+def measure_completion(problem: Problem, completion: str) -> dict[str, int | str | None]:
+    """Everything that one completion's text shows, under the names of MEASURES.
+
+    What the grader cannot score counts as wrong. `answer` is the answer without spaces and case,
+    None where there is none. Attempts are those of the search families; only in `signs` do they
+    have an order.
+    """
+    gold = (problem.solution, problem.family, problem.meta)
+    asked = {"question": problem.prompt}
+    attempts = parse_attempts(completion) if problem.family in ATTEMPT_FAMILIES else []
+    search = problem.family == "signs" and len(attempts) > 1
+    return {
+        "correct": correct(completion, *gold, lenient=True, **asked) is True,
+        "strict": correct(completion, *gold, lenient=False, **asked) is True,
+        "format": has_format(completion),
+        "answer": "".join(lenient_answer(completion).split()).casefold() or None,
+        "reflection": text.reflection(completion),
+        "mixed": text.is_mixed(completion),
+        "attempts": len(attempts),
+        "repeats": text.count_repeats([(attempt.start, attempt.moves) for attempt in attempts]),
+        "searches": search,
+        "in_order": search and text.is_in_order([attempt.signs for attempt in attempts]),
+    }
+
+
+def completion_text(ids: Sequence[int], tokenizer) -> str:
+    """The completion without its end token; tags are ordinary text."""
+    ended = len(ids) > 0 and ids[-1] == tokenizer.eos_token_id
+    return tokenizer.decode(ids[:-1] if ended else ids)
+
+
+def _measure(
+    index: list[int], problems: Sequence[Problem], rollouts: Rollouts, tokenizer
+) -> Evaluation:
+    k = len(rollouts) // len(problems)
+    completions, rows = [], []
+    for place, problem in enumerate(problems):
+        own = range(place * k, (place + 1) * k)
+        texts = [completion_text(rollouts.completion_ids[row], tokenizer) for row in own]
+        shown = [measure_completion(problem, completion) for completion in texts]
+        numbers = {None: estimators.UNANSWERED}
+        for row, measured in zip(own, shown):
+            measured["answer"] = numbers.setdefault(measured["answer"], len(numbers) - 1)
+            measured["tokens"] = len(rollouts.completion_ids[row])
+            measured["truncated"] = rollouts.finish[row] == "length"
+        completions.append(texts)
+        rows.append(shown)
+    return Evaluation(
+        index=np.array(index),
+        levels=np.array([problem.level for problem in problems]),
+        ids=[problem.id for problem in problems],
+        completions=completions,
+        measures={
+            name: np.array([[int(one[name]) for one in shown] for shown in rows])
+            for name in MEASURES
+        },
+    )
+
+
+def _share(part: Num[np.ndarray, "problem sample"], whole: Num[np.ndarray, "..."]) -> float | None:
+    return float(part.sum() / whole.sum()) if whole.sum() else None

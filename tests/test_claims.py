@@ -1,0 +1,292 @@
+"""The ledger: every claim can hold and can fail, jobs are shared, resumed, and go stale."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from r1lab.claims import measures
+from r1lab.claims.command import _seconds
+from r1lab.claims.keys import code_key, job_key
+from r1lab.claims.measures import ArmRun
+from r1lab.claims.registry import ARMS, CLAIMS, Claim, select
+from r1lab.claims.runner import Laboratory, run_missing, verdict
+from r1lab.claims.table import BEGIN, END, render, update_readme
+from r1lab.errors import InputError
+from r1lab.evaluation.estimators import Estimate
+from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.training.config import GRPOConfig
+
+LEVELS = np.repeat([1, 2, 3], 20)
+K = 16
+
+
+def evaluation(accuracy, rng, tokens=30, words=1, formats=0.5, ids=None) -> Evaluation:
+    """Problems with the given accuracy by level; a wrong answer is another one each time."""
+    shape = (len(LEVELS), K)
+    right = rng.random(shape) < np.array(accuracy)[LEVELS - 1][:, None]
+    answers = np.where(right, 0, np.arange(1, K + 1))
+    measured = dict.fromkeys(MEASURES, np.zeros(shape, dtype=int))
+    measured |= {"correct": right.astype(int), "strict": right.astype(int), "answer": answers}
+    measured |= {"tokens": rng.poisson(tokens, shape), "reflection": rng.poisson(words, shape)}
+    measured |= {"format": (rng.random(shape) < formats).astype(int)}
+    ids = ids or [f"p{place}" for place in range(len(LEVELS))]
+    return Evaluation(np.arange(len(LEVELS)), LEVELS, ids, [[""] * K] * len(LEVELS), measured)
+
+
+BASE = dict(accuracy=(0.5, 0.2, 0.05))
+LEARNED = dict(accuracy=(0.9, 0.7, 0.4), tokens=90, words=4, formats=0.9)
+AS_HOPED = {
+    "true": LEARNED,
+    "random": BASE,
+    "format": dict(accuracy=(0.5, 0.2, 0.05), formats=0.95),
+    "tiny": dict(accuracy=(0.5, 0.2, 0.05)),
+    "noskill": dict(accuracy=(0.6, 0.25, 0.05)),
+}
+AS_FEARED = {**dict.fromkeys(AS_HOPED, LEARNED), "true": BASE}
+
+
+class FakeZero:
+    """Takes the place of `run_zero`: writes what a finished run leaves, with the given ending."""
+
+    def __init__(self, endings=AS_HOPED, halfway=(0.7, 0.4, 0.2)):
+        self.endings, self.halfway, self.calls = endings, halfway, []
+
+    def __call__(self, config, name, *, runs, resume):
+        folder = runs / name
+        assert resume == (folder / "config.json").exists()  # what the real one insists on
+        self.calls.append(name)
+        (folder / "evals").mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text("{}")
+        rng = np.random.default_rng(config.seed)
+        arm = name.split("/")[1].split("-")[0]
+        evaluation(**BASE, rng=rng).save(folder / "eval_base.npz")
+        evaluation(accuracy=self.halfway, rng=rng).save(folder / "evals/step-000040.npz")
+        evaluation(**self.endings[arm], rng=rng).save(folder / "eval_final.npz")
+        (folder / "summary.json").write_text(json.dumps({"steps": 80, "wall_seconds": 90.0}))
+        return folder
+
+
+@pytest.fixture
+def laboratory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for base in ("base", "tiny", "noskill"):
+        folder = tmp_path / "data" / base
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(base.encode())
+    (tmp_path / GRPOConfig().eval_file).write_text("problems")
+    return Laboratory(run=FakeZero())
+
+
+def verdicts(laboratory) -> dict[str, str]:
+    results = laboratory.results()
+    return {c.id: verdict(c, results.get(c.id), laboratory.jobs(c)) for c in CLAIMS}
+
+
+def test_every_claim_is_shown_where_runs_end_as_the_paper_says(laboratory):
+    assert run_missing(laboratory) == []
+    assert set(verdicts(laboratory).values()) == {"shown"}
+
+
+def test_no_claim_is_shown_where_runs_end_the_other_way(laboratory):
+    opposite = replace(laboratory, run=FakeZero(AS_FEARED, halfway=(0.99, 0.99, 0.99)))
+    run_missing(opposite)
+    found = verdicts(opposite)
+    # In this world the format arm learns formats too.
+    assert {name for name, word in found.items() if word != "not shown"} <= {"format-learned"}
+
+
+def test_arms_that_claims_share_run_once_for_each_seed(laboratory):
+    run_missing(laboratory)
+    calls = laboratory.run.calls
+    assert len(calls) == len(set(calls)) == len(ARMS) * 3
+    assert run_missing(laboratory) == [] and len(calls) == len(ARMS) * 3
+
+
+def test_one_claim_runs_only_its_arms(laboratory):
+    run_missing(laboratory, only="reflection-null")
+    assert {call.split("/")[1].split("-")[0] for call in laboratory.run.calls} == {"true", "random"}
+    assert verdicts(laboratory)["small-base"] == "not run"
+    with pytest.raises(InputError, match="pass-at-1"):
+        run_missing(laboratory, only="no such claim")
+
+
+def test_a_spent_budget_starts_nothing_and_says_what_is_missing(laboratory):
+    missing = run_missing(laboratory, only="pass-at-1", budget_seconds=0.0)
+    assert laboratory.run.calls == [] and len(missing) == 3
+    assert set(verdicts(laboratory).values()) == {"not run"}
+
+
+def test_a_job_that_was_stopped_is_resumed_by_the_next_call(laboratory):
+    stopped_once = []
+
+    def run(config, name, *, runs, resume):
+        if not stopped_once:
+            stopped_once.append(name)
+            (runs / name).mkdir(parents=True)
+            (runs / name / "config.json").write_text("{}")
+            raise KeyboardInterrupt
+        return laboratory.run(config, name, runs=runs, resume=resume)
+
+    interrupted = replace(laboratory, run=run)
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(interrupted, only="pass-at-1")
+    assert run_missing(interrupted, only="pass-at-1") == []
+    assert stopped_once[0] in laboratory.run.calls
+
+
+def test_other_settings_another_base_or_other_problems_make_results_stale(laboratory, tmp_path):
+    run_missing(laboratory)
+    tuned = replace(laboratory, config=replace(laboratory.config, learning_rate=1e-3))
+    assert set(verdicts(tuned).values()) == {"stale"}
+    (tmp_path / "data/tiny/model.safetensors").write_bytes(b"retrained")
+    retrained = replace(laboratory)
+    assert {name for name, word in verdicts(retrained).items() if word == "stale"} == {"small-base"}
+    (tmp_path / GRPOConfig().eval_file).write_text("other problems")
+    assert set(verdicts(replace(laboratory)).values()) == {"stale"}
+
+
+def test_a_claim_whose_bounds_were_moved_is_stale(laboratory):
+    run_missing(laboratory)
+    claim = select("random-reward")[0]
+    entry = laboratory.results()[claim.id]
+    assert verdict(replace(claim, threshold=0.5), entry, laboratory.jobs(claim)) == "stale"
+
+
+def test_results_outlive_their_run_folders(laboratory, tmp_path):
+    run_missing(laboratory)
+    before = laboratory.results()
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    run_missing(replace(laboratory), budget_seconds=0.0)
+    assert laboratory.results() == before
+    assert set(verdicts(laboratory).values()) == {"shown"}
+
+
+def test_a_damaged_ledger_is_told_and_kept(laboratory):
+    laboratory.ledger.write_text('{"claims": ')
+    with pytest.raises(InputError, match="claims.json"):
+        run_missing(laboratory)
+    assert laboratory.ledger.read_text() == '{"claims": '
+
+
+def test_shown_needs_all_seeds_and_the_whole_interval_within_the_bounds():
+    claim = Claim("c", "s", "§", ("true",), measures.gain("true"), "above", 0.1)
+    assert claim.holds([0.2, 0.3], Estimate(0.25, 0.15, 0.35))
+    assert not claim.holds([0.2, 0.05], Estimate(0.25, 0.15, 0.35))
+    assert not claim.holds([0.2, 0.3], Estimate(0.25, 0.05, 0.35))
+    below, within = replace(claim, relation="below"), replace(claim, relation="within")
+    assert below.holds([-0.5], Estimate(-0.5, -0.6, 0.05))
+    assert not below.holds([0.0], Estimate(0.0, -0.1, 0.11))
+    assert within.holds([0.05], Estimate(0.05, -0.05, 0.09))
+    assert not within.holds([-0.15], Estimate(-0.05, -0.09, 0.0))
+
+
+def test_the_registry_is_consistent():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+    assert {arm for claim in CLAIMS for arm in claim.arms} == set(ARMS)
+
+
+def test_measures_compare_the_same_problems_whatever_their_order(tmp_path):
+    rng = np.random.default_rng(0)
+    for arm in ("one", "other"):
+        (tmp_path / arm).mkdir()
+        before, after = evaluation(**BASE, rng=rng), evaluation(**LEARNED, rng=rng)
+        before.save(tmp_path / arm / "eval_base.npz")
+        after.select(after.ids[::-1]).save(tmp_path / arm / "eval_final.npz")
+        expected = after["correct"].mean(axis=1) - before["correct"].mean(axis=1)
+        found = measures.gain(arm)({arm: ArmRun(tmp_path / arm)})
+        assert np.allclose(found.values, expected)
+    runs = {arm: ArmRun(tmp_path / arm) for arm in ("one", "other")}
+    difference = measures.gain_over("one", "other")(runs).values
+    parts = [measures.gain(arm)(runs).values for arm in ("one", "other")]
+    assert np.allclose(difference, parts[0] - parts[1])
+
+
+def test_the_end_is_compared_with_the_best_point(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "evals").mkdir()
+    evaluation(**BASE, rng=rng).save(tmp_path / "eval_base.npz")
+    evaluation(accuracy=(1, 1, 1), rng=rng).save(tmp_path / "evals/step-000040.npz")
+    evaluation(accuracy=(1, 1, 0), rng=rng).save(tmp_path / "eval_final.npz")
+    effect = measures.end_against_best("true")({"true": ArmRun(tmp_path)})
+    assert np.array_equal(effect.values, np.where(LEVELS == 3, -1, 0))
+
+
+def test_a_run_without_what_a_measure_needs_is_told(tmp_path):
+    with pytest.raises(InputError, match="evals/step"):
+        measures.end_against_best("true")({"true": ArmRun(tmp_path)})
+    with pytest.raises(InputError, match="cons_at_64"):
+        measures.per_problem(evaluation(**BASE, rng=np.random.default_rng(0)), "cons_at_64")
+
+
+def write_package(folder, **files):
+    for name, source in files.items():
+        path = folder / "pack" / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return code_key("pack.entry", folder / "pack")
+
+
+def test_code_counts_where_the_entry_can_reach_it(tmp_path):
+    start = dict(
+        entry='"""Doc."""\nfrom pack.room import part\nx = 1\n',
+        room__part='from pack.report import show\ny = 1\n',
+        room__deep="value = 1\n",
+        report="show = 1\n",
+        stranger="z = 1\n",
+    )
+    (tmp_path / "pack/room").mkdir(parents=True)
+    (tmp_path / "pack/room/__init__.py").write_text("from .deep import value\n")
+    key = write_package(tmp_path, **start)
+    same = [
+        dict(entry="# a comment\nfrom pack.room import part\n\nx  =  1\n"),
+        dict(stranger="z = 2\n"),
+        dict(report="show = 2\n"),
+    ]
+    for change in same:
+        assert write_package(tmp_path, **{**start, **change}) == key
+    for change in [dict(entry=start["entry"] + "x = 2"), dict(room__part="y = 2"),
+                   dict(room__deep="value = 2")]:  # fmt: skip
+        assert write_package(tmp_path, **{**start, **change}) != key
+
+
+def test_a_missing_base_or_test_set_is_told(laboratory, tmp_path):
+    config = GRPOConfig()
+    assert job_key("code", config) != job_key("other code", config)
+    with pytest.raises(InputError, match="no-such-base"):
+        job_key("code", replace(config, model="no-such-base"))
+    (tmp_path / config.eval_file).unlink()
+    with pytest.raises(InputError, match="test_signs"):
+        job_key("code", config)
+
+
+def test_the_table_says_what_was_shown_and_what_was_not_run(laboratory):
+    run_missing(laboratory, only="majority-vote")
+    rows = render(laboratory).splitlines()
+    assert len(rows) == 2 + len(CLAIMS)
+    assert len({row.count(" | ") for row in rows}) == 1
+    vote = next(row for row in rows if "cons@16" in row)
+    assert "> +8.0" in vote and "**shown**" in vote and "points [+" in vote
+    assert sum("**not run**" in row for row in rows) >= 3
+
+
+def test_the_table_goes_between_the_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# r1lab\n{BEGIN}\nold\n{END}\nmore\n")
+    update_readme(readme, "| new |")
+    assert readme.read_text() == f"# r1lab\n{BEGIN}\n| new |\n{END}\nmore\n"
+    readme.write_text("# r1lab\n")
+    with pytest.raises(InputError, match="claims:begin"):
+        update_readme(readme, "| new |")
+
+
+@pytest.mark.parametrize("text, seconds", [("90s", 90), ("30m", 1800), ("1.5h", 5400)])
+def test_a_budget_is_read(text, seconds):
+    assert _seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "m", "-3m", "3 days"])
+def test_a_budget_that_is_none_is_refused(text):
+    with pytest.raises(InputError, match="30m"):
+        _seconds(text)

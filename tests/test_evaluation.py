@@ -1,0 +1,193 @@
+"""Evaluations: what is measured, that parts join to the whole, and the block for the summary."""
+
+import random
+
+import numpy as np
+import pytest
+
+from r1lab.errors import InputError
+from r1lab.evaluation.evaluate import Evaluation, evaluate, measure_completion, merge
+from r1lab.models.tokenizer import build_tokenizer
+from r1lab.sampling import Rollouts
+from r1lab.tasks import Problem, apply_template
+
+TOKENIZER = build_tokenizer()
+
+
+def puzzle(number: int, level: int) -> Problem:
+    """Make 13 from 9, 5 and 1: the one right answer is 9+5-1."""
+    meta = {"numbers": [9, 5, 1], "target": 13}
+    question = f"make 13 from 9,5,1 {number}"  # numbered, so that each prompt is its own
+    return Problem(f"p{number}", "signs", level, "en", question, "9+5-1", meta=meta)
+
+
+RIGHT = "<think> 9+5=14+1=15:13 no wait 9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>"
+UNCLOSED = "9+5=14-1=13:13 ok <answer> 9+5-1"
+WRONG = "<think> 9-5=4+1=5:13不等9-5=4+1=5:13 no </think> <answer> 9-5+1 </answer>"
+CUT = "<think> 9+5=14+1=15:13 no wait 9+5=14-1"
+
+
+class ScriptedSampler:
+    """Draws one of the scripts for each sample, keyed as real samplers key their streams."""
+
+    weights_version = 0
+
+    def __init__(self, scripts):
+        self.scripts, self.prompts = scripts, []
+
+    def generate(self, prompt_ids, params, stream_ids=None):
+        self.prompts += prompt_ids
+        texts = [
+            random.Random(f"{params.seed}/{stream}/{sample}").choice(self.scripts)
+            for stream in stream_ids
+            for sample in range(params.n)
+        ]
+        ids = [
+            TOKENIZER.encode(text) + [TOKENIZER.eos_token_id] * (text != CUT) for text in texts
+        ]
+        finish = ["length" if text == CUT else "stop" for text in texts]
+        return Rollouts(prompt_ids, ids, [], [], finish, self.weights_version)
+
+    def load_weights(self, named_parameters):
+        raise AssertionError("an evaluation changes no weights")
+
+
+def run(problems, scripts=(RIGHT, UNCLOSED, WRONG, CUT), **options) -> Evaluation:
+    options = {"k": 4, "max_tokens": 100, **options}
+    return evaluate(ScriptedSampler(scripts), TOKENIZER, problems, **options)
+
+
+PROBLEMS = [puzzle(number, level=1 + number % 3) for number in range(9)]
+
+
+def same(one: Evaluation, other: Evaluation) -> bool:
+    arrays = [(one[name], other[name]) for name in one.measures]
+    arrays += [(one.levels, other.levels), (one.index, other.index)]
+    texts = (one.ids, one.completions) == (other.ids, other.completions)
+    return texts and all(np.array_equal(a, b) for a, b in arrays)
+
+
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        (RIGHT, dict(correct=1, strict=1, format=1, answer="9+5-1", reflection=1, mixed=0)),
+        (RIGHT, dict(attempts=2, repeats=0, searches=1, in_order=1)),
+        (UNCLOSED, dict(correct=1, strict=0, format=0, answer="9+5-1", attempts=1, searches=0)),
+        (WRONG, dict(correct=0, strict=0, format=1, answer="9-5+1", reflection=1, mixed=1)),
+        (WRONG, dict(attempts=2, repeats=1, searches=1, in_order=0)),
+        (CUT, dict(correct=0, strict=0, format=0, reflection=1)),
+        ("", dict(correct=0, strict=0, format=0, answer=None, attempts=0, searches=0)),
+    ],
+)
+def test_what_one_completion_shows(completion, expected):
+    measured = measure_completion(PROBLEMS[0], completion)
+    assert {name: measured[name] for name in expected} == expected
+
+
+def test_only_search_problems_have_attempts():
+    problem = Problem("s", "sums", 1, "en", "compute 17+5", "22")
+    measured = measure_completion(problem, "<think> 17+5=22 </think> <answer> 22 </answer>")
+    assert measured["correct"] and measured["attempts"] == 0 and not measured["in_order"]
+
+
+def test_tokens_truncation_and_text_come_from_the_rollouts():
+    evaluation = run(PROBLEMS[:1], scripts=[CUT])
+    assert evaluation["truncated"].all()
+    assert (evaluation["tokens"] == len(TOKENIZER.encode(CUT))).all()
+    ended = run(PROBLEMS[:1], scripts=[RIGHT])
+    assert not ended["truncated"].any()
+    assert (ended["tokens"] == len(TOKENIZER.encode(RIGHT)) + 1).all()  # the end token counts
+    assert TOKENIZER.eos_token not in ended.completions[0][0]
+
+
+def test_the_prompt_is_the_question_in_the_template():
+    sampler = ScriptedSampler([RIGHT])
+    evaluate(sampler, TOKENIZER, PROBLEMS[:1], k=2, max_tokens=100, template="small")
+    assert sampler.prompts == [
+        TOKENIZER.encode(apply_template("small", PROBLEMS[0].prompt, TOKENIZER))
+    ]
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_number_of_processes_changes_nothing(processes):
+    parts = [run(PROBLEMS, shard=(rank, processes)) for rank in range(processes)]
+    assert same(merge(parts[::-1]), run(PROBLEMS))
+
+
+def test_another_seed_draws_other_completions():
+    assert not same(run(PROBLEMS, seed=1), run(PROBLEMS))
+
+
+def test_the_summary_is_the_block_of_the_contract():
+    block = run(PROBLEMS, k=16).summary()
+    accuracies = {"pass_at_1", "pass_at_1_strict", "cons_at_16", "pass_at_16"}
+    texts = {"mean_tokens", "reflection_per_answer", "format", "mixing", "repeats", "in_order"}
+    assert set(block) == (
+        accuracies | {f"{name}_ci95" for name in accuracies} | texts | {"truncated", "by_level"}
+    )
+    for name in accuracies:
+        low, high = block[f"{name}_ci95"]
+        assert 0 <= low <= block[name] <= high <= 1
+    assert set(block["by_level"]) == {"1", "2", "3"}
+    assert set(block["by_level"]["1"]) == {"n", "pass_at_1", "ci95"}
+    assert block["by_level"]["1"]["n"] == 3
+
+
+def test_the_summary_of_known_completions():
+    block = run(PROBLEMS, scripts=[RIGHT]).summary()
+    assert block["pass_at_1"] == block["pass_at_1_strict"] == block["cons_at_4"] == 1
+    assert block["in_order"] == 1 and block["repeats"] == 0 and block["truncated"] == 0
+    wrong = run(PROBLEMS, scripts=[WRONG]).summary()
+    assert wrong["pass_at_4"] == 0 and wrong["mixing"] == 1 and wrong["repeats"] == 0.5
+    unclosed = run(PROBLEMS, scripts=[UNCLOSED]).summary()
+    assert (unclosed["pass_at_1"], unclosed["pass_at_1_strict"], unclosed["format"]) == (1, 0, 0)
+    assert unclosed["in_order"] is None  # nobody made a second attempt
+
+
+def test_the_headline_is_the_mean_over_levels():
+    easy = run([puzzle(number, 1) for number in range(6)], scripts=[RIGHT])
+    hard = run([puzzle(6, 2)], scripts=[WRONG])
+    together = merge([easy, Evaluation(**{**vars(hard), "index": np.array([6])})])
+    assert together.summary()["pass_at_1"] == 0.5
+    assert together.summary()["by_level"]["2"]["pass_at_1"] == 0
+
+
+def test_selecting_problems_keeps_their_samples_in_the_order_asked():
+    whole = run(PROBLEMS)
+    part = whole.select(["p5", "p2"])
+    assert part.ids == ["p5", "p2"] and part.levels.tolist() == [3, 3]
+    assert part.completions == [whole.completions[5], whole.completions[2]]
+    assert np.array_equal(part["answer"], whole["answer"][[5, 2]])
+    with pytest.raises(InputError, match="p77"):
+        whole.select(["p77"])
+
+
+def test_saving_and_loading_keeps_everything(tmp_path):
+    evaluation = run(PROBLEMS)
+    evaluation.save(tmp_path / "eval.npz")
+    assert same(Evaluation.load(tmp_path / "eval.npz"), evaluation)
+    assert [path.name for path in tmp_path.iterdir()] == ["eval.npz"]
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"PK\3\4half")])
+def test_a_missing_or_damaged_file_is_told_in_a_sentence(tmp_path, damage):
+    path = tmp_path / "eval.npz"
+    run(PROBLEMS[:1]).save(path)
+    damage(path)
+    with pytest.raises(InputError, match="eval.npz"):
+        Evaluation.load(path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: run([]),
+        lambda: run(PROBLEMS, k=0),
+        lambda: run(PROBLEMS[:1], shard=(0, 2)),
+        lambda: merge([]),
+        lambda: merge([run(PROBLEMS[:2]), run(PROBLEMS[1:2])]),
+    ],
+)
+def test_nothing_to_evaluate_or_to_join_is_refused(call):
+    with pytest.raises(InputError):
+        call()
