@@ -11,7 +11,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import Evaluation
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import reward_set
+from r1lab.rewards import reward_set, validate
 from r1lab.tasks import load_problems, training_problems
 from r1lab.training.checkpoint import (
     checkpoint_path,
@@ -69,7 +69,8 @@ def run_zero(
     """
     processes = config.processes or default_processes()
     config.check(processes)
-    load_problems(config.eval_file)
+    rewards = reward_set("true", config.accuracy_weight, config.format_weight)
+    validate(rewards, load_problems(config.eval_file))
     load_model(config.model)
     run = runs / name
     prepare_folder(run, config, resume, overwrite)

@@ -34,34 +34,34 @@ class GRPOConfig:
 
     model: str = "data/base"
     family: str = "signs"
-    level_weights: dict[int, float] = field(default_factory=lambda: {1: 1.0, 2: 2.0, 3: 3.0, 4: 3.0, 5: 2.0})
+    level_weights: dict[int, float] = field(default_factory=lambda: {1: 0.5, 2: 1.0, 3: 3.0, 4: 4.0, 5: 2.0})
     lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
     template: str = "small"
     arm: str = "true"
     accuracy_weight: float = 1.0
-    format_weight: float = 0.3
-    rollouts: int = 40
-    questions: int = 32
+    format_weight: float = 0.1
+    rollouts: int = 44
+    questions: int = 24
     group_size: int = 16
     minibatches: int = 4
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     warmup_steps: int = 8
     max_grad_norm: float = 1.0
     temperature: float = 1.0
     divide_by_std: bool = True
     loss: LossConfig = field(default_factory=LossConfig)
-    caps: tuple[tuple[int, int], ...] = ((0, 192), (96, 384))
+    caps: tuple[tuple[int, int], ...] = ((0, 320), (80, 448))
     reference_every: int = 40
     seed: int = 0
     processes: int = 0
     microbatch_tokens: int = 8192
     eval_file: str = "data/test_signs.jsonl"
-    eval_every: int = 8
+    eval_every: int = 5
     eval_samples: int = 16
     eval_problems: int = 16
     final_samples: int = 16
-    checkpoint_every: int = 4
-    sample_rows: int = 64
+    checkpoint_every: int = 2
+    sample_rows: int = 32
     skipped_limit: int = 3
 
     @property

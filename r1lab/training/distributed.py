@@ -7,6 +7,7 @@ torchrun: `World` is all that the training code knows of it.
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def run_workers(work: Callable[..., int], processes: int, *args) -> int:
     Ctrl-C reaches every worker; this process waits until they have saved.
 
     Raises:
-        InputError: a worker died (it was killed, or ran out of memory).
+        InputError: a worker raised one, or died (it was killed, or ran out of memory).
     """
     os.environ.update(WORKER_ENVIRONMENT)
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
@@ -126,6 +127,9 @@ def run_workers(work: Callable[..., int], processes: int, *args) -> int:
             _worker, (processes, port, codes, work, args), nprocs=processes, join=True
         )
     except torch.multiprocessing.ProcessExitedException as death:
+        while not codes.empty():
+            if isinstance(said := codes.get(), str):
+                raise InputError(said) from None
         how = f"was killed by {death.signal_name}" if death.signal_name else "ended unexpectedly"
         raise InputError(
             f"worker {death.error_index} {how}; free some memory, then continue from the last "
@@ -142,6 +146,10 @@ def _worker(rank: int, processes: int, port: int, codes, work: Callable[..., int
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    codes.put(work(*args))
+    try:
+        codes.put(work(*args))
+    except InputError as error:
+        codes.put(str(error))
+        sys.exit(2)  # the launcher ends the other workers, who would wait for this one
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,0 +1,132 @@
+"""The command line as a user meets it: exit codes, one sentence for each mistake, a lost worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from r1lab import cli
+from r1lab.models.small import build_model
+from r1lab.models.tokenizer import build_tokenizer
+from r1lab.tasks import load_problems, save_problems
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> list[str]:
+    """Options of a run that takes seconds."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_problems(load_problems("data/test_signs.jsonl")[:4], folder / "test.jsonl")
+    options = {
+        "--model": folder, "--eval-file": folder / "test.jsonl", "--rollouts": 3, "--questions": 4,
+        "--group-size": 4, "--minibatches": 2, "--eval-samples": 2, "--final-samples": 2,
+        "--checkpoint-every": 1, "--arm": "random",
+    }  # fmt: skip
+    return [str(part) for pair in options.items() for part in pair] + ["--caps", "0", "16"]
+
+
+def fails(capsys, *arguments: str) -> str:
+    """Run a command that must end with exit code 2; the sentence it printed."""
+    assert cli.main([str(argument) for argument in arguments]) == cli.BAD_INPUT
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_an_unknown_preset_is_named_with_those_there_are(capsys):
+    assert "unknown preset 'nope'; zero has cpu, paper" in fails(capsys, "zero", "--preset", "nope")
+    assert "zero has cpu" in fails(capsys, "zero", "--preset", "tiny")
+
+
+def test_an_unknown_option_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["zero", "--no-such-option", "1"])
+    assert end.value.code == 2
+    assert "no-such-option" in capsys.readouterr().err
+
+
+def test_help_names_every_command_and_ends_with_0(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("zero", "pretrain", "skills", "eval", "sample", "claims"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--model", "runs/nowhere"), "config.json is missing"),
+        (("--eval-file", "nowhere.jsonl"), "no such file of problems"),
+        (("--group-size", "1"), "a group of one has no mean to beat"),
+        (("--processes", "3"), "do not divide over 3 processes"),
+        (("--resume",), "there is no run to resume"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_any_work(
+    small, capsys, tmp_path, monkeypatch, change, words
+):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    name = f"refused-{tmp_path.name}"
+    said = fails(capsys, "zero", *small, "--name", name, *change)
+    assert words in said
+    assert not os.path.exists(f"runs/{name}")
+
+
+def test_a_malformed_line_of_problems_is_named(small, capsys, tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(open("data/test_signs.jsonl").readline() + "{\n")
+    assert "line 2" in fails(capsys, "zero", *small, "--eval-file", broken)
+
+
+def test_eval_and_report_of_nothing_are_refused(capsys):
+    assert "config.json is missing" in fails(capsys, "eval", "data/nowhere")
+    assert "not a run folder" in fails(capsys, "report", "data")
+    assert "no signs of level 9" in fails(capsys, "sample", "data/base", "--level", "9")
+
+
+def start(small, runs_in, *more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "r1lab", "zero", *small, "--processes", "2", *more]
+    return subprocess.Popen(
+        command, cwd=runs_in, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def workers_of(parent: int) -> list[int]:
+    """Its children that are spawned workers (not Python's resource tracker)."""
+    listed = subprocess.run(
+        ["ps", "-ww", "--ppid", str(parent), "-o", "pid=,args="], capture_output=True, text=True
+    )
+    rows = [line.split(None, 1) for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, args in rows if "spawn_main" in args]
+
+
+def test_two_processes_train_lose_a_worker_and_go_on(small, tmp_path):
+    run = tmp_path / "runs" / "zero"
+    first = start(small, tmp_path, "--rollouts", "400")
+    while not list(run.glob("checkpoints/step-*")):
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.05)
+    os.kill(workers_of(first.pid)[1], signal.SIGKILL)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == cli.BAD_INPUT
+    assert "was killed by SIGKILL" in said and "--resume" in said and "Traceback" not in said
+
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"rollouts": 40}))
+    second = start(small, tmp_path, "--rollouts", "40", "--resume")
+    printed, said = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    assert "Report: runs/zero/report.html" in printed
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 80 and (run / "report.html").stat().st_size > 10_000
+
+    third = start(small, tmp_path, "--rollouts", "40")
+    _, said = third.communicate(timeout=60)
+    assert third.returncode == cli.BAD_INPUT and "is finished" in said
