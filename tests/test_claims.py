@@ -251,11 +251,18 @@ def test_code_counts_where_the_entry_can_reach_it(tmp_path):
         assert write_package(tmp_path, **{**start, **change}) != key
 
 
-def test_a_missing_base_or_test_set_is_told(laboratory, tmp_path):
+def test_a_job_without_its_base_waits_and_the_others_run(laboratory, tmp_path):
+    (tmp_path / "data" / "noskill" / "model.safetensors").unlink()
+    waiting = run_missing(laboratory)
+    assert len(waiting) == 3 and all("noskill" in name for name in waiting)
+    found = verdicts(laboratory)
+    assert found.pop("no-skill") == "not run"
+    assert set(found.values()) == {"shown"}
+
+
+def test_a_missing_test_set_is_told(laboratory, tmp_path):
     config = GRPOConfig()
     assert job_key("code", config) != job_key("other code", config)
-    with pytest.raises(InputError, match="no-such-base"):
-        job_key("code", replace(config, model="no-such-base"))
     (tmp_path / config.eval_file).unlink()
     with pytest.raises(InputError, match="test_signs"):
         job_key("code", config)

@@ -26,6 +26,7 @@ def run_claims(only: str | None = None, budget: str | None = None) -> None:
         update_readme(readme, table)
     if missing:
         print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
+        print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`.")
 
 
 def _seconds(budget: str | None) -> float | None:

@@ -50,11 +50,11 @@ def code_key(entry: str, package: Path = PACKAGE) -> str:
 def base_key(base: Path) -> str:
     """Hash of the weights, settings and tokenizer in a model's folder.
 
-    Raises InputError where the folder holds no weights.
+    "no model" where the folder holds no weights: nothing was or can be run from it.
     """
     files = sorted([*base.glob("*.safetensors"), *base.glob("*.json")])
     if not any(file.suffix == ".safetensors" for file in files):
-        raise InputError(f"{base} holds no model; make it with `r1lab pretrain` or restore it.")
+        return "no model"
     return _hash(*(f"{file.name}\n{_hash(file.read_bytes())}" for file in files))
 
 

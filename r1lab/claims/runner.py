@@ -48,6 +48,11 @@ class Job:
         return ArmRun(self.folder)
 
     @property
+    def has_base(self) -> bool:
+        """Without its base model, which `r1lab pretrain` makes, a job waits and others go on."""
+        return any(Path(self.config.model).glob("*.safetensors"))
+
+    @property
     def finished(self) -> bool:
         """A run writes its summary last."""
         return (self.folder / "summary.json").is_file()
@@ -101,6 +106,8 @@ def run_missing(
     missing = [job for job in jobs.values() if not job.finished]
     record(laboratory, chosen)
     started, longest = time.monotonic(), 0.0
+    waiting = [job for job in missing if not job.has_base]
+    missing = [job for job in missing if job.has_base]
     while missing:
         begun = time.monotonic()
         if budget_seconds is not None and begun - started + longest >= budget_seconds:
@@ -110,7 +117,7 @@ def run_missing(
         laboratory.run(job.config, job.name, runs=job.runs, resume=resume)
         longest = max(longest, time.monotonic() - begun)
         record(laboratory, [claim for claim in chosen if job in laboratory.jobs(claim)])
-    return [job.name for job in missing]
+    return [job.name for job in missing + waiting]
 
 
 def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
