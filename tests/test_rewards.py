@@ -140,6 +140,15 @@ def test_known_exploits_earn_nothing(gold, answer):
         ("2x+3", "3 + x + x"), (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt 2}"), ("25%", r"25\%"),
         ("0.25", "25%"), (r"\sin 30^\circ \cdot x", r"x \cos 60°"), ("1000000", "10^6"),
         ("y = 2x - 1", "2y - 4x + 2 = 0"), ("e^{2x}", r"\exp(2x)"), ("12", "12."),
+        ("6+9i", r"9\cdot i + 6"), (r"\frac{1}{5} + \frac{3}{5}i", r"\frac{1+3i}{5}"),
+        ("7/2", r"{7 \over 2}"), ("-3/2", r"\frac{3}{-2}"), ("6, -2", r"\boxed{-2}, \boxed{6}"),
+        (r"440\text{ cm}^2", "440 sq. cm"), (r"12\text{ g}", "12 grams"), ("2112_6", "2112₆"),
+        ("18x^8", "18*x**8"), ("18x^{10}", "18x¹⁰"), (r"[0,\infty)", "[0, oo)"),
+        ("(9,11)", r"\langle 9, 11 \rangle"), (r"\text{parabola}", "It is a parabola."),
+        ("5", "Thus, the value of $x$ is $5$."), (r"\cos 58^\circ", r"\sin 32^\circ"),
+        (r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}",
+         r"\left(\begin{matrix}2\\[2pt]1\end{matrix}\right)"),
+        ("x = 1, y = 2", "y = 2, x = 1"), ("x=1 or x=3", "x=3 or x=1"),
     ],
 )  # fmt: skip
 def test_right_answers_beside_the_exploits_are_accepted(gold, answer):
@@ -375,3 +384,30 @@ def test_our_rewards_take_trls_messages():
     extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
     for reward in (accuracy, format_reward, lambda **c: [1.0] if random_reward(0)(**c) else []):
         assert reward(prompts=prompts, completions=completions, **extra) == [1.0]
+
+
+def test_our_rewards_run_in_trls_trainer_unchanged(tmp_path):
+    trl = pytest.importorskip("trl", reason="TRL comes with the test extra")
+    from datasets import Dataset
+
+    from r1lab.models.small import build_model
+    from r1lab.models.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    model = build_model("tiny", len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    meta = {"numbers": [9, 5, 1], "target": 13}
+    row = {"prompt": "make 13 from 9,5,1", "solution": "9+5-1", "family": "signs", "meta": meta}
+    settings = trl.GRPOConfig(
+        output_dir=str(tmp_path), max_steps=2, num_generations=2, per_device_train_batch_size=2,
+        max_completion_length=8, logging_steps=1, report_to="none", use_cpu=True, bf16=False,
+        save_strategy="no", disable_tqdm=True, seed=0,
+    )  # fmt: skip
+    rewards = [accuracy, format_reward, random_reward(0)]
+    trainer = trl.GRPOTrainer(
+        model=model, reward_funcs=rewards, args=settings, processing_class=tokenizer,
+        train_dataset=Dataset.from_list([row] * 4),
+    )  # fmt: skip
+    trainer.train()
+    logged = trainer.state.log_history[1]
+    assert {f"rewards/{reward.__name__}/mean" for reward in rewards} <= set(logged)
+    assert logged["step"] == 2

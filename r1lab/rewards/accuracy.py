@@ -98,14 +98,13 @@ def text_of(message: str | list[dict[str, str]]) -> str:
 
 def boxed(text: str) -> list[tuple[int, int]]:
     r"""Where the contents of each `\boxed{...}` start and end, unclosed ones at the text's end."""
-    spans = []
-    for match in re.finditer(r"\\boxed\s*\{", text):
-        depth, end = 1, match.end()
-        while end < len(text) and depth:
-            depth += (text[end] == "{") - (text[end] == "}")
-            end += 1
-        spans.append((match.end(), end - (not depth)))
-    return spans
+    spans, opened = [], []
+    for match in re.finditer(r"\\boxed\s*\{|[{}]", text):
+        if match[0] != "}":
+            opened.append(match)
+        elif opened and (start := opened.pop())[0] != "{":
+            spans.append((start.end(), match.start()))
+    return spans + [(start.end(), len(text)) for start in opened if start[0] != "{"]
 
 
 def strict_answer(completion: str) -> str | None:

@@ -7,7 +7,7 @@ from zlib import crc32
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, N, Rational
+from sympy import Expr, I, N, Rational, Symbol
 
 PLAIN = LatexExtractionConfig(normalization_config=NormalizationConfig(
     basic_latex=True, malformed_operators=True, boxed="none"))
@@ -27,15 +27,21 @@ def latex(text: str) -> str:
 
 def expression(text: str) -> Expr | None:
     found = parse(f"${latex(text)}$", [PLAIN], fallback_mode="no_fallback", parsing_timeout=None)
-    return found[0] if found and isinstance(found[0], Expr) else None
+    if not found or not isinstance(found[0], Expr):
+        return None
+    # math-verify's letters are real or not according to what stands beside them.
+    letters = found[0].free_symbols
+    return found[0].subs({s: I if s.name == "i" else Symbol(s.name) for s in letters})
 
 
 def ratios(gold: Expr, answer: Expr) -> list[complex]:
-    """answer / gold at three fixed points of their variables."""
+    """answer / gold at three fixed points of their variables, one of them with negative ones."""
     quotient, values = answer / gold, []
-    for point in range(3):
-        at = {symbol: Rational(crc32(f"{symbol.name} {point}".encode()), 2**29)
-              for symbol in quotient.free_symbols}
+    for scale in (2**29, -(2**30), 2**31):
+        at = {
+            symbol: Rational(crc32(f"{symbol.name} {scale}".encode()), scale)
+            for symbol in quotient.free_symbols
+        }
         values.append(complex(N(quotient.subs(at), 20)))
     return values
 

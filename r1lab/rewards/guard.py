@@ -19,48 +19,63 @@ SIGNS = str.maketrans(
     {0xFF01 + i: 0x21 + i for i in range(94)}  # full-width forms, as in Chinese text
     | {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "θ": r"\theta ",
        "∞": r"\infty ", "∪": r"\cup ", "±": r"\pm ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ",
-       "²": "^2", "³": "^3", "½": r"\frac12", "。": ".", "’": "'", "“": '"', "”": '"',
+       "½": r"\frac12", "。": ".", "’": "'", "“": '"', "”": '"',
        "\u00a0": " ", "\u2009": " ", "\u202f": " "})
+SMALL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₀₁₂₃₄₅₆₇₈₉", "0123456789-0123456789")
 NAMES = "sqrt|pi|sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arctan|theta"
 # One spelling for each thing; the order matters.
 SPELLING = [(re.compile(pattern), new) for pattern, new in [
-    (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])", ""),
-    (r"\\[dtc]frac", r"\\frac"),
+    (r"[²³]", lambda m: "^" + m[0].translate(SMALL)),
+    (r"[⁰¹⁴-⁹⁻]+", lambda m: f"^{{{m[0].translate(SMALL)}}}"),
+    (r"[₀-₉]+", lambda m: f"_{{{m[0].translate(SMALL)}}}"),
+    (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])|(?<=\\\\)\[\d*\.?\d+\w\w\]", ""),
+    (r"\\[dtc]frac", r"\\frac"), (r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"(?<=\d)(?:,\s*\\!|\{,\}|\\[,;])\s*(?=\d{3}(?!\d))|\\!", ""),
     (r"(?<!\\)\\(?:[()\[\],;: ]|q?quad)|(?<=\S)~", " "),
-    (r"\\\{", "‹"), (r"\\\}", "›"), (r"^\s*\{([^{}]*,[^{}]*)\}\s*$", r"‹\1›"),
+    (r"\\(?:\{|lbrace(?![a-z]))", "‹"), (r"\\(?:\}|rbrace(?![a-z]))", "›"),
+    (r"^\s*\{([^{}]*,[^{}]*)\}\s*$", r"‹\1›"),
+    (r"\\langle(?![a-z])", "("), (r"\\rangle(?![a-z])", ")"),
+    (r"\\(?:text|mathrm)\s*\{\s*([gmshL])\s*\}", lambda m: f" {UNITS[m[1].lower()]} "),
     (r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
-    (r"\\\$|\bUSD\b", "¤"), (r"\\%|\bpercent\b", "%"),
-    (r"(?:\{\})?\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\s*\bdegrees?\b", "°"),
+    (r"\\\$|\bUSD\b", "¤"), (r"\\%|\bpercent\b", "%"), (r"(?<=[\w)])\*\*(?=[\w(-])", "^"),
+    (r"(?:\{\})?\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])", "°"),
+    (r"\s*\bdeg(?:rees?)?\b", "°"),
     (r"√\s*(\d+|[a-z])", r"\\sqrt{\1}"), (r"√", r"\\sqrt"),
     (r"\\le(?:q|qslant)?(?![a-z])|<=", r"\\le "), (r"\\ge(?:q|qslant)?(?![a-z])|>=", r"\\ge "),
     (r"\\lt(?![a-z])", "<"), (r"\\gt(?![a-z])", ">"), (r"\+-", r"\\pm "),
     (rf"(?<![\\a-zA-Z])({NAMES})(?![a-z])", r"\\\1"),
-    (r"(?<![\\a-zA-Z])inf(?:inity|ty)?(?![a-z])|\+\s*\\infty", r"\\infty"),
-    (r"(?<=[\])])\s*U\s*(?=[\[(])", r"\\cup "),
-    (r"(?<=\d)\s+to\s+(?=\d)|\s*\\colon\s*|\s*:\s*", ":"),
+    (r"(?<![\\a-zA-Z])(?:oo|inf(?:inity|ty)?)(?![a-z])|\+\s*\\infty", r"\\infty"),
+    (r"(?<=[\])])\s*U\s*(?=[\[(])|\\bigcup(?![a-z])", r"\\cup "),
+    (r"(?<=\d)\s+to\s+(?=\d)|\s*\\colon\s*|\\mathbin\{:\}|\s*:\s*", ":"),
+    (r"(?<=\d)\s*/\s*(?=\d)", "/"),
     (r"(?<=\d)\s*[aA]\.?[mM]\b\.?", "AM"), (r"(?<=\d)\s*[pP]\.?[mM]\b\.?", "PM"),
-    (r"\s*\(?\bbase\s+(\d+)\)?|_\{\s*(\d+)\s*\}", r"_\1\2"), (r"([\^_])\{(\w)\}", r"\1\2"),
+    (r"\s*(?:\bin\s+)?\(?\bbase[\s-]+(\d+)\)?|_\{\s*\(?(\d+)\)?\s*\}", r"_\1\2"),
+    (r"^\((\w+)\)_", r"\1_"), (r"([\^_])\{(\w)\}", r"\1\2"),
 ]]
 LEAD = re.compile(
-    r"(?:(?:so|thus|therefore|hence|finally),?\s+)?(?:(?:the|my)\s+)?(?:(?:final|correct)\s+)?"
-    r"(?:answer|result)(?:\s+is)?\s*[:=]?\s*|(?:it is|there are|option|choice)\s+|=\s*|"
-    r"(?:最终)?答案(?:[是为]|:)+\s*|la réponse est\s*:?\s*|[a-z]\s*\\in(?![a-z])\s*", re.I)
+    r"(?:so|thus|therefore|hence|finally),?\s+|=\s*|[a-z]\s*\\in(?![a-z])\s*|"
+    r"(?:(?:the|my)\s+)?(?:(?:final|correct)\s+)?(?:answer|result|solution|value)\b"
+    r"(?:\s+of\s+[a-z]\b)?\s*[:=]?\s*|we\s+(?:get|have|find|obtain)\s+|(?:option|choice)\s+|"
+    r"(?:(?:it|this|there)\s+)?(?:is|are|equals)(?:\s*[:=]\s*|\s+)|"
+    r"(?:an?|on|the)\s+(?!and\b|or\b)(?=[a-z]{3})|"
+    r"(?:最终)?答案(?:[是为]|:)+\s*|la réponse est\s*:?\s*", re.I)
 TAIL = re.compile(r"\.?\s*i hope it is correct\.?$|(?<!\.)[.,;:]$", re.I)
 
 UNITS = {"cm": "centimeter", "km": "kilometer", "mm": "millimeter", "kg": "kilogram", "gm": "gram",
          "ft": "foot", "feet": "foot", "in": "inch", "sq": "square", "min": "minute", "hr": "hour",
-         "mph": "mile per hour", "%": "percent", "°": "degree", "¤": "dollar", "$": "dollar",
+         "mph": "mile per hour", "g": "gram", "m": "meter", "s": "second", "h": "hour",
+         "l": "liter", "%": "percent", "°": "degree", "¤": "dollar", "$": "dollar",
          "€": "euro", "£": "pound", "2": "square", "3": "cubic"}
-UNIT = re.compile(r"(?:(?:\s(?:[A-Za-z]{3,}|of)|(?<![A-Za-z\\])\s?(?:cm|km|mm|kg|gm|ft|in|sq|hr)\b|"
-                  r"\s*[°%¤€£])(?:\s*\^\s*[23])?)+$")
+UNIT = re.compile(r"(?:(?:\s(?:[A-Za-z]{3,}|of)|\s*[°%¤€£]|(?:\s|(?<![A-Za-z\\]))"
+                  r"(?:cm|km|mm|kg|gm|ft|in|sq\.?|hr)(?![A-Za-z]))(?:\s*\^\s*[23])?)+$")
+POWERS = {"area": "square", "volume": "cubic"}
 # What follows a number without being a unit of it.
-NO_UNIT = set("thousand million billion dozen hundred half squared cubed not and about least most "
-              "more less than times approximately roughly around maybe perhaps probably possibly "
-              "likely wrong incorrect false".split())
+NO_UNIT = set("thousand million billion dozen hundred half squared cubed not nope and about least "
+              "most more less than times approximately approx roughly around maybe perhaps "
+              "probably possibly likely wrong incorrect false true".split())
 
 INT = r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+|[0-9]+)"
-FRAC = re.compile(r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))", re.A)
+FRAC = re.compile(r"\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))", re.A)
 RATIO = re.compile(rf"(?:({INT})\s+)?({INT})/({INT})")
 DECIMAL = re.compile(rf"({INT}(?:\.[0-9]*)?|\.[0-9]+)"
                      r"(?:(?:e|\s*(?:\\times|\\cdot|\*|x)\s*10\^)\{?([+-]?[0-9]{1,3})\}?)?")
@@ -70,8 +85,10 @@ WORDS = re.compile(r"(?=.*[A-Za-z]{3}|\(?[A-Z]+\)?$)[A-Za-z][A-Za-z' .-]*|\([A-Z
 CODE = re.compile(r"-?\w+_\w+|[\d:]+:\d+(?:[AP]M)?")
 LABEL = re.compile(r"(?:(?:\\angle\s*)?(?:[A-Za-z]|[A-Z]{2,3})(?:_\w)?(?:\([\w, ]+\))?|\\theta|"
                    r"\([a-z](?:,\s*[a-z])+\))\s*")
-MATRIX = re.compile(r"\\begin\{[pb]matrix\}(.*)\\end\{[pb]matrix\}|"
-                    r"[(\[]\s*\\begin\{array\}\{c+\}(.*)\\end\{array\}\s*[)\]]", re.S)
+MATRIX = re.compile(
+    r"\\begin\{[pb]matrix\}(.*)\\end\{[pb]matrix\}|"
+    r"[(\[]\s*\\begin\{(?:matrix\}|array\}\{[clr]+\})(.*)\\end\{(?:matrix|array)\}\s*[)\]]",
+    re.S)
 SEPARATOR = re.compile(r"(?:\s*(?:[,;\n]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])))+\s*")
 COMMA, UNION = re.compile(","), re.compile(r"\\cup(?![a-z])|(?<![A-Za-z])or(?![A-Za-z])")
 NOTATION = set("frac sqrt pi cdot times div sin cos tan cot sec csc arcsin arccos arctan ln log "
@@ -94,11 +111,12 @@ def tidy(text: str) -> str:
     while text != before:
         before, text = text, TAIL.sub("", text.strip()).strip()
         text = text[lead.end():] if (lead := LEAD.match(text)) else text
-        for left, right in (("**", "**"), ("'", "'"), ('"', '"'), (r"\boxed{", "}")):
+        for left, right in (("**", "**"), ("*", "*"), ("'", "'"), ('"', '"'), ("`", "`"),
+                            (r"\boxed{", "}")):
             inner = text.removeprefix(left).removesuffix(right)
             if len(inner) == len(text) - len(left + right) and balanced(inner):
                 text = inner
-    return text
+    return re.sub(r"\\boxed\{([^{}]*)\}", r" \1 ", text).strip()
 
 
 def depths(text: str) -> list[int]:
@@ -128,6 +146,7 @@ def number(text: str) -> Fraction | None:
     A sum to be worked out is none, nor is a division without remainder: that would pay for copying
     the question."""
     text = FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text).strip()
+    text = re.sub(r"^(-?)(\d+)/-", r"-\1\2/", text)
     text, sign = re.sub(r"\((-?[0-9]+)\)/\(([0-9]+)\)", r"\1/\2", text), 1
     while match := re.fullmatch(r"([+-]?)\s*\(([^()]*)\)|([+-])(.+)", text):
         sign *= -1 if "-" in (match[1] or match[3] or "") else 1
@@ -144,7 +163,7 @@ def number(text: str) -> Fraction | None:
 
 def canonical(words: str) -> list[str]:
     """Unit words in one form: singular, spelled out, a power before its unit."""
-    found = re.findall(r"[a-z]+|[^\sa-z^]", words.lower())
+    found = re.findall(r"[a-z]+|[^\sa-z^.]", words.lower())
     one = [UNITS.get(w) or re.sub(r"((?<=[sxz])|(?<=[cs]h))es$|s$", "", w) for w in found]
     return sorted(part for word in one for part in UNITS.get(word, word).split())
 
@@ -243,10 +262,10 @@ class Guard:
         if squeeze(gold) == squeeze(answer):
             return True
         if WORDS.fullmatch(gold):
-            return re.sub(r"\s+", " ", gold).strip("()").casefold() == answer.strip("()").casefold()
+            return gold.strip("()").casefold() == " ".join(answer.split()).strip("()").casefold()
         if CODE.fullmatch(gold):
             return False
-        if "=" in gold:
+        if gold.count("=") == 1:
             return self.equation(gold, answer)
         label, equals, rest = answer.partition("=")
         if equals and LABEL.fullmatch(label) and not letters(label) & letters(gold):
@@ -285,7 +304,7 @@ class Guard:
             map(self.equal, gold[1], other[1]))
 
     def equation(self, gold: str, answer: str) -> bool:
-        left, right = gold.split("=", 1)
+        left, right = gold.split("=")
         sides = answer.split("=")
         if LABEL.fullmatch(left) and ("(" in left or letters(right) <= {"i"}):
             rest = [side.strip() for side in sides if squeeze(side) != squeeze(left)]
@@ -302,7 +321,7 @@ class Guard:
                 return False
             if given == ["percent"] and "percent" not in (self.asked or ()):
                 scale = Fraction(1, 100)
-            elif self.asked is not None and not self.asked.issuperset(given):
+            elif not (self.asked.issuperset(given) if self.asked else len(given) < 3):
                 return False
         exact, value = number(gold), number(answer)
         if exact is not None:
@@ -322,15 +341,16 @@ def equivalent(gold: str, answer: str, same: Same, question: str = "") -> bool |
     """Is `answer` one clean way to write `gold`?
 
     `question` is what units are held against: a unit that the gold lacks must occur in it (with no
-    question to speak of, any unit passes). None: the gold answer cannot be read."""
+    question to speak of, one or two words pass as a unit). None: the gold answer cannot be read."""
     gold = tidy(gold)
     answer = tidy(answer) if len(answer) <= LONGEST else ""
     if not gold:
         return None
-    words = re.findall(r"[A-Za-z]+|[$%°]", question)
-    asked = frozenset(canonical(" ".join(word for word in words if word != "in")))
+    words = re.findall(r"[A-Za-z]+|[$%°]|(?<=\^)[23]", question)
+    asked = {"unit", *canonical(" ".join(word for word in words if word != "in"))}
+    asked |= {power for measure, power in POWERS.items() if measure in asked}
     known = sum(len(word) > 2 for word in words) > 1
     try:
-        return bool(answer) and Guard(same, asked if known else None).equal(gold, answer)
+        return bool(answer) and Guard(same, frozenset(asked) if known else None).equal(gold, answer)
     except Unreadable:
         return None
