@@ -74,6 +74,7 @@ def collect(
     totals, parts = rewards(
         prompts=[prompts[i] for i in owners],
         completions=texts,
+        step=[rollout] * len(owners),  # a random reward draws anew at each
         **_columns([problems[i] for i in owners]),
     )
     local = {
