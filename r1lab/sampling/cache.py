@@ -1,0 +1,107 @@
+"""A key-value cache that grows in place, and the attention of one query over it.
+
+Why not `transformers.DynamicCache`: it copies the whole cache at every token (`torch.cat`), and its
+SDPA path copies it once more to repeat the key-value heads of grouped-query attention.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "r1lab_decode"
+
+
+class InPlaceLayer(DynamicLayer):
+    """One layer's cache: `keys` and `values`, `[rows, heads, length, dim]`, are views of stores
+    that have room for the tokens to come."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+        """Append new tokens; return the keys and values of all tokens so far."""
+        if not self.is_initialized:
+            return super().update(key_states, value_states)
+        rows, _, tokens, _ = key_states.shape
+        start = self.keys.shape[-2]
+        end = start + tokens
+        if not hasattr(self, "key_store") or end > self.key_store.shape[-2]:
+            # Keys lie transposed in memory: the product with the query then reads them in order.
+            self.key_store = _with_room(self.keys.mT, dim=-1).mT
+            self.value_store = _with_room(self.values, dim=-2)
+        self.key_store[:rows, :, start:end] = key_states
+        self.value_store[:rows, :, start:end] = value_states
+        self.keys = self.key_store[:rows, :, :end]
+        self.values = self.value_store[:rows, :, :end]
+        return self.keys, self.values
+
+
+def _with_room(state: Tensor, dim: int) -> Tensor:
+    """A copy of `state` in a store that is a quarter (at least 32) longer in dimension `dim`.
+
+    Little room keeps rows close together in memory, which reads faster than it saves copies.
+    """
+    shape = list(state.shape)
+    length = shape[dim]
+    shape[dim] = length + max(32, length // 4)
+    store = state.new_empty(shape)
+    store.narrow(dim, 0, length).copy_(state)
+    return store
+
+
+def move_rows(cache: Cache, holes: Int[Tensor, " k"], movers: Int[Tensor, " k"], rows: int) -> None:
+    """Shrink the cache to `rows` rows: `holes` (all below `rows`) take over the rows `movers`.
+
+    Only what moves is copied, so a row may be dropped at the very step that finished it.
+    """
+    for layer in cache.layers:
+        for state in (layer.keys, layer.values):
+            state[holes] = state[movers]
+        layer.keys, layer.values = layer.keys[:rows], layer.values[:rows]
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Float[Tensor, "rows heads queries dim"],
+    key: Float[Tensor, "rows kv_heads length dim"],
+    value: Float[Tensor, "rows kv_heads length dim"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs,
+) -> tuple[Float[Tensor, "rows queries heads dim"], None]:
+    """Softmax attention; one query per row is computed without repeating the key-value heads.
+
+    The heads that share a key-value head become the rows of one small matrix product.
+    """
+    rows, heads, queries, dim = query.shape
+    if queries > 1 or kwargs.get("position_bias") is not None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+    grouped = query.view(rows, key.shape[1], -1, dim) * (scaling or dim**-0.5)
+    scores = grouped @ key.mT
+    if attention_mask is not None:
+        scores = scores.masked_fill_(~attention_mask, -torch.inf)
+    at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(-1, dtype=at_least_float32).to(value.dtype)
+    return (weights @ value).view(rows, 1, heads, -1), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+@contextmanager
+def decode_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within: models that use SDPA decode with `_attend`. Other implementations stay as they are."""
+    before = model.config._attn_implementation
+    if before == "sdpa":
+        model.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,311 @@
+"""Sampling from any Hugging Face causal LM with plain torch: the same code on a CPU and a GPU.
+
+A group's prompt is read once and its cache copied to the n rows of the group. From then on each
+step feeds one token per unfinished row; a row that ends gives its place to the last row.
+"""
+
+from collections.abc import Iterable, Sequence
+from inspect import signature
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+
+from r1lab.errors import InputError
+from r1lab.sampling.api import LARGEST_KEY, Rollouts, SamplingParams
+from r1lab.sampling.cache import InPlaceLayer, decode_attention, move_rows
+
+BLOCK = 256  # uniform numbers are drawn for so many tokens at a time
+
+
+def draw_uniforms(
+    seed: int, stream_ids: Sequence[int], n: int, block: int
+) -> Float[Tensor, "rows 256"]:
+    """Uniform numbers in [0, 1) for tokens 256*block to 256*block+255 of n samples per stream.
+
+    Philox is a counter-based generator (Salmon et al. 2011): (seed, stream) is its key and `block`
+    a word of its counter, so each number is a pure function of (seed, stream, sample, token).
+    """
+    return torch.from_numpy(
+        np.concatenate(
+            [
+                np.random.Generator(
+                    np.random.Philox(key=np.array([seed, stream], np.uint64), counter=[0, 0, block, 0])
+                ).random((n, BLOCK), dtype=np.float32)
+                for stream in stream_ids
+            ]
+        )
+    )
+
+
+def truncate(
+    logps: Float[Tensor, "rows vocab"], top_k: int, top_p: float
+) -> Float[Tensor, "rows vocab"]:
+    """-inf outside the top_k likeliest tokens, then outside the smallest set of mass top_p.
+
+    Defined as in Hugging Face and vLLM: ties with the k-th token stay, and the token that carries
+    the mass past `top_p` stays.
+    """
+    if 0 < top_k < logps.shape[-1]:
+        kth = logps.topk(top_k).values[:, -1:]
+        logps = logps.masked_fill(logps < kth, -torch.inf)
+    if top_p < 1:
+        ascending, order = logps.sort()
+        drop = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+        drop[:, -1] = False
+        logps = logps.masked_fill(drop.scatter(1, order, drop), -torch.inf)
+    return logps
+
+
+def choose(
+    logits: Float[Tensor, "rows vocab"], params: SamplingParams, uniform: Float[Tensor, " rows"]
+) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Draw a token per row by inverse CDF; return tokens, log-probs and log-masses kept.
+
+    Resolution: `uniform` has 24 bits, so probabilities below 6e-8 are not told apart from 0.
+    """
+    logps = (logits.float() / (params.temperature or 1.0)).log_softmax(-1)
+    if params.temperature == 0:
+        log_kept, tokens = logps.max(-1)
+        return tokens, torch.zeros_like(log_kept), log_kept
+    cdf = truncate(logps, params.top_k, params.top_p).exp().cumsum(-1)
+    mass = cdf[:, -1:]
+    # `right`: the first entry above the target, never a token of probability 0. The clamp is for
+    # NaN alone, which `generate` reports.
+    tokens = torch.searchsorted(cdf, uniform[:, None] * mass, right=True).clamp_(
+        max=cdf.shape[-1] - 1
+    )
+    truncated = params.top_k > 0 or params.top_p < 1
+    log_kept = mass.log() if truncated else torch.zeros_like(mass)
+    return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
+
+
+class _StopStrings:
+    """Tells which rows' text contains a stop string; a slow path, used only when one is asked for."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...], rows: int) -> None:
+        self.tokenizer, self.stop = tokenizer, stop
+        # A character takes at most 4 byte-level tokens; the spare ones keep the string off the
+        # tail's first token, which some tokenizers decode differently.
+        self.window = 4 * max(map(len, stop)) + 4
+        self.tails: list[list[int]] = [[] for _ in range(rows)]
+
+    def __call__(self, rows: Int[Tensor, " live"], tokens: Int[Tensor, " live"]) -> Bool[Tensor, " live"]:
+        hits = []
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            self.tails[row] = [*self.tails[row][1 - self.window :], token]
+            text = self.tokenizer.decode(self.tails[row])
+            hits.append(any(stop in text for stop in self.stop))
+        return torch.tensor(hits, device=tokens.device)
+
+
+class _Drawn(NamedTuple):
+    """Tokens in the order drawn: one entry per token, `rows` says whose it is."""
+
+    rows: Int[Tensor, " drawn"]
+    tokens: Int[Tensor, " drawn"]
+    logprobs: Float[Tensor, " drawn"]
+    log_kept: Float[Tensor, " drawn"]
+
+
+class TorchSampler:
+    """The `Sampler` for a Hugging Face causal LM that lives in this process.
+
+    Prompts are taken in batches of at most `max_rows` completions (one group at least), which
+    bounds the memory of the cache and changes no completion. The tensors of `Rollouts` are on the
+    CPU. Raises InputError for a model that cannot decode this way or has no end token.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_rows: int = 256
+    ) -> None:
+        self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
+        self.weights_version = 0
+        self.end_ids = _end_ids(model, tokenizer)
+        _check_model(model)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        params: SamplingParams,
+        stream_ids: Sequence[int] | None = None,
+    ) -> Rollouts:
+        """Sample `params.n` completions of each prompt; see `Sampler.generate`.
+
+        Raises InputError for an empty prompt, a token outside the vocabulary, a prompt that leaves
+        no room for `max_tokens`, bad stream ids, and a model whose logits are not finite.
+        """
+        prompts = [list(prompt) for prompt in prompt_ids]
+        streams = list(range(len(prompts))) if stream_ids is None else list(stream_ids)
+        self._check_prompts(prompts, params, streams)
+        training = self.model.training
+        self.model.eval()
+        rollouts = Rollouts([], [], [], [], [], self.weights_version)
+        size = max(1, self.max_rows // params.n)
+        try:
+            with decode_attention(self.model):
+                for i in range(0, len(prompts), size):
+                    batch = prompts[i : i + size]
+                    drawn, unfinished = self._decode(batch, params, streams[i : i + size])
+                    _collect(rollouts, batch, params.n, drawn, unfinished)
+        finally:
+            self.model.train(training)
+        return rollouts
+
+    def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy the given weights into the model, in place; a tensor that is its own is skipped.
+
+        Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
+        """
+        own = dict(self.model.named_parameters(remove_duplicate=False))
+        new = dict(named_parameters)
+        for name, value in new.items():
+            if name not in own:
+                raise InputError(f"load_weights: the model has no parameter {name!r}")
+            if own[name].shape != value.shape:
+                raise InputError(
+                    f"load_weights: {name!r} has shape {tuple(value.shape)}, "
+                    f"the model's has {tuple(own[name].shape)}"
+                )
+        given = {id(own[name]) for name in new}  # tied weights: either name will do
+        missing = [name for name, value in own.items() if id(value) not in given]
+        if missing:
+            raise InputError(f"load_weights: {len(missing)} parameters are missing: {missing[:3]}")
+        with torch.no_grad():
+            for name, value in new.items():
+                if own[name].data_ptr() != value.data_ptr():
+                    own[name].copy_(value)
+        self.weights_version += 1
+
+    @torch.inference_mode()
+    def _decode(
+        self, prompts: list[list[int]], params: SamplingParams, streams: list[int]
+    ) -> tuple[_Drawn, list[int]]:
+        """Sample one batch; return what was drawn and the rows that never ended."""
+        device = self.model.device
+        longest = max(map(len, prompts))
+        pads = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+        padded = [self.end_ids[:1] * (longest - len(prompt)) + prompt for prompt in prompts]
+        end_ids = torch.tensor(self.end_ids, device=device)
+        stops = _StopStrings(self.tokenizer, params.stop, len(prompts) * params.n) if params.stop else None
+
+        cache = Cache(layer_class_to_replicate=InPlaceLayer)
+        logits = self._forward(torch.tensor(padded, device=device), pads, cache)
+        cache.batch_repeat_interleave(params.n)
+        logits, pads = (x.repeat_interleave(params.n, 0) for x in (logits, pads))
+        rows = torch.arange(len(pads), device=device)
+        drawn = []
+        for step in range(params.max_tokens):
+            if step:
+                logits = self._forward(tokens[:, None], pads, cache)
+            if step % BLOCK == 0:
+                uniforms = draw_uniforms(params.seed, streams, params.n, step // BLOCK).to(device)
+            tokens, *logs = choose(logits, params, uniforms[rows, step % BLOCK])
+            drawn.append(_Drawn(rows, tokens, *logs))
+            done = torch.isin(tokens, end_ids)
+            if stops:
+                done |= stops(rows, tokens)
+            live = len(rows) - int(done.sum())
+            if live < len(rows):
+                order = _fill_holes(cache, done, live)
+                rows, tokens, pads = rows[order], tokens[order], pads[order]
+            if live == 0:
+                break
+        return _Drawn(*map(torch.cat, zip(*drawn))), rows.tolist()
+
+    def _forward(
+        self, tokens: Int[Tensor, "rows new"], pads: Int[Tensor, " rows"], cache: Cache
+    ) -> Float[Tensor, "rows vocab"]:
+        """Feed new tokens of rows that begin with `pads` padded slots; logits after the last."""
+        new = tokens.shape[1]
+        slots = torch.arange(cache.get_seq_length() + new, device=tokens.device)
+        return self.model(
+            input_ids=tokens,
+            attention_mask=slots >= pads[:, None],
+            position_ids=(slots[-new:] - pads[:, None]).clamp_(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def _check_prompts(
+        self, prompts: list[list[int]], params: SamplingParams, streams: list[int]
+    ) -> None:
+        config = self.model.config
+        limit = getattr(config, "max_position_embeddings", None) or float("inf")
+        for i, prompt in enumerate(prompts):
+            if not prompt:
+                raise InputError(f"prompt {i} is empty: give at least one token")
+            if not 0 <= min(prompt) <= max(prompt) < config.vocab_size:
+                raise InputError(
+                    f"prompt {i} has a token outside the model's vocabulary of "
+                    f"{config.vocab_size}: does the tokenizer fit the model?"
+                )
+            if len(prompt) + params.max_tokens > limit:
+                raise InputError(
+                    f"prompt {i} has {len(prompt)} tokens; with max_tokens={params.max_tokens} it "
+                    f"passes the model's {limit} positions: shorten one of them"
+                )
+        if len(streams) != len(prompts) or not all(0 <= s <= LARGEST_KEY for s in streams):
+            raise InputError(
+                f"give one stream id from 0 to 2^64-1 per prompt: {len(streams)} ids, "
+                f"{len(prompts)} prompts"
+            )
+
+
+def _fill_holes(cache: Cache, done: Bool[Tensor, " rows"], live: int) -> Int[Tensor, " live"]:
+    """Move the last unfinished rows into the places of finished ones; return the new order."""
+    holes = done[:live].nonzero()[:, 0]
+    movers = live + (~done[live:]).nonzero()[:, 0]
+    move_rows(cache, holes, movers, live)
+    order = torch.arange(live, device=done.device)
+    order[holes] = movers
+    return order
+
+
+def _collect(
+    rollouts: Rollouts, prompts: list[list[int]], n: int, drawn: _Drawn, unfinished: list[int]
+) -> None:
+    """Append a batch to `rollouts`, row by row."""
+    if not drawn.logprobs.isfinite().all():
+        raise InputError("the model's logits are not finite: its weights are damaged")
+    # Indexing outside inference mode makes ordinary tensors, which autograd may save.
+    order = drawn.rows.argsort(stable=True)
+    lengths = drawn.rows.bincount(minlength=len(prompts) * n).tolist()
+    tokens, logprobs, log_kept = (x[order].cpu().split(lengths) for x in drawn[1:])
+    rollouts.prompt_ids.extend(prompt for prompt in prompts for _ in range(n))
+    rollouts.completion_ids.extend(row.tolist() for row in tokens)
+    rollouts.logprobs.extend(logprobs)
+    rollouts.log_kept.extend(log_kept)
+    finish = ["stop"] * len(lengths)
+    for row in unfinished:
+        finish[row] = "length"
+    rollouts.finish.extend(finish)
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a text: the tokenizer's and those of the generation config."""
+    found = set()
+    for ids in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
+        found.update(ids if isinstance(ids, list) else [ids])
+    found.discard(None)
+    if not found:
+        raise InputError("neither the tokenizer nor the model names an end token: set eos_token_id")
+    return sorted(found)
+
+
+def _check_model(model: PreTrainedModel) -> None:
+    """Refuse models whose memory of the past is no key-value cache (Mamba and its kin)."""
+    needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
+    layers = set(getattr(model.config, "layer_types", None) or ())
+    unknown = layers - {"full_attention", "sliding_attention", "chunked_attention"}
+    missing = needed - set(signature(model.forward).parameters)
+    if missing or unknown:
+        raise InputError(
+            f"{type(model).__name__} cannot be sampled with a key-value cache "
+            f"({', '.join(sorted(missing | unknown))}): use a decoder with ordinary attention"
+        )
