@@ -198,9 +198,19 @@ def test_measures_compare_the_same_problems_whatever_their_order(tmp_path):
         found = measures.gain(arm)({arm: ArmRun(tmp_path / arm)})
         assert np.allclose(found.values, expected)
     runs = {arm: ArmRun(tmp_path / arm) for arm in ("one", "other")}
-    difference = measures.gain_over("one", "other")(runs).values
-    parts = [measures.gain(arm)(runs).values for arm in ("one", "other")]
-    assert np.allclose(difference, parts[0] - parts[1])
+    parts = [measures.gain(arm) for arm in ("one", "other")]
+    found = measures.difference(*parts, share=0.5)(runs).values
+    assert np.allclose(found, 0.5 * parts[0](runs).values - parts[1](runs).values)
+    top = measures.top_level(parts[0])(runs)
+    assert np.array_equal(top.values, parts[0](runs).values[LEVELS == 3])
+    assert top.ids == [f"p{place}" for place in range(40, 60)]
+
+
+def test_arms_of_different_problems_are_not_compared(tmp_path):
+    effect = measures.Effect(np.zeros(1), np.ones(1, dtype=int), ["p1"])
+    compare = measures.difference(lambda runs: effect, lambda runs: effect._replace(ids=["p2"]))
+    with pytest.raises(InputError, match="different problems"):
+        compare({})
 
 
 def test_the_end_is_compared_with_the_best_point(tmp_path):

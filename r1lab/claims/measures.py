@@ -20,10 +20,11 @@ from r1lab.evaluation.evaluate import Evaluation
 
 
 class Effect(NamedTuple):
-    """One value per problem, and the problems' levels."""
+    """One value per problem, with the problems' levels and names."""
 
     values: Float[np.ndarray, "problem"]
     levels: Int[np.ndarray, "problem"]
+    ids: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def per_problem(evaluation: Evaluation, name: str) -> Float[np.ndarray, "problem
 def change(before: Evaluation, after: Evaluation, name: str) -> Effect:
     """`after` minus `before`, on the problems of `before`."""
     values = per_problem(after.select(before.ids), name) - per_problem(before, name)
-    return Effect(values, before.levels)
+    return Effect(values, before.levels, before.ids)
 
 
 def gain(arm: str, name: str = "pass_at_1") -> Measure:
@@ -78,34 +79,25 @@ def gain(arm: str, name: str = "pass_at_1") -> Measure:
     return lambda runs: change(runs[arm].base, runs[arm].final, name)
 
 
-def top_level_gain(arm: str) -> Measure:
-    """The change in pass@1 on the hardest level alone."""
+def difference(first: Measure, second: Measure, share: float = 1.0) -> Measure:
+    """`share` of the first effect minus the second, problem by problem."""
 
     def measure(runs: Mapping[str, ArmRun]) -> Effect:
-        values, levels = gain(arm)(runs)
-        return Effect(values[levels == levels.max()], levels[levels == levels.max()])
+        one, other = first(runs), second(runs)
+        if one.ids != other.ids:
+            raise InputError("Two arms were evaluated on different problems; run both again.")
+        return one._replace(values=share * one.values - other.values)
 
     return measure
 
 
-def gain_over(arm: str, control: str, name: str = "pass_at_1", share: float = 1.0) -> Measure:
-    """`share` of what training changed in `arm`, minus what it changed in `control`."""
+def top_level(whole: Measure) -> Measure:
+    """The effect on the hardest level alone."""
 
     def measure(runs: Mapping[str, ArmRun]) -> Effect:
-        ids = runs[arm].base.ids
-        own = change(runs[arm].base, runs[arm].final, name)
-        other = change(runs[control].base.select(ids), runs[control].final, name)
-        return Effect(share * own.values - other.values, own.levels)
-
-    return measure
-
-
-def gain_beyond(arm: str, name: str, other: str) -> Measure:
-    """How much more training changed one measure than another, in the same arm."""
-
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
-        values, levels = gain(arm, name)(runs)
-        return Effect(values - gain(arm, other)(runs).values, levels)
+        effect = whole(runs)
+        top = np.flatnonzero(effect.levels == effect.levels.max())
+        return Effect(effect.values[top], effect.levels[top], [effect.ids[row] for row in top])
 
     return measure
 
@@ -117,7 +109,7 @@ def vote_gain_halfway(arm: str) -> Measure:
         curve, half = runs[arm].curve, runs[arm].summary["steps"] / 2
         halfway = curve[min(curve, key=lambda step: abs(step - half))]
         gap = per_problem(halfway, "cons_at_16") - per_problem(halfway, "pass_at_1")
-        return Effect(gap, halfway.levels)
+        return Effect(gap, halfway.levels, halfway.ids)
 
     return measure
 

@@ -10,11 +10,10 @@ from typing import Literal
 
 from r1lab.claims.measures import (
     Measure,
+    difference,
     end_against_best,
     gain,
-    gain_beyond,
-    gain_over,
-    top_level_gain,
+    top_level,
     vote_gain_halfway,
 )
 from r1lab.errors import InputError
@@ -68,18 +67,18 @@ CLAIMS = (
     Claim("pass-at-1", "RL without SFT raises held-out pass@1",
           "v2 §2.3, Fig. 1a", ("true",), gain("true")),
     Claim("top-level", "RL raises pass@1 on the hardest level",
-          "v2 C.1, Fig. 8", ("true",), top_level_gain("true")),
+          "v2 C.1, Fig. 8", ("true",), top_level(gain("true"))),
     Claim("length", "Answers grow longer with no reward for length",
           "v2 §2.3, Fig. 1b", ("true",), gain("true", "tokens"), unit="tokens"),
     Claim("reflection", "Reflective words become more frequent",
           "v2 C.2, Fig. 9", ("true",), gain("true", "reflection"), unit="words"),
     Claim("reflection-null", "Reflective words rise more than under random reward",
-          "v2 C.2, Fig. 9", ("true", "random"), gain_over("true", "random", "reflection"),
-          unit="words"),
+          "v2 C.2, Fig. 9", ("true", "random"),
+          difference(gain("true", "reflection"), gain("random", "reflection")), unit="words"),
     Claim("majority-vote", "Halfway through the run, cons@16 beats pass@1 by at least 8 points",
           "v2 §2.3, Fig. 1a", ("true",), vote_gain_halfway("true"), threshold=0.08),
     Claim("pass-at-k", "RL moves pass@1 more than pass@16",
-          "DeepSeekMath §5.2.2", ("true",), gain_beyond("true", "pass_at_1", "pass_at_16")),
+          "DeepSeekMath §5.2.2", ("true",), difference(gain("true"), gain("true", "pass_at_16"))),
     Claim("no-collapse", "No seed collapses: pass@1 ends within 5 points of its best",
           "our control", ("true",), end_against_best("true"), threshold=-0.05),
     Claim("random-reward", "Random reward gains nothing (less than 5 points)",
@@ -91,7 +90,8 @@ CLAIMS = (
     Claim("small-base", "Too small a base gains nothing (less than 5 points)",
           "v2 G.1", ("tiny",), gain("tiny"), "below", NO_GAIN),
     Claim("no-skill", "No skill, no gain: a base that judges badly gains less than half as much",
-          "arXiv 2503.01307", ("true", "noskill"), gain_over("true", "noskill", share=0.5)),
+          "arXiv 2503.01307", ("true", "noskill"),
+          difference(gain("true"), gain("noskill"), share=0.5)),
 )  # fmt: skip
 
 

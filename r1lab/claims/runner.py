@@ -163,7 +163,7 @@ def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
         by_seed.setdefault(job.seed, {})[job.arm] = job.result
     effects = [claim.measure(runs) for runs in by_seed.values()]
     levels = effects[0].levels
-    if any(not np.array_equal(effect.levels, levels) for effect in effects):
+    if any(effect.ids != effects[0].ids for effect in effects):
         raise InputError(f"The seeds of {claim.id} were evaluated on different problems.")
     pooled = bootstrap_ci(np.stack([effect.values for effect in effects]), levels)
     per_seed = [macro_mean(effect.values, levels) for effect in effects]
