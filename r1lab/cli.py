@@ -17,7 +17,6 @@ from rich.text import Text
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from transformers.utils import logging as transformers_logging
 
 import r1lab
 from r1lab.claims import run_claims
@@ -200,7 +199,6 @@ def _print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. 0: done; 2: bad input, told in one sentence; 130: stopped by the user."""
-    transformers_logging.disable_progress_bar()
     args = list(sys.argv[1:] if argv is None else argv)
     chosen, _ = tyro.cli(_Chosen, args=args, return_unknown_args=True, add_help=False)
     presets = {"zero": PRESETS, "pretrain": PRETRAIN_PRESETS}.get(args[0] if args else "", {})

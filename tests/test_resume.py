@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1lab.errors import InputError
+from r1lab.evaluation.evaluate import Evaluation
 from r1lab.models.small import build_model
 from r1lab.models.tokenizer import build_tokenizer
 from r1lab.stages import zero
@@ -32,11 +33,11 @@ def config(tmp_path_factory) -> GRPOConfig:
     build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     test_file = folder / "test.jsonl"
-    save_problems(load_problems("data/test_signs.jsonl")[:3], test_file)
+    save_problems(load_problems("data/test_signs.jsonl")[62:66], test_file)
     return GRPOConfig(
         model=str(folder), rollouts=6, questions=4, group_size=4, minibatches=2, arm="random",
         caps=((0, 16), (6, 24)), reference_every=5, eval_file=str(test_file), eval_every=3,
-        eval_samples=2, final_samples=2, checkpoint_every=1, learning_rate=1e-3, sample_rows=2,
+        eval_samples=2, eval_problems=1, final_samples=2, checkpoint_every=1, learning_rate=1e-3, sample_rows=2,
     )  # fmt: skip
 
 
@@ -191,3 +192,19 @@ def test_the_summary_has_what_the_contract_names(config, unbroken):
             assert name in part
         assert {"n", "pass_at_1", "ci95"} <= part["by_level"]["1"].keys()
     assert summary["train_seconds"] <= summary["wall_seconds"]
+
+
+def test_a_sample_of_an_evaluation_stands_beside_its_own_question(config, unbroken):
+    """With a subset of the problems, too: each stored answer uses the question's numbers."""
+    rows = [row for row in read_rows(unbroken / "samples.jsonl") if row["advantage"] is None]
+    evaluated = {row["step"] for row in rows}
+    assert len(evaluated) >= 2
+    base = Evaluation.load(unbroken / "eval_base.npz")
+    for path in (unbroken / "evals").glob("step-*.npz"):
+        result = Evaluation.load(path)
+        stored = {row["id"]: row["completion"] for row in rows if row["step"] == int(path.stem[5:])}
+        assert stored
+        for problem, completions in zip(result.ids, result.completions, strict=True):
+            if problem in stored:
+                assert stored[problem] == completions[0]
+    assert len(base.ids) == 4

@@ -148,7 +148,7 @@ class Recorder:
             folder = self.run / "evals"
             folder.mkdir(exist_ok=True)
             result.save(folder / f"step-{self.learner.step:06d}.npz")
-            self._log_evaluation(result)
+            self._log_evaluation(chosen, result)
 
     def evaluate_all(self, file: Path) -> Evaluation:
         """The whole test set, once: a resumed run finds it in `file`."""
@@ -159,7 +159,7 @@ class Recorder:
             result = self._evaluate(self.test_set, self.learner.config.final_samples)
         if self.learner.world.is_main and not self._has_evaluation(self.learner.step):
             result.save(file)
-            self._log_evaluation(result)
+            self._log_evaluation(self.test_set, result)
         return result
 
     def _has_evaluation(self, step: int) -> bool:
@@ -181,13 +181,13 @@ class Recorder:
             )
         )
 
-    def _log_evaluation(self, result: Evaluation) -> None:
+    def _log_evaluation(self, problems: list[Problem], result: Evaluation) -> None:
         summary = result.summary()
         self._log({"kind": "eval", "step": self.learner.step, **summary})
         self.latest = {**self.latest, "held_out": summary["pass_at_1"]}
         by_level: set[int] = set()
         for problem, completions, truncated in zip(
-            self.test_set, result.completions, result["truncated"]
+            problems, result.completions, result["truncated"], strict=True
         ):
             if problem.level not in by_level:
                 by_level.add(problem.level)
