@@ -43,6 +43,7 @@ def build(path: Path, timeout: int = 600) -> bool:
     client = NotebookClient(
         new, timeout=timeout, kernel_name="python3", record_timing=False,
         resources={"metadata": {"path": path.parent}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings are not about the lesson
     )  # fmt: skip
     try:
         client.execute(env=os.environ | {"R1LAB_STATIC": "1"})

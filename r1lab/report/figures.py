@@ -9,6 +9,8 @@ where the length cap was raised and the reference refreshed.
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -53,8 +55,6 @@ class Measure:
 MEASURES = {
     "pass_at_1": Measure("pass@1"),
     "pass_at_1_strict": Measure("pass@1, format required"),
-    "cons_at_16": Measure("cons@16 (majority vote)"),
-    "pass_at_16": Measure("pass@16"),
     "format": Measure("format kept"),
     "mixing": Measure("answers that mix languages"),
     "repeats": Measure("repeated attempts"),
@@ -67,14 +67,26 @@ MEASURES = {
     "entropy": Measure("entropy", "nats per token"),
     "kl": Measure("KL to the reference", "nats per token"),
 }
+OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majority vote of k answers
+
+
+def measure_of(key: str) -> Measure:
+    """The measure of a key of the metrics; a key nobody named is a part of the reward."""
+    several = OF_SEVERAL.fullmatch(key)
+    if several:
+        name = "{}@{}".format(*several.groups())
+        return Measure(name if several[1] == "pass" else f"{name} (majority vote)")
+    return MEASURES.get(key, Measure(key, "per answer"))
 
 
 @styled
 def accuracy(rows: Rows, config: Mapping | None = None) -> Figure:
     """Accuracy and majority vote over steps, with 95 % bands (the paper's Fig. 1, in small)."""
     figure, (ax,) = panels()
-    for i, (key, name) in enumerate((("pass_at_1", "pass@1"), ("cons_at_16", "cons@16"))):
-        _draw(ax, rows, "eval", key, name, i)
+    votes = Counter(key for row in rows for key in row if re.fullmatch(r"cons_at_\d+", key))
+    usual = [key for key, _ in votes.most_common(1)]  # k may differ between evaluations
+    for i, key in enumerate(["pass_at_1", *usual]):
+        _draw(ax, rows, "eval", key, measure_of(key).name.split(" ")[0], i)
         bands = [(r["step"], *r[f"{key}_ci95"]) for r in rows if f"{key}_ci95" in r]
         if bands:
             steps, low, high = zip(*bands, strict=True)
@@ -82,7 +94,7 @@ def accuracy(rows: Rows, config: Mapping | None = None) -> Figure:
             ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
     finish(ax, finding(rows, "pass_at_1"), "held-out problems solved (%)", top=100.0)
     _mark_cap_raises(ax, rows, config or {})
-    _mark_refreshes(ax, rows, config or {})
+    _mark_refreshes([ax], rows, config or {})
     return figure
 
 
@@ -170,7 +182,7 @@ def drift(rows: Rows, config: Mapping | None = None) -> Figure:
         values, measure = points(rows, "train", key)[1], MEASURES[key]
         mean, most = measure.text(fmean(values)), measure.text(max(values))
         finish(ax, f"{measure.title}: mean {mean}, highest {most}", labels[key])
-    _mark_refreshes(axes[0], rows, config or {})
+    _mark_refreshes(axes, rows, config or {})
     return figure
 
 
@@ -180,12 +192,12 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
 
     Args:
         arms: the metrics of each seed's run, by arm.
-        key: a key of `MEASURES`.
+        key: of a measure that the evaluations hold.
     Raises:
         InputError: an arm without runs, or whose runs share no evaluated step.
     """
     figure, (ax,) = panels()
-    measure, ends = MEASURES[key], []
+    measure, ends = measure_of(key), []
     for i, (arm, runs) in enumerate(arms.items()):
         seeds = [dict(zip(*points(run, "eval", key), strict=True)) for run in runs]
         steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
@@ -226,7 +238,7 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 def finding(rows: Rows, key: str, kind: str = "eval", name: str = "") -> str:
     """What the numbers say of `key`, in one line, from its first value to its last."""
-    measure = MEASURES[key]
+    measure = measure_of(key)
     name = name or measure.title
     steps, values = points(rows, kind, key)
     if not steps:
@@ -246,10 +258,11 @@ def finding(rows: Rows, key: str, kind: str = "eval", name: str = "") -> str:
 
 def _draw(ax: Axes, rows: Rows, kind: str, key: str, name: str, i: int, **look) -> None:
     """One series. Evaluations: a line with markers. Training: pale, its running mean over it."""
-    measure = MEASURES.get(key, Measure(key, "per answer"))
+    measure = measure_of(key)
     steps, raw = points(rows, kind, key)
     values = [measure.value(value) for value in raw]
     look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "linestyle": "-", "markevery": 1} | look
+    look["clip_on"] = False  # a marker at 100 % is a whole marker
     if kind == "train":
         look["marker"] = ""
         ax.plot(steps, values, **look | {"linewidth": 0.7, "alpha": 0.35, "linestyle": "-"})
@@ -258,27 +271,25 @@ def _draw(ax: Axes, rows: Rows, kind: str, key: str, name: str, i: int, **look) 
 
 
 def _mark_cap_raises(ax: Axes, rows: Rows, config: Mapping) -> None:
+    """A dashed line, named above the panel, at each step that raised the length cap."""
     for step, cap in config.get("caps", [])[1:]:
         if step <= rows[-1]["step"]:
             ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
-            _note(ax, f"cap {cap}", step, 1, -10)
+            ax.annotate(
+                f"cap {cap}", (step, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+                textcoords="offset points", ha="center", fontsize=9, color=GREY,
+            )  # fmt: skip
+            ax.set_title(ax.get_title(loc="left"), pad=20)
 
 
-def _mark_refreshes(ax: Axes, rows: Rows, config: Mapping) -> None:
+def _mark_refreshes(axes: Sequence[Axes], rows: Rows, config: Mapping) -> None:
+    """A triangle on each panel's axis where the reference was refreshed, explained below."""
     every = config.get("reference_every", 0)
     steps = list(range(every, rows[-1]["step"] + 1, every)) if every else []
-    if steps:
-        across = ax.get_xaxis_transform()
+    if not steps:
+        return
+    for ax in axes:
         look = {"linestyle": "", "marker": "^", "markersize": 7, "clip_on": False, "zorder": 5}
+        across = ax.get_xaxis_transform()
         ax.plot(steps, [0] * len(steps), transform=across, color=GREY, markevery=1, **look)
-        _note(ax, "reference refreshed", steps[0], 0, 11)
-
-
-def _note(ax: Axes, text: str, step: int, height: int, rise: int) -> None:
-    """Small grey words beside an event, on the side of it where there is more room."""
-    right = step < sum(ax.get_xlim()) / 2
-    ax.annotate(
-        text, (step, height), xycoords=("data", "axes fraction"), textcoords="offset points",
-        xytext=(5 if right else -5, rise), ha="left" if right else "right", va="center",
-        fontsize=9, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-    )  # fmt: skip
+    axes[-1].set_xlabel(f"{axes[-1].get_xlabel()};  ▲ reference refreshed")

@@ -13,18 +13,13 @@ from jinja2 import Environment, StrictUndefined
 
 from r1lab.report import figures
 from r1lab.report.chart import alt_text, png_bytes
-from r1lab.report.figures import MEASURES
+from r1lab.report.figures import OF_SEVERAL, measure_of
 from r1lab.report.folder import Row, RunFolder, read_run
-
-HEADLINE = (
-    "pass_at_1", "pass_at_1_strict", "cons_at_16", "pass_at_16", "format",
-    "mean_tokens", "reflection_per_answer",
-)  # fmt: skip
 
 # Drawn when the metrics hold the key: name, key, one line on how to read the figure.
 FIGURES = (
     ("accuracy", "pass_at_1_ci95",
-     "One answer (pass@1) and the vote of 16 (cons@16), with 95 % bands. The paper's Fig. 1."),
+     "One answer (pass@1) and a majority vote (cons@k), with 95 % bands. The paper's Fig. 1."),
     ("accuracy_by_level", "by_level", "The same pass@1, level by level, from easy (dark) to hard."),
     ("length", "truncated", "No reward asks for length. Below: answers cut because of the cap."),
     ("reflection", "reflection", "Words such as wait, but, however; no reward counts them."),
@@ -52,11 +47,7 @@ def write_report(run_dir: str | Path) -> Path:
         name=run.path.resolve().name,
         finished=run.finished,
         step=run.metrics[-1]["step"],
-        headline=[
-            (MEASURES[key].title, *_compared(key, base, final, f"{key}_ci95"))
-            for key in HEADLINE
-            if key in base or key in final
-        ],
+        headline=list(_headline(base, final)),
         levels=list(_levels(base.get("by_level", {}), final.get("by_level", {}))),
         figures=list(_figures(run)),
         missing=[name.replace("_", " ") for name, key, _ in FIGURES if not _holds(run, key)],
@@ -105,9 +96,18 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def _headline(base: Row, final: Row) -> Iterator[tuple]:
+    found = base | final
+    several = sorted(filter(OF_SEVERAL.fullmatch, found))
+    others = ("format", "mean_tokens", "reflection_per_answer")
+    for key in ("pass_at_1", "pass_at_1_strict", *several, *others):
+        if key in found:
+            yield measure_of(key).title, *_compared(key, base, final, f"{key}_ci95")
+
+
 def _compared(key: str, before: Row, after: Row, interval: str) -> tuple:
     """(value, interval) of the base and of the final policy, and the change between them."""
-    measure = MEASURES[key]
+    measure = measure_of(key)
     sides = [
         (measure.text(side.get(key)), " to ".join(map(measure.number, side.get(interval, []))))
         for side in (before, after)
@@ -119,13 +119,14 @@ def _compared(key: str, before: Row, after: Row, interval: str) -> tuple:
         change = f"{100 * (last - first):+.1f} points"
     else:
         change = f"× {last / first:.2f}" if first else f"{last - first:+.2f}"
-    return (*sides, change)
+    return (*sides, change.replace("-", "\N{MINUS SIGN}"))
 
 
 def _levels(before: Mapping[str, Row], after: Mapping[str, Row]) -> Iterator[tuple]:
     for level in sorted({*before, *after}, key=int):
         sides = before.get(level, {}), after.get(level, {})
-        yield level, (sides[1] or sides[0])["n"], *_compared("pass_at_1", *sides, "ci95")
+        counts = dict.fromkeys(str(side["n"]) for side in sides if side)
+        yield level, ", then ".join(counts), *_compared("pass_at_1", *sides, "ci95")
 
 
 def _holds(run: RunFolder, key: str) -> bool:
