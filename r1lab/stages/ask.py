@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab.errors import InputError
+from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.tasks import FAMILIES, apply_template, sample_problem
-from r1lab.training.experience import completion_text
 
 
 def ask(
@@ -23,7 +23,7 @@ def ask(
     level: int = 3,
     lang: str = "en",
     group_size: int = 8,
-    max_tokens: int = 384,
+    max_tokens: int = 448,
     temperature: float = 1.0,
     template: str = "small",
     seed: int = 0,

@@ -7,8 +7,6 @@ import random
 import re
 from functools import lru_cache
 
-from reasoning_gym.arithmetic.chain_sum import ChainSumConfig, ChainSumDataset
-
 from r1lab.tasks.problems import Problem, problem_id
 from r1lab.tasks.words import QUESTIONS
 
@@ -16,7 +14,10 @@ SUMS_LEVELS = (1, 2, 3, 4, 5)
 
 
 @lru_cache
-def _dataset(level: int) -> ChainSumDataset:
+def _dataset(level: int):
+    # Imported here: reasoning-gym brings a hundred data sets and takes seconds to import.
+    from reasoning_gym.arithmetic.chain_sum import ChainSumConfig, ChainSumDataset
+
     return ChainSumDataset(
         ChainSumConfig(
             min_terms=level + 1, max_terms=level + 1, min_digits=1, max_digits=2,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplingParams
@@ -100,12 +101,6 @@ def collect(
         totals=table,
         advantages=group_advantages(table, divide_by_std=config.divide_by_std),
     )
-
-
-def completion_text(ids: list[int], tokenizer) -> str:
-    """The completion without its end token; tags are ordinary text."""
-    ended = bool(ids) and ids[-1] == tokenizer.eos_token_id
-    return tokenizer.decode(ids[:-1] if ended else ids)
 
 
 def _columns(problems: list[Problem]) -> dict[str, list]:
