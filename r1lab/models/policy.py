@@ -16,7 +16,7 @@ from transformers import (
 from r1lab.errors import InputError
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
-
+from r1lab.models.smollm2 import SMOLLM2, as_floats, smollm2_file
 
 WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -74,20 +74,28 @@ def completion_columns(
     return at, columns < counts[:, None]
 
 
-def load_model(path: str | Path, dtype: torch.dtype = torch.float32, gguf_file: str | None = None):
-    """(model, tokenizer) from a folder or a Hub id, checked to fit each other.
+def load_model(path: str | Path, dtype: torch.dtype = torch.float32):
+    """(model, tokenizer), checked to fit each other.
+
+    Args:
+        path: a folder, a Hub id, a .gguf file (its weights are dequantised) or "smollm2".
 
     Raises:
         InputError: missing, damaged, or the tokenizer has ids that the model has no embedding for.
     """
-    where = Path(path)
+    where = smollm2_file() if str(path) == SMOLLM2 else Path(path)
+    if where.suffix == ".gguf":
+        source, needed, file, unpacked = where.parent, where, {"gguf_file": where.name}, as_floats()
+    else:
+        source, needed, file, unpacked = path, where / "config.json", {}, {}
     looks_local = where.exists() or str(path).startswith((".", "/", "data/", "runs/"))
-    if looks_local and gguf_file is None and not (where / "config.json").is_file():
-        raise InputError(f"{path}: no model there (config.json is missing); give a model's folder.")
-    extra = {"gguf_file": gguf_file} if gguf_file else {}
+    if (looks_local or file) and not needed.is_file():
+        raise InputError(
+            f"{path}: no model there ({needed.name} is missing); give a model's folder."
+        )
     try:
-        tokenizer = _tokenizer_class(where).from_pretrained(path, **extra)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **extra)
+        tokenizer = _tokenizer_class(where).from_pretrained(source, **file)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **file, **unpacked)
     except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
         raise InputError(
             f"{path}: the model cannot be loaded ({type(error).__name__}: {_first_line(error)}); "

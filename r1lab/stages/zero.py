@@ -51,6 +51,28 @@ PRESETS: dict[str, GRPOConfig] = {
         caps=((0, 32_768), (8_200, 65_536)),
         reference_every=400,
     ),
+    # A real language model on two cores: sums of two one-digit terms in plain English, which it
+    # gets right now and then. A step is 64 short answers. It is an instruct model: not R1-Zero.
+    "smollm2": GRPOConfig(
+        model="smollm2",
+        family="gym_sums",
+        level_weights={1: 1.0},
+        lang_weights={"en": 1.0},
+        template="chat",
+        rollouts=60,
+        questions=8,
+        group_size=8,
+        minibatches=2,
+        learning_rate=2e-6,
+        caps=((0, 96), (60, 128)),
+        microbatch_tokens=2048,
+        eval_file="data/test_gym_sums.jsonl",
+        eval_every=20,
+        eval_samples=8,
+        eval_problems=8,
+        final_samples=8,
+        checkpoint_every=10,
+    ),
 }
 
 

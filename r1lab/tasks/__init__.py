@@ -3,7 +3,9 @@
 import random
 import zlib
 from collections.abc import Callable, Container
+from functools import partial
 
+from r1lab.tasks.gym import GYM_LEVELS, gym_problem
 from r1lab.tasks.problems import Problem, load_problems, save_problems
 from r1lab.tasks.search import (
     COUNTDOWN_LEVELS,
@@ -32,6 +34,7 @@ FAMILIES: dict[str, tuple[Callable[..., Problem], tuple[int, ...]]] = {
     "logic": (logic_problem, LOGIC_LEVELS),
     "chat": (chat_problem, (1,)),
     "unsafe": (unsafe_problem, (1,)),
+    **{name: (partial(gym_problem, name), levels) for name, levels in GYM_LEVELS.items()},
 }
 CHECKERS = {"signs": verify_signs, "countdown": verify_countdown}
 

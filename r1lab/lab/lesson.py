@@ -1,0 +1,54 @@
+"""A run inside a lesson: what it did, as rows of numbers, and live while it trains."""
+
+from __future__ import annotations
+
+import os
+from statistics import fmean
+
+from IPython.display import display
+from ipywidgets import Image
+
+from r1lab.evaluation.evaluate import measure_completion
+from r1lab.report.chart import png_bytes
+from r1lab.report.figures import reward_parts
+from r1lab.training.experience import Experience
+from r1lab.training.loop import Learner, group_statistics
+
+SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
+
+
+class Watch:
+    """What `Learner.train` tells after each rollout: one row of numbers each, kept in `rows`.
+
+    The rows carry the names of `metrics.jsonl`, so that the figures of `r1lab.report` draw them.
+    In a live notebook a chart of the rewards grows while the run goes on; interrupting the run
+    loses none of the rows. With R1LAB_STATIC=1 nothing is shown.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.rows: list[dict] = []
+        self.chart = None
+        if os.environ.get("R1LAB_STATIC") != "1":
+            self.chart = Image(format="png", width=560)
+            display(self.chart)
+
+    def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
+        """Note the rollout's numbers; never ends the run."""
+        size = self.learner.config.group_size
+        shown = [
+            measure_completion(experience.problems[row // size], completion)
+            for row, completion in enumerate(experience.completions)
+        ]
+        self.rows.append(
+            {
+                "kind": "train",
+                "step": self.learner.step,
+                **group_statistics(experience),
+                **{name: fmean(one[key] for one in shown) for name, key in SHOWN.items()},
+                **{name: fmean(update[name] for update in updates) for name in updates[0]},
+            }
+        )
+        if self.chart is not None:
+            self.chart.value = png_bytes(reward_parts(self.rows))
+        return False

