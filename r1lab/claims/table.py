@@ -18,6 +18,8 @@ def render(laboratory: Laboratory) -> str:
     for claim in CLAIMS:
         entry = entries.get(claim.id)
         word = verdict(claim, entry, laboratory.jobs(claim))
+        if word == "stale":
+            word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
         effect, seeds = _numbers(claim, entry) if entry else ("", "")
         rows.append(
             (claim.statement, claim.section, ", ".join(claim.arms), _expected(claim), effect, seeds)

@@ -35,7 +35,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "savefig.facecolor": "white",
     "savefig.transparent": False,
-    "savefig.dpi": 150,
+    "savefig.dpi": 141,
     "font.size": 11,
     "text.color": "#222222",
     "axes.facecolor": "white",

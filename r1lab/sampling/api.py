@@ -16,9 +16,10 @@ LARGEST_KEY = 2**64 - 1  # seeds and stream ids are 64-bit keys of a counter-bas
 class SamplingParams:
     """How to sample, under vLLM's names.
 
-    `temperature` 0 is greedy decoding; `top_p` 1 and `top_k` 0 switch those filters off; `stop` holds
-    strings that end a completion when its text contains one. `seed` and the stream id of a prompt
-    together decide its samples. Raises InputError for a value outside its range.
+    `temperature` 0 is greedy decoding; `top_p` 1 and `top_k` 0 switch those filters off; `stop`
+    holds strings that end a completion as soon as its text contains one (its tokens stay). `seed`
+    and the stream id of a prompt together decide its samples. Raises InputError for a value
+    outside its range.
     """
 
     n: int = 1
@@ -67,10 +68,10 @@ class Rollouts:
     """n completions for each of B prompts, as B*n entries in each list, group after group.
 
     Entry i answers prompt i // n. Nothing is padded. `completion_ids` includes the end token when
-    `finish` is "stop". `logprobs` (nats, float32) are those of the distribution really sampled from;
-    `log_kept` (nats, float32) is the log of the probability that top-k and top-p left, 0 where
-    they are off. At temperature 0 the distribution has all its mass on the likeliest token, so
-    `logprobs` is 0 and `log_kept` the token's log-probability at temperature 1.
+    `finish` is "stop". `logprobs` (nats, float32) are those of the distribution really sampled
+    from; `log_kept` (nats, float32) is the log of the probability that top-k and top-p left, 0
+    where they are off. At temperature 0 the distribution has all its mass on the likeliest token,
+    so `logprobs` is 0 and `log_kept` the token's log-probability at temperature 1.
     """
 
     prompt_ids: list[list[int]]

@@ -97,7 +97,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 @contextmanager
 def decode_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within: models that use SDPA decode with `_attend`. Other implementations stay as they are."""
+    """Within: a model that uses SDPA decodes with `_attend`; any other stays as it is."""
     before = model.config._attn_implementation
     if before == "sdpa":
         model.set_attn_implementation(ATTENTION)

@@ -30,16 +30,11 @@ def draw_uniforms(
     Philox is a counter-based generator (Salmon et al. 2011): (seed, stream) is its key and `block`
     a word of its counter, so each number is a pure function of (seed, stream, sample, token).
     """
-    return torch.from_numpy(
-        np.concatenate(
-            [
-                np.random.Generator(
-                    np.random.Philox(key=np.array([seed, stream], np.uint64), counter=[0, 0, block, 0])
-                ).random((n, BLOCK), dtype=np.float32)
-                for stream in stream_ids
-            ]
-        )
-    )
+    blocks = []
+    for stream in stream_ids:
+        philox = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=[0, 0, block, 0])
+        blocks.append(np.random.Generator(philox).random((n, BLOCK), dtype=np.float32))
+    return torch.from_numpy(np.concatenate(blocks))
 
 
 def truncate(
@@ -85,16 +80,20 @@ def choose(
 
 
 class _StopStrings:
-    """Tells which rows' text contains a stop string; a slow path, used only when one is asked for."""
+    """Tells which rows' text contains a stop string; slow, and used only when one is asked for."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...], rows: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...], rows: int
+    ) -> None:
         self.tokenizer, self.stop = tokenizer, stop
         # A character takes at most 4 byte-level tokens; the spare ones keep the string off the
         # tail's first token, which some tokenizers decode differently.
-        self.window = 4 * max(map(len, stop)) + 4
+        self.window = 4 * max(map(len, stop), default=0) + 4
         self.tails: list[list[int]] = [[] for _ in range(rows)]
 
-    def __call__(self, rows: Int[Tensor, " live"], tokens: Int[Tensor, " live"]) -> Bool[Tensor, " live"]:
+    def __call__(
+        self, rows: Int[Tensor, " live"], tokens: Int[Tensor, " live"]
+    ) -> Bool[Tensor, " live"]:
         hits = []
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             self.tails[row] = [*self.tails[row][1 - self.window :], token]
@@ -191,7 +190,7 @@ class TorchSampler:
         pads = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
         padded = [self.end_ids[:1] * (longest - len(prompt)) + prompt for prompt in prompts]
         end_ids = torch.tensor(self.end_ids, device=device)
-        stops = _StopStrings(self.tokenizer, params.stop, len(prompts) * params.n) if params.stop else None
+        stops = _StopStrings(self.tokenizer, params.stop, len(prompts) * params.n)
 
         cache = Cache(layer_class_to_replicate=InPlaceLayer)
         logits = self._forward(torch.tensor(padded, device=device), pads, cache)
@@ -207,7 +206,7 @@ class TorchSampler:
             tokens, *logs = choose(logits, params, uniforms[rows, step % BLOCK])
             drawn.append(_Drawn(rows, tokens, *logs))
             done = torch.isin(tokens, end_ids)
-            if stops:
+            if params.stop:
                 done |= stops(rows, tokens)
             live = len(rows) - int(done.sum())
             if live < len(rows):
@@ -235,15 +234,15 @@ class TorchSampler:
     def _check_prompts(
         self, prompts: list[list[int]], params: SamplingParams, streams: list[int]
     ) -> None:
-        config = self.model.config
-        limit = getattr(config, "max_position_embeddings", None) or float("inf")
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        limit = getattr(self.model.config, "max_position_embeddings", None) or float("inf")
         for i, prompt in enumerate(prompts):
             if not prompt:
                 raise InputError(f"prompt {i} is empty: give at least one token")
-            if not 0 <= min(prompt) <= max(prompt) < config.vocab_size:
+            if not 0 <= min(prompt) <= max(prompt) < vocabulary:
                 raise InputError(
                     f"prompt {i} has a token outside the model's vocabulary of "
-                    f"{config.vocab_size}: does the tokenizer fit the model?"
+                    f"{vocabulary}: does the tokenizer fit the model?"
                 )
             if len(prompt) + params.max_tokens > limit:
                 raise InputError(
