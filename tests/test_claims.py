@@ -60,7 +60,7 @@ class FakeZero:
     def __init__(self, endings=AS_HOPED, halfway=(0.7, 0.4, 0.2), equal_clip_entropy=0.1):
         self.endings, self.halfway, self.calls = endings, halfway, []
         self.entropy = {"equal-clip": equal_clip_entropy}
-        self.replayed = 0.3
+        self.replayed, self.replayed_base = 0.3, BASE
 
     def __call__(self, config, name, *, runs, resume, stop_after=None):
         folder = runs / name
@@ -68,14 +68,15 @@ class FakeZero:
         self.calls.append(name)
         (folder / "evals").mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text("{}")
-        rng = np.random.default_rng(config.seed)
+        rng, base_rng = np.random.default_rng(config.seed), np.random.default_rng(config.seed)
         arm = name.rpartition("/")[2].rpartition("-seed")[0]
         if stop_after:
             row = {"kind": "train", "step": 4, "entropy": self.replayed, "elapsed": 9.0}
             (folder / "metrics.jsonl").write_text(json.dumps(row))
+            evaluation(**self.replayed_base, rng=base_rng).save(folder / "eval_base.npz")
             return folder
         write_entropies(folder, [0.3, 0.3, *rng.normal(self.entropy.get(arm, 0.2), 0.01, 4)])
-        evaluation(**BASE, rng=rng).save(folder / "eval_base.npz")
+        evaluation(**BASE, rng=base_rng).save(folder / "eval_base.npz")
         evaluation(accuracy=self.halfway, rng=rng).save(folder / "evals/step-000040.npz")
         evaluation(**self.endings[arm], rng=rng).save(folder / "eval_final.npz")
         (folder / "summary.json").write_text(
@@ -169,16 +170,22 @@ def test_other_settings_another_base_or_other_problems_make_results_stale(labora
     assert set(verdicts(replace(laboratory)).values()) == {"stale"}
 
 
-@pytest.mark.parametrize("alike", [True, False])
-def test_a_stale_run_that_begins_alike_is_kept_and_another_is_not(laboratory, monkeypatch, alike):
-    """Only code changed: the first rows of the metrics decide."""
+@pytest.mark.parametrize("differs", [None, "metrics", "base"])
+def test_a_stale_run_that_begins_alike_is_kept_and_another_is_not(
+    laboratory, monkeypatch, differs
+):
+    """Only code changed: the base's evaluation and the first rows of the metrics decide."""
     run_missing(laboratory, only="pass-at-1")
     monkeypatch.setattr(runner, "code_key", lambda entry: "moved a function")
     moved, claim = replace(laboratory), select("pass-at-1")[0]
     assert verdict(claim, moved.results()[claim.id], moved.jobs(claim)) == "stale"
-    laboratory.run.replayed = 0.3 if alike else 0.29
-    assert len(replay_stale(moved)) == (3 if alike else 0)
-    assert len(run_missing(moved, only="pass-at-1", budget_seconds=0.0)) == (0 if alike else 3)
+    if differs == "metrics":
+        laboratory.run.replayed = 0.29
+    if differs == "base":
+        laboratory.run.replayed_base = {"accuracy": (0.5, 0.2, 0.9)}
+    kept = 0 if differs else 3
+    assert len(replay_stale(moved)) == kept
+    assert len(run_missing(moved, only="pass-at-1", budget_seconds=0.0)) == 3 - kept
 
 
 def test_a_claim_whose_bounds_were_moved_is_stale(laboratory):

@@ -1,18 +1,19 @@
 """Do stored results still stand after a change of code? Begin each run again, and compare.
 
 A result is keyed by all the code that could change it, so that moving a function makes it stale.
-Where the first rollouts and the first evaluation come out equal to the last bit, the change left
+Where the base's evaluation and the first rollouts come out equal to the last bit, the change left
 the run as it was, and its result takes the new key.
 """
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from r1lab.claims.registry import select
 from r1lab.claims.runner import Job, Laboratory
+from r1lab.evaluation.evaluate import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
 
+ROLLOUTS = 2  # the second is drawn from weights that the first has changed
 CLOCKS = ("elapsed", "seconds")
 
 
@@ -32,18 +33,23 @@ def replay_stale(laboratory: Laboratory) -> list[str]:
 
 
 def begins_alike(laboratory: Laboratory, job: Job, folder: Path) -> bool:
-    """Does the job, begun anew, write what the folder holds up to the first point of its curve?"""
+    """Does the job, begun anew, write what the folder holds of its base and first rollouts?"""
     with TemporaryDirectory() as temporary:
-        again = Path(temporary) / "run"
-        again.mkdir()
-        shutil.copy(folder / "eval_base.npz", again)  # measured by the same code as that point
-        laboratory.run(
-            job.config, "run", runs=Path(temporary), resume=False,
-            stop_after=job.config.eval_every + 1,
-        )  # fmt: skip
-        new = [_measured(row) for row in read_rows(again / "metrics.jsonl")]
-    old = [_measured(row) for row in read_rows(folder / "metrics.jsonl")]
-    return new == old[: len(new)]
+        again = laboratory.run(
+            job.config, "run", runs=Path(temporary), resume=False, stop_after=ROLLOUTS
+        )
+        new, base = _training(again), Evaluation.load(again / "eval_base.npz")
+    old, stored = _training(folder), Evaluation.load(folder / "eval_base.npz")
+    return (
+        all(was.items() <= now.items() for was, now in zip(old, new, strict=False))
+        and base.completions == stored.completions
+        and all((base[name] == stored[name]).all() for name in MEASURES)
+    )
+
+
+def _training(run: Path) -> list[dict]:
+    rows = read_rows(run / "metrics.jsonl")
+    return [_measured(row) for row in rows if row["kind"] == "train"]
 
 
 def _measured(row: dict) -> dict:
