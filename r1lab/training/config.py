@@ -38,6 +38,10 @@ class GRPOConfig:
         gae_lambda: 1 takes the reward that came, 0 the critic's word for it, one token later.
         critic_learning_rate: of the critic, constant; chosen by how well it foretells the base's
             rewards, before any comparison.
+        demonstrations: folder of a data set (see `training.demonstrations`) that each update learns
+            from as well, RL and SFT in one loss; "" for none.
+        demonstration_weight: of their mean loss per token beside the loss of RL.
+        demonstration_rows: so many of them in each update.
         reference_every: steps after which the reference policy becomes the policy.
         sampler: "torch" samples with the policy itself; "vllm" gives vLLM its weights before each
             rollout, and corrects for what remains of a difference. `vllm` says how vLLM runs.
@@ -90,6 +94,9 @@ class GRPOConfig:
     gae_lambda: float = 1.0
     critic_learning_rate: float = 1e-3
     loss: LossConfig = field(default_factory=LossConfig)
+    demonstrations: str = ""
+    demonstration_weight: float = 0.0
+    demonstration_rows: int = 32
     caps: tuple[tuple[int, int], ...] = ((0, 320), (80, 448))
     reference_every: int = 40
     seed: int = 0
@@ -165,3 +172,14 @@ class GRPOConfig:
             )
         if not 0 <= self.gae_lambda <= 1:
             raise InputError(f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.")
+        self._check_demonstrations()
+
+    def _check_demonstrations(self) -> None:
+        weight, rows = self.demonstration_weight, self.demonstration_rows
+        if bool(self.demonstrations) != (weight > 0) or weight < 0:
+            raise InputError(
+                f"demonstrations is {self.demonstrations!r} and demonstration_weight {weight:g}; name "
+                "a data set and give it a weight above 0, or leave out both."
+            )
+        if rows < 1:
+            raise InputError(f"demonstration_rows is {rows}; give at least 1.")

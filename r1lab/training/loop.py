@@ -17,6 +17,7 @@ from r1lab.tasks import Problem
 from r1lab.training.batching import balanced_share, pad_columns, pad_rows
 from r1lab.training.checkpoint import restore
 from r1lab.training.config import GRPOConfig
+from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.distributed import World, clip_gradients
 from r1lab.training.experience import Experience, collect
 from r1lab.training.packing import batching
@@ -30,6 +31,8 @@ class Learner:
         model = world.sampling_copy(policy.model)
         self.sampler = build_sampler(config.sampler, model, tokenizer, config.vllm)
         self.reference = copy.deepcopy(policy).requires_grad_(False)
+        self.demonstrations = Demonstrations(config, policy.model, tokenizer)
+        world.agree("demonstrations", self.demonstrations.documents)
         world.place(policy)
         world.place(self.reference, trained=False)
         self.optimizer = torch.optim.AdamW(
@@ -150,7 +153,8 @@ class Learner:
             for name in ("tokens", "kl", "clip_fraction"):
                 sums[name] += metrics[name].item()
             sums["ratio_max"] = max(sums["ratio_max"], metrics["ratio_max"].item())
-        return self._apply(sums)
+        shown = self.demonstrations.add_gradient(self.policy, self.world, self.step)
+        return self._apply(sums) | shown
 
     def _apply(self, sums: dict[str, float]) -> dict[str, float]:
         """Sum gradients over the processes and step, unless the loss is not a number."""

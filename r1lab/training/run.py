@@ -16,6 +16,7 @@ from r1lab.tasks import held_out_ids
 from r1lab.tasks.hub import load_source
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
 from r1lab.training.config import GRPOConfig
+from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.distributed import (
     StopRequest,
     World,
@@ -54,7 +55,7 @@ def run_grpo(
     config.check(processes)
     check_machine(config)
     validate(rewards_of(replace(config, arm="true")), load_source(config.eval_file))
-    load_model(config.model)
+    Demonstrations(config, *load_model(config.model))
     run = runs / name
     prepare_folder(run, config, resume, overwrite)
     if (run / "summary.json").exists():

@@ -131,10 +131,33 @@ def _train_step(
     optimizer, world: World,
 ) -> float:  # fmt: skip
     """One update on the step's documents; the mean loss per learned token (nats)."""
+    loss = add_gradient(config, policy, pairs, tokenizer, world, config.learn_prompts)
+    world.sum_gradients(policy)
+    clip_gradients(policy, 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizer.step()
+    optimizer.zero_grad()
+    return sum(world.gather(loss))
+
+
+def add_gradient(
+    config, policy: Policy, pairs: list[Document], tokenizer, world: World, learn_prompts: bool,
+    weight: float = 1.0,
+) -> float:  # fmt: skip
+    """Add `weight` times the gradient of the mean loss per learned token to the policy's gradients.
+
+    Each process adds that of its share of the documents; sums over the processes are the whole.
+
+    Args:
+        config: settings with `microbatch_tokens` and `pack`.
+    Returns:
+        This process's part of the mean loss (nats), without the weight.
+    """
     prompts = torch.tensor([len(prompt) for prompt, _ in pairs])
     ends = prompts + torch.tensor([len(completion) for _, completion in pairs])
     lengths = ends.tolist()
-    learned = learned_tokens(prompts, ends, max(lengths), config.learn_prompts)
+    learned = learned_tokens(prompts, ends, max(lengths), learn_prompts)
     normalizer = learned.sum().item()
     total = 0.0
     mine = balanced_share(lengths, world.rank, world.size)
@@ -143,12 +166,6 @@ def _train_step(
         ids, _ = pad_rows(*zip(*(pairs[i] for i in rows)), tokenizer.pad_token_id)
         ids, mask = ids.to(world.device), learned[rows, : ids.shape[1]].to(world.device)
         loss = document_loss(policy, ids, mask, config.pack) / normalizer
-        loss.backward()
+        (weight * loss).backward()
         total += loss.item()
-    world.sum_gradients(policy)
-    clip_gradients(policy, 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimizer.step()
-    optimizer.zero_grad()
-    return sum(world.gather(total))
+    return total

@@ -1,0 +1,103 @@
+"""Written demonstrations: how a stored data set is read, and how RL learns from one beside rewards.
+
+A data set is a folder in the format of `datasets`, with the columns `prompt` (the bare question)
+and `completion`; what else it holds is provenance.
+"""
+
+import random
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.models.policy import Policy
+from r1lab.tasks import apply_template
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
+from r1lab.training.supervised import Document, add_gradient
+
+
+class Demonstrations:
+    """RL and SFT in one loss: the paper trains one after the other, and leaves this to later work.
+
+    Each update adds `demonstration_weight` times the mean negative log-likelihood of the learned
+    tokens of `demonstration_rows` documents to the loss, at temperature 1. Which documents depends
+    on seed and step alone.
+
+    Raises:
+        InputError: no data set is there, it is empty, or it is of another tokenizer.
+    """
+
+    def __init__(self, config: GRPOConfig, model, tokenizer):
+        self.config, self.tokenizer = config, tokenizer
+        self.documents: list[Document] = []
+        if config.demonstrations:
+            rows = load_documents(config.demonstrations, tokenizer, config.template)
+            longest = model.config.max_position_embeddings
+            self.documents = fitting(rows, longest, config.demonstrations)
+
+    def of_step(self, step: int) -> list[Document]:
+        """Drawn without putting back; the same on every process and after every resume."""
+        count = min(self.config.demonstration_rows, len(self.documents))
+        return random.Random(f"{self.config.seed}/{step}").sample(self.documents, count)
+
+    def add_gradient(self, policy: Policy, world: World, step: int) -> dict[str, float]:
+        """Add the step's gradient to the policy's; the loss over all processes, for the metrics."""
+        if not self.documents:
+            return {}
+        loss = add_gradient(
+            self.config, policy, self.of_step(step), self.tokenizer, world, learn_prompts=False,
+            weight=self.config.demonstration_weight,
+        )  # fmt: skip
+        return {"demonstration_loss": sum(world.gather(loss))}
+
+
+def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]:
+    """Ids of each row's prompt and of its completion with the end token.
+
+    Raises:
+        InputError: there is no data set, it is empty or lacks a column, or it holds words that this
+            tokenizer does not know.
+    """
+    from datasets import load_from_disk  # takes seconds to import
+
+    try:
+        rows = load_from_disk(str(data))
+    except IndexError:  # what `datasets` 5 says of a stored set without rows
+        rows = ()
+    except Exception as error:  # a missing folder, a damaged file and a wrong format differ in kind
+        raise InputError(
+            f"{data}: no data set can be read there ({type(error).__name__}); give a folder that "
+            "`datasets` has saved (`save_to_disk`)."
+        ) from error
+    if len(rows) == 0:
+        raise InputError(f"{data}: the data set holds no rows; there is nothing to learn from.")
+    if missing := {"prompt", "completion"} - set(getattr(rows, "column_names", ())):
+        raise InputError(f"{data}: the column {' and '.join(sorted(missing))} is missing.")
+    prompts = [apply_template(template, prompt, tokenizer) for prompt in rows["prompt"]]
+    prompt_ids = tokenizer(prompts).input_ids
+    completion_ids = tokenizer(list(rows["completion"]), add_special_tokens=False).input_ids
+    documents = [
+        (prompt, [*completion, tokenizer.eos_token_id])
+        for prompt, completion in zip(prompt_ids, completion_ids, strict=True)
+    ]
+    unknown = tokenizer.unk_token_id
+    foreign = [i for i, (p, c) in enumerate(documents) if unknown is not None and unknown in p + c]
+    if foreign:
+        raise InputError(
+            f"{data}: {len(foreign)} of {len(rows)} rows hold words that the model's tokenizer "
+            f"does not know, as row {foreign[0]} ({prompts[foreign[0]]!r}); make the data for this "
+            "model."
+        )
+    return documents
+
+
+def fitting(documents: list[Document], longest: int, data: str | Path) -> list[Document]:
+    """The documents that fit into the model's positions.
+
+    Raises:
+        InputError: none does.
+    """
+    kept = [(prompt, completion) for prompt, completion in documents
+            if len(prompt) + len(completion) <= longest]  # fmt: skip
+    if not kept:
+        raise InputError(f"{data}: each row is longer than the model's {longest} positions.")
+    return kept
