@@ -3,6 +3,7 @@
 import matplotlib
 import pytest
 from matplotlib import pyplot
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
@@ -36,6 +37,27 @@ def test_show_stores_the_alternative_text_and_prints_one_line(shown, capsys):
     assert data["text/plain"] == "Figure: Accuracy rises from 20 to 60 %."
     assert how["metadata"]["image/png"] == {"alt": "Accuracy rises from 20 to 60 %.", "width": 400}
     assert capsys.readouterr().out == "Figure: Look at the slope.\n"
+
+
+def test_a_short_line_shows_each_of_its_points_and_a_long_one_does_not(shown):
+    style()
+    figure = chart()
+    [ax] = figure.axes
+    ax.plot([0.5], [0.4])  # one point has no length along which the style could space markers
+    ax.errorbar([0.2], [0.3], yerr=[0.1], fmt="o")
+    ax.plot(range(100), range(100))
+    spaced = ax.lines[-1].get_markevery()
+    show(figure, alt="Accuracy rises.")
+    few = [line.get_markevery() for line in ax.lines if len(line.get_xdata()) < 100]
+    assert len(few) >= 3 and set(few) == {1}
+    assert ax.lines[-1].get_markevery() == spaced != 1
+
+
+def test_a_colour_bar_needs_one_label_only(shown):
+    figure = chart()
+    figure.colorbar(ScalarMappable(), ax=figure.axes[0], label="value")
+    show(figure, alt="Accuracy rises.")
+    assert shown
 
 
 def test_without_a_caption_the_alternative_text_is_printed(shown, capsys):

@@ -17,6 +17,7 @@ from r1lab.errors import InputError
 from r1lab.report.chart import STYLE, png_bytes
 
 Item = TypeVar("Item")
+FEW_POINTS = 20  # a line of no more shows each; longer ones are marked at the style's distances
 
 
 def style() -> None:
@@ -42,6 +43,9 @@ def show(figure: Figure, *, alt: str, caption: str | None = None) -> None:
     if not alt:
         raise InputError("show() needs `alt`: what the figure says to one who cannot see it.")
     _require_words(figure)
+    for line in (line for ax in figure.axes for line in ax.lines):
+        if len(line.get_xdata(orig=False)) <= FEW_POINTS:
+            line.set_markevery(1)
     png = base64.b64encode(png_bytes(figure)).decode("ascii")
     width = round(100 * figure.get_figwidth())  # on screen; the image has more pixels than that
     display(
@@ -72,12 +76,13 @@ def progress(iterable: Iterable[Item], total: int | None = None, label: str = ""
 
 
 def _require_words(figure: Figure) -> None:
-    """Panels that share an axis may leave its label to one of them; without axes none is needed."""
+    """Panels that share an axis may leave its label to one; without axes none is needed, and a
+    colour bar has one axis only."""
     for ax in figure.axes:
         columns = ax.get_shared_x_axes().get_siblings(ax)
         rows = ax.get_shared_y_axes().get_siblings(ax)
         labels = any(one.get_xlabel() for one in columns), any(one.get_ylabel() for one in rows)
-        if ax.axison and not all(labels):
+        if ax.axison and ax.get_label() != "<colorbar>" and not all(labels):
             raise InputError("Label both axes of every panel, with units, before showing a figure.")
     places = ("left", "center", "right")
     titles = [ax.get_title(loc=place) for ax in figure.axes for place in places]

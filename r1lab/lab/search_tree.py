@@ -68,7 +68,6 @@ def tree_figure(
     bar = figure.colorbar(
         ScalarMappable(cmap=SHADES), ax=ax, label="value of a written node", fraction=0.03, pad=0.01
     )
-    bar.ax.set_xlabel("shade")
     bar.outline.set_visible(False)
     names = ", ".join(tree.names[node] for node in written)
     figure.set_label(f"{finding}. Written in this order: {names or 'nothing yet'}.")

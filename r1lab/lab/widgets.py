@@ -124,8 +124,8 @@ def advantage_explorer_figure(rewards: Sequence[float] = GROUPS["mixed"]) -> Fig
         textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
     )  # fmt: skip
     top.set(ylabel="reward", ylim=(0, max(1.2, 1.1 * max(rewards))))
-    _bars(low, -0.2, scaled, BLUE, "", "divided by std")
-    _bars(low, 0.2, centred, ORANGE, "///", "mean subtracted only")
+    _bars(low, -0.23, scaled, BLUE, "", "divided by std")
+    _bars(low, 0.23, centred, ORANGE, "///", "mean subtracted only")
     low.axhline(0, color="black", linewidth=0.8)
     edge = 1.25 * max(map(abs, [1.0, *scaled, *centred]))
     low.set(ylabel="advantage", xlabel="completion (number in its group)", ylim=(-edge, edge))
@@ -154,7 +154,7 @@ def _bars(
     """Bars with their numbers at their ends, `shift` beside the completions' places."""
     place = [i + shift for i in range(1, len(heights) + 1)]
     bars = ax.bar(
-        place, heights, 0.38, color=color if not hatch else "white", edgecolor=color, hatch=hatch,
+        place, heights, 0.3, color=color if not hatch else "white", edgecolor=color, hatch=hatch,
         label=label,
     )  # fmt: skip
     ax.bar_label(bars, [f"{height:+.2f}" for height in heights], fontsize=8, padding=1)
