@@ -21,12 +21,13 @@ import planted_notebook_03
 import planted_notebook_07
 import planted_notebook_10
 import planted_notebook_11
+import planted_notebook_12
 
 from r1lab.lab import check
 
 NOTEBOOKS = (
     planted_notebook_01, planted_notebook_02, planted_notebook_03, planted_notebook_07,
-    planted_notebook_10, planted_notebook_11,
+    planted_notebook_10, planted_notebook_11, planted_notebook_12,
 )  # fmt: skip
 
 

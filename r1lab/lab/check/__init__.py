@@ -24,13 +24,14 @@ from r1lab.lab.check.objective import (
     token_mean,
 )
 from r1lab.lab.check.preference import bradley_terry
+from r1lab.lab.check.scaling import best_fit, bytes_on_gpu, tis_weight
 from r1lab.lab.check.search import puct_score, tree_value
 
 __all__ = [
-    "bradley_terry", "clipped_objective", "final_answer", "format_reward", "gae",
-    "group_advantages", "grpo_loss", "kl_penalty", "language_consistency", "majority_vote", "names",
-    "online_softmax", "pass_at_k", "reflection_rate", "puct_score", "safe_accuracy",
-    "target_in_tile", "token_mean", "tree_value",
+    "best_fit", "bradley_terry", "bytes_on_gpu", "clipped_objective", "final_answer",
+    "format_reward", "gae", "group_advantages", "grpo_loss", "kl_penalty", "language_consistency",
+    "majority_vote", "names", "online_softmax", "pass_at_k", "reflection_rate", "puct_score",
+    "safe_accuracy", "target_in_tile", "tis_weight", "token_mean", "tree_value",
 ]  # fmt: skip
 
 
