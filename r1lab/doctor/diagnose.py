@@ -102,6 +102,7 @@ def stored_config(path: Path) -> GRPOConfig:
         stored = json.loads(path.read_text(encoding="utf-8"))
         stored |= {
             "loss": LossConfig(**stored["loss"]), "caps": tuple(map(tuple, stored["caps"])),
+            "wordings": tuple(stored.get("wordings", ())),
             "vllm": VLLMConfig(**stored.get("vllm", {})),
             "parallel": Parallel(**stored.get("parallel", {})),
         }  # fmt: skip

@@ -4,6 +4,7 @@ The paper finds that R1 is sensitive to prompts and that few-shot prompts consis
 (v1 section 5, v2 section 6). The base of this world has read prompts with two solved examples.
 """
 
+import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,13 +49,38 @@ SOLVING = replace(
 HARDEST_EXAMPLE = 2  # level in signs: more attempts would leave no room for the answer
 
 
+NAMES = (USUAL, *WORDINGS, *REPHRASED)
+
+
+def has_wordings(problem: Problem) -> bool:
+    """Are there other wordings for its family and language?"""
+    rephrased = [by_family.get(problem.family, {}) for by_family in REPHRASED.values()]
+    return all(problem.lang in templates for templates in (*WORDINGS.values(), *rephrased))
+
+
+def in_wordings(
+    problems: Sequence[Problem], names: Sequence[str], seed: str
+) -> list[Problem]:
+    """Each problem asked in a wording that is drawn from `names`, by the seed and its place.
+
+    A problem that has no other wordings is asked as usual.
+    """
+    rng = random.Random(f"wordings/{seed}")
+    drawn = [(problem, rng.choice(names)) for problem in problems]
+    return [
+        replace(problem, prompt=wordings(problem)[name])
+        if name != USUAL and has_wordings(problem)
+        else problem
+        for problem, name in drawn
+    ]
+
+
 def wordings(problem: Problem) -> dict[str, str]:
     """The question in other words, by the wording's name.
 
     Raises InputError for a family or language that has no other wordings.
     """
-    rephrased = [by_family.get(problem.family, {}) for by_family in REPHRASED.values()]
-    if not all(problem.lang in templates for templates in (*WORDINGS.values(), *rephrased)):
+    if not has_wordings(problem):
         raise InputError(
             f"{problem.family} in {problem.lang!r} has no other wordings; take signs, countdown or "
             "sums, in English or Chinese."
@@ -65,8 +91,9 @@ def wordings(problem: Problem) -> dict[str, str]:
         "numbers": ",".join(map(str, problem.meta.get("numbers", []))),
         "terms": re.sub(r"[^-+\d]", "", problem.prompt),  # of a sum, as they were asked
     }
-    templates = zip((*WORDINGS, *REPHRASED), (*WORDINGS.values(), *rephrased), strict=True)
-    return {name: by_lang[problem.lang].format(**fields) for name, by_lang in templates}
+    rephrased = {name: by_family[problem.family] for name, by_family in REPHRASED.items()}
+    templates = WORDINGS | rephrased
+    return {name: by_lang[problem.lang].format(**fields) for name, by_lang in templates.items()}
 
 
 def reworded(name: str) -> Callable[[Problem], str]:

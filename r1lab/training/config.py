@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from r1lab.errors import InputError
+from r1lab.evaluation.prompts import NAMES, in_wordings
 from r1lab.grpo import LossConfig
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.tasks import Problem, training_problems
@@ -25,6 +26,8 @@ class GRPOConfig:
         data: in place of a mixture, a file of problems or a set of the Hub (`tasks.hub`), each
             problem once an epoch.
         template: see `tasks.templates`.
+        wordings: names in `evaluation.prompts.NAMES`; each question is asked in one of them, drawn
+            by seed and rollout, where its family has others than the usual. None: the usual.
         arm: the reward: "true", or a control ("random": a coin; "format": the tags alone).
         accuracy_weight, format_weight: of the two rule rewards.
         language_weight: of language consistency; None: not computed, 0: only logged.
@@ -32,6 +35,8 @@ class GRPOConfig:
         preference_weight: of each of their rewards.
         preference_from: step from which they count, and `late_mixture` is asked beside `mixture`.
         rollouts: how many; the run has rollouts x minibatches steps.
+        flops_limit: the run ends with the rollout in which it has spent so many floating-point
+            operations on its answers (`training.compute`); 0: with the last rollout.
         caps: (from step, longest completion in tokens), raised during the run.
         advantage: "group" compares answers to the same question (GRPO); "gae" asks a critic what
             was to be expected at each token (PPO).
@@ -43,6 +48,8 @@ class GRPOConfig:
         demonstration_weight: of their mean loss per token beside the loss of RL.
         demonstration_rows: so many of them in each update.
         reference_every: steps after which the reference policy becomes the policy.
+        lag: rollouts are drawn from the policy as it was so many rollouts before, as asynchronous
+            sampling does; what that changes is weighed as a sampler's drift is.
         sampler: "torch" samples with the policy itself; "vllm" gives vLLM its weights before each
             rollout, and corrects for what remains of a difference. `vllm` says how vLLM runs.
         grading: "asynchronous" grades completions in a thread as they end, while others are still
@@ -69,6 +76,7 @@ class GRPOConfig:
     lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
     data: str = ""
     template: str = "small"
+    wordings: tuple[str, ...] = ()
     arm: str = "true"
     accuracy_weight: float = 1.0
     format_weight: float = 0.1
@@ -78,6 +86,7 @@ class GRPOConfig:
     preference_from: int = 0
     late_mixture: dict[str, float] = field(default_factory=dict)
     rollouts: int = 44
+    flops_limit: int = 0
     questions: int = 24
     group_size: int = 16
     minibatches: int = 4
@@ -85,6 +94,7 @@ class GRPOConfig:
     warmup_steps: int = 8
     max_grad_norm: float = 1.0
     temperature: float = 1.0
+    lag: int = 0
     sampler: SamplerName = "torch"
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     grading: Literal["in line", "asynchronous"] = "in line"
@@ -127,6 +137,11 @@ class GRPOConfig:
         Args:
             exclude: ids of problems that are kept for testing.
         """
+        drawn = self._drawn(rollout, exclude)
+        seed = f"{self.seed}/{rollout}"
+        return in_wordings(drawn, self.wordings, seed) if self.wordings else drawn
+
+    def _drawn(self, rollout: int, exclude: Container[str]) -> list[Problem]:
         if self.data:
             return questions(self.data, self.seed, rollout, self.questions, exclude)
         late = rollout * self.minibatches >= self.preference_from
@@ -172,6 +187,13 @@ class GRPOConfig:
             )
         if not 0 <= self.gae_lambda <= 1:
             raise InputError(f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.")
+        if unknown := set(self.wordings) - set(NAMES):
+            raise InputError(
+                f"there is no wording {', '.join(map(repr, sorted(unknown)))}; choose among "
+                f"{', '.join(NAMES)}."
+            )
+        if self.lag < 0:
+            raise InputError(f"lag is {self.lag}; no rollout can be drawn from a later policy.")
         self._check_demonstrations()
 
     def _check_demonstrations(self) -> None:

@@ -16,7 +16,7 @@ from r1lab.training.supervised import Document, add_gradient
 
 
 class Demonstrations:
-    """RL and SFT in one loss: the paper trains one after the other, and leaves this to later work.
+    """RL and SFT in one loss, where the paper trains one after the other.
 
     Each update adds `demonstration_weight` times the mean negative log-likelihood of the learned
     tokens of `demonstration_rows` documents to the loss, at temperature 1. Which documents depends

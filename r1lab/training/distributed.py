@@ -5,6 +5,7 @@ torchrun: `World` is all that the training code knows of it. `training.fsdp` has
 processes hold a share of the weights each.
 """
 
+import copy
 import hashlib
 import os
 import signal
@@ -95,9 +96,9 @@ class World:
         """Put a module where this process computes."""
         return module.to(self.device)
 
-    def sampling_copy(self, model: nn.Module) -> nn.Module:
-        """The model that this process samples from: the trained one itself."""
-        return model
+    def sampling_copy(self, model: nn.Module, apart: bool = False) -> nn.Module:
+        """The model that this process samples from: the trained one, unless it is to stand apart."""
+        return copy.deepcopy(model).requires_grad_(False).to(self.device) if apart else model
 
     def full_parameters(self, policy: Policy) -> Iterator[tuple[str, Tensor]]:
         """Name and whole value of every parameter of the policy's model, for a sampler."""

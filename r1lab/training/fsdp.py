@@ -70,7 +70,7 @@ class ShardedWorld(World):
             part.set_force_sum_reduction_for_comms(True)  # gloo knows no other scaled sum
         return module
 
-    def sampling_copy(self, model: nn.Module) -> nn.Module:
+    def sampling_copy(self, model: nn.Module, apart: bool = True) -> nn.Module:
         """A whole model beside the shares; `full_parameters` brings it up to date."""
         dtype = getattr(torch, self.parallel.precision)
         return copy.deepcopy(model).requires_grad_(False).to(self.device, dtype)

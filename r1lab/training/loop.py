@@ -1,8 +1,10 @@
 """Group relative policy optimisation: the loop, and one update of it."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,19 +30,23 @@ class Learner:
 
     def __init__(self, config: GRPOConfig, policy: Policy, tokenizer, world: World):
         self.config, self.policy, self.tokenizer, self.world = config, policy, tokenizer, world
-        model = world.sampling_copy(policy.model)
+        model = world.sampling_copy(policy.model, apart=config.lag > 0)
         self.sampler = build_sampler(config.sampler, model, tokenizer, config.vllm)
         self.reference = copy.deepcopy(policy).requires_grad_(False)
         self.demonstrations = Demonstrations(config, policy.model, tokenizer)
         world.agree("demonstrations", self.demonstrations.documents)
+        # The policy as it was 1, 2 ... rollouts ago.
+        self.earlier = [copy.deepcopy(self.reference) for _ in range(config.lag)]
         world.place(policy)
-        world.place(self.reference, trained=False)
+        for frozen in (self.reference, *self.earlier):
+            world.place(frozen, trained=False)
         self.optimizer = torch.optim.AdamW(
             policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
             fused=True,
         )  # fmt: skip
         # A checkpoint holds them beside the policy.
         self.modules = {"reference": self.reference}
+        self.modules |= {f"earlier_{ago}": one for ago, one in enumerate(self.earlier, 1)}
         self.optimizers = {"optimizer": self.optimizer}
         self.step = 0
         self.skipped_in_a_row = 0
@@ -82,12 +88,15 @@ class Learner:
     def rescore(self, experience: Experience) -> tuple[Experience, dict[str, float]]:
         """Where the sampler is not the policy: the policy's own log-probs beside the sampler's.
 
+        A sampler that lags is as far off as the policy has gone since: that has no limit.
+
         Returns the experience, and what the sampler cost and how far it was off, for the metrics.
 
         Raises:
             InputError: so far that the sampler cannot hold the policy's weights.
         """
-        if self.config.sampler == "torch":
+        config = self.config
+        if config.sampler == "torch" and config.lag == 0:
             return experience, {}
         shares = self.world.gather(self.scored(self.policy, experience))
         own = {row: logps.cpu() for share in shares for row, logps in share.items()}
@@ -95,16 +104,25 @@ class Learner:
             experience, old_logps=[own[row] for row in sorted(own)],
             rollout_logps=experience.old_logps,
         )  # fmt: skip
-        drift = sampler_drift(experience, self.config.vllm.drift_limit)
-        return experience, {**drift, "weights_seconds": self.sampler.weights_seconds}
+        drift = sampler_drift(experience, math.inf if config.lag else config.vllm.drift_limit)
+        if config.sampler == "vllm":
+            drift["weights_seconds"] = self.sampler.weights_seconds
+        return experience, drift
 
     def credit(self, experience: Experience) -> Experience:
         """Where a learner gives other advantages than the group's."""
         return experience
 
     def refresh_sampler(self) -> None:
-        """Sample from the present policy from here on."""
-        self.sampler.load_weights(self.world.full_parameters(self.policy))
+        """Before each rollout: sample from the policy as it was `lag` rollouts before."""
+        line = [self.policy, *self.earlier]
+        self.sample_from(line[-1])
+        for newer, older in reversed(list(pairwise(line))):
+            older.load_state_dict(newer.state_dict())
+
+    def sample_from(self, policy: Policy) -> None:
+        """Give the sampler the weights of this policy."""
+        self.sampler.load_weights(self.world.full_parameters(policy))
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""

@@ -19,6 +19,7 @@ from r1lab.evaluation.evaluate import (
 from r1lab.evaluation.rows import read_rows
 from r1lab.rewards import RewardSet
 from r1lab.tasks import Problem
+from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience
@@ -43,29 +44,39 @@ class Recorder:
         self.stopped = False
         self.rollouts_left = math.inf if stop_after is None else stop_after
         self.latest: dict[str, float] = {}
+        self.parameters = learner.policy.model.num_parameters()
         if learner.world.is_main:
             at = learner.step or None  # a run that goes on
             self.metrics = MetricsLog(run / "metrics.jsonl", at)
             self.samples = MetricsLog(run / "samples.jsonl", at)
             self.board = SummaryWriter(str(run / "tensorboard"), purge_step=at)
 
+    @property
+    def finished(self) -> bool:
+        """Is the last rollout done, or the compute that the run may take spent?"""
+        config = self.learner.config
+        spent = 0 < config.flops_limit <= self.clock.get("flops", 0)
+        return spent or self.learner.step >= config.steps
+
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        """After each rollout. True when the user asked to stop."""
+        """After each rollout. True when it was the last, or the user asked to stop."""
         config, learner = self.learner.config, self.learner
         seconds = time.monotonic() - self.rollout_started
         self.clock["train_seconds"] += seconds
+        flops = rl_flops(self.parameters, sum(experience.lengths), config.loss.beta > 0)
+        self.clock["flops"] = self.clock.get("flops", 0) + flops
         if learner.world.is_main:
             self._write_training(experience, updates, seconds)
         self.rollouts_left -= 1
         self.stopped = learner.world.any(self.stop.is_set() or self.rollouts_left <= 0)
-        last = rollout + 1 == config.rollouts
+        last = self.finished
         if not last and (rollout + 1) % config.eval_every == 0 and not self.stopped:
             self.evaluate_some()
         if last or self.stopped or (rollout + 1) % config.checkpoint_every == 0:
             self.save()
         self.progress.update(learner.step, **self._notes())
         self.start_rollout()
-        return self.stopped and not last
+        return self.stopped or last
 
     def start_rollout(self) -> None:
         """Start the clock of the first rollout."""
@@ -167,7 +178,7 @@ class Recorder:
     def _evaluate(self, problems: list[Problem], k: int) -> Evaluation:
         learner = self.learner
         config, world = learner.config, learner.world
-        learner.refresh_sampler()
+        learner.sample_from(learner.policy)
         return merge(
             world.gather(
                 evaluate(

@@ -137,18 +137,17 @@ def grpo_worker(config: GRPOConfig, run: Path, stop_after: int | None = None) ->
             base = Evaluation.load(run / "eval_base.npz")
         held_out = held_out_ids() | {problem.id for problem in test_set}
         recorder.start_rollout()
-        learner.train(
-            lambda rollout: config.problems(rollout, exclude=held_out),
-            rewards,
-            recorder,
-        )
-        if recorder.stopped and learner.step < config.steps:
+        if not recorder.finished:
+            learner.train(
+                lambda rollout: config.problems(rollout, exclude=held_out), rewards, recorder
+            )
+        if not recorder.finished:
             return 0 if recorder.rollouts_left <= 0 else STOPPED
         final = recorder.evaluate_all(run / "eval_final.npz")
     memory = sum(world.gather(peak_memory_gb()))
     recorder.clock["wall_seconds"] += time.monotonic() - recorder.started
     if world.is_main:
-        summary = summarize(config, run, base, final, recorder.clock, memory)
+        summary = summarize(config, run, learner.step, base, final, recorder.clock, memory)
         write_atomically(run / "summary.json", json.dumps(summary, indent=1))
     return 0
 
@@ -178,7 +177,7 @@ def rewards_of(config: GRPOConfig) -> RewardSet:
 
 
 def summarize(
-    config: GRPOConfig, run: Path, base: Evaluation, final: Evaluation,
+    config: GRPOConfig, run: Path, step: int, base: Evaluation, final: Evaluation,
     clock: dict[str, float], memory: float,
 ) -> dict:  # fmt: skip
     """`summary.json` of a finished run; fractions lie between 0 and 1."""
@@ -186,13 +185,14 @@ def summarize(
         "name": run.name,
         "arm": config.arm,
         "seed": config.seed,
-        "steps": config.steps,
+        "steps": step,
         "base": base.summary(),
         "final": final.summary(),
         "wall_seconds": round(clock["wall_seconds"], 1),
         "train_seconds": round(clock["train_seconds"], 1),
         "peak_memory_gb": round(memory, 2),
-        "checkpoint": str(checkpoint_path(run, config.steps)),
+        "flops": clock.get("flops"),
+        "checkpoint": str(checkpoint_path(run, step)),
         "command": command(),
         "commit": commit(),
         "machine": machine(),
