@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from datasets import Dataset
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -146,6 +147,19 @@ def test_a_critic_is_sharded_as_well(config, tmp_path):
     whole = trained(settings, tmp_path / "whole", 1)
     shared = trained(replace(settings, parallel=SHARDED), tmp_path / "shared", 2)
     assert_alike(shared, whole, settings)
+
+
+def test_earlier_policies_and_demonstrations_are_shared_out_as_well(config, tmp_path):
+    rows = [{"prompt": f"make 3 from {a},1", "completion": "ok " * a} for a in range(1, 9)]
+    Dataset.from_list(rows).save_to_disk(tmp_path / "rows")
+    settings = replace(
+        config, lag=1, demonstrations=str(tmp_path / "rows"), demonstration_weight=0.5,
+        demonstration_rows=5, learning_rate=1e-5,
+    )  # fmt: skip
+    whole = trained(settings, tmp_path / "whole", 1)
+    shared = trained(replace(settings, parallel=SHARDED), tmp_path / "shared", 2)
+    assert_alike(shared, whole, settings)
+    assert {"drift_mean", "demonstration_loss"} < set(training_rows(whole)[-1])
 
 
 def test_documents_are_learned_alike_sharded_and_packed(config, tmp_path):
