@@ -151,6 +151,15 @@ def test_plan_refuses_what_cannot_be(options, words, capsys):
     assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, capsys):
+    def offline(name):
+        raise OSError("We couldn't connect")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
+    assert main(["plan", "--preset", "paper"]) == 2
+    assert "the Hub is out of reach" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_preset_for_gpus_is_refused_without_one_before_anything_is_loaded(tmp_path):
     with pytest.raises(InputError, match="for 8 GPUs and there is none here.*r1lab plan"):

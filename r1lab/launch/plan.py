@@ -32,7 +32,7 @@ def plan(
     config = PRESETS[preset]
     count = gpus or config.parallel.gpus or max(1, config.processes)
     config.check(count)
-    shape = SHAPES.get(config.model) or estimate.shape_of(AutoConfig.from_pretrained(config.model))
+    shape = SHAPES.get(config.model) or _shape_of(config.model)
     console = Console()
     console.print(
         f"{preset}: {config.model}, {shape.parameters / 1e6:,.1f} million weights, on {count} x "
@@ -49,6 +49,16 @@ def plan(
         "operators. Not measured on several GPUs yet."
     )
     estimate.check_memory(config, shape, count, memory_gb * GB)
+
+
+def _shape_of(model: str) -> ModelShape:
+    try:
+        return estimate.shape_of(AutoConfig.from_pretrained(model))
+    except OSError:
+        raise InputError(
+            f"{model}: its config.json is not here, and the Hub is out of reach; connect, or plan a "
+            f"preset of {', '.join(SHAPES)}, whose shapes are known."
+        ) from None
 
 
 def _memory_table(config: GRPOConfig, shape: ModelShape, count: int) -> Table:
