@@ -114,6 +114,7 @@ def commands(preset: str | None) -> dict[str, Callable]:
         "zero": zero,
         "sft": _sft(SFT_RECIPES.get(preset or "")),
         "r1": r1,
+        "hacking": hacking,
         "pretrain": pretrain,
         "skills": skills,
         "eval": evaluate_model,
@@ -174,11 +175,30 @@ def r1(
         name: the chain's folder is runs/NAME; a stopped chain goes on where it was.
         first: the stage to begin with; the one before it must be finished.
         last: the stage to end with.
-        controls: instead, run the control arms of a chain that has come to Dev2.
+        controls: instead, run the control arms of a chain that has come to Dev3.
     """
     chain = Chain(config, name)
     chain.controls() if controls else chain.run(first, last)
     console.print(f"Report: {write_chain_report(chain.folder)}")
+
+
+def hacking(
+    config: Annotated[R1Config, Flat] = R1Config(),
+    name: str = "r1",
+) -> None:
+    """Too many steps on a chain's reward model, from its Dev3: its score rises, what the person
+    likes falls (v2 B.5). In the control arm that person pays. Also one of `r1lab r1 --controls`.
+
+    Args:
+        name: of the chain in runs/NAME, which has come to Dev3; give --seed as it had it.
+    """
+    found = Chain(config, name).hack()
+    rows = [
+        (payer, when, *(_share(told[when][judge]) for judge in found), _share(told[when]["agreement"]))
+        for payer, told in found.items()
+        for when in ("start", "short", "long")
+    ]
+    _print_table(("paid by", "steps", *(f"score of the {judge}" for judge in found), "agreement"), rows)
 
 
 def skills(

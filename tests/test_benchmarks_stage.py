@@ -95,7 +95,7 @@ def small_sets(tmp_path, monkeypatch):
 
 
 def column(script, folder, **options):
-    return run_benchmarks(Scripted(script, folder), TOKENIZER, 2, **options)
+    return run_benchmarks(Scripted(script, folder), TOKENIZER, 2, **options).cells
 
 
 def test_a_model_that_does_everything_right_has_every_point(small_sets):
@@ -183,6 +183,27 @@ def test_stages_are_compared_problem_by_problem(small_sets):
     assert 0 < low < 0.5 < high
     del bad["programs"]
     assert "programs" not in compare_benchmarks(good, bad)
+
+
+def test_the_values_behind_a_row_stand_in_the_order_of_its_problems(small_sets, monkeypatch):
+    """Every problem has its place, also one that has no value: seeds and stages can be paired."""
+
+    def some(problem):
+        return best(problem) if int(problem.id[-1], 16) % 2 else worst(problem)
+
+    cells, values = run_benchmarks(Scripted(some, small_sets), TOKENIZER, 2)
+    for name in BENCHMARKS:
+        places = benchmarks.asked(name)
+        assert len(places.ids) == len(places.strata) == len(values[name])
+        seen = np.isfinite(values[name])
+        assert seen.sum() == cells[name]["n"]
+        mean = benchmarks.bootstrap_ci(values[name][seen], places.strata[seen]).mean
+        assert mean == pytest.approx(cells[name]["value"])
+    odd = [int(one[-1], 16) % 2 for one in benchmarks.asked("signs").ids]
+    assert values["signs"].tolist() == odd
+    monkeypatch.setattr(benchmarks, "cannot_run_programs", lambda: "no sandbox")
+    without = run_benchmarks(Scripted(some, small_sets), TOKENIZER, 2).values
+    assert np.isnan(without["programs"]).all() and len(without["format"]) == len(values["format"])
 
 
 def test_a_missing_test_set_is_named(small_sets):

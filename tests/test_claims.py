@@ -2,21 +2,25 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from r1lab.claims import measures, runner
+from r1lab.claims import experiments, measures, runner
 from r1lab.claims.command import _seconds
+from r1lab.claims.experiments import EXPERIMENTS, load_chain, save_run
 from r1lab.claims.keys import code_key, job_key
-from r1lab.claims.measures import ArmRun
+from r1lab.claims.measures import ArmRun, StoredRun
 from r1lab.claims.registry import ARMS, CLAIMS, PROOFS, Claim, select
 from r1lab.claims.replay import replay_stale
 from r1lab.claims.runner import Laboratory, run_missing, verdict
 from r1lab.claims.table import BEGIN, END, _signed, render, update_readme
 from r1lab.errors import InputError
-from r1lab.evaluation.estimators import Estimate
+from r1lab.evaluation.estimators import Estimate, macro_mean
+from r1lab.evaluation.benchmarks import REASONING
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.stages.pipeline import R1Config
 from r1lab.training.config import GRPOConfig
 
 LEVELS = np.repeat([1, 2, 3], 20)
@@ -52,6 +56,47 @@ AS_HOPED = {
     "equal-clip": LEARNED,
 }
 AS_FEARED = {**dict.fromkeys(AS_HOPED, LEARNED), "true": BASE, "ppo-1.0": BASE}
+
+
+# Of a chain, what each row holds where the paper is right, and where nothing is as it says.
+ACCURACY = dict(zero=0.6, dev1=0.5, dev2=0.6, dev2_no_language=0.61, dev3=0.6, dev3_random=0.5, r1=0.61,
+                student=0.2, student_sft=0.4, student_rl=0.3)  # fmt: skip
+LANGUAGE = dict(zero=0.5, dev1=0.99, dev2=1.0, dev2_no_language=0.9)
+CHAT = dict(zero=0.2, dev3=0.8, r1=0.95)
+CHAIN = {f"{stage}/{row}": value for stage, value in ACCURACY.items() for row in REASONING}
+CHAIN |= {f"{s}/{row}": value for s, value in LANGUAGE.items() for row in ("language_en", "language_zh")}
+CHAIN |= {f"{stage}/helpfulness": value for stage, value in CHAT.items()}
+CHAIN |= {"hacking_model/model": 0.2, "hacking_model/human": -0.3, "hacking_human/human": 0.1}
+CHAIN |= {"student_rl/more_compute": 0.01}
+OPPOSITE = {
+    name: -0.1 if name.startswith("hacking") or "compute" in name else 0.5 for name in CHAIN
+} | {f"dev2_no_language/{row}": 0.7 for row in REASONING} | {"hacking_model/human": 0.1}
+SEARCH = {"prm-hacked": -0.2, "rule-control": 0.4, "prm-reranks": 0.4, "mcts-lead-shrinks": -0.3,
+          "value-costs": -0.2}  # fmt: skip
+
+
+class FakeExperiments(dict):
+    """In place of the chain and the searches: keeps values around the given ones."""
+
+    def __init__(self, chain=CHAIN, search=SEARCH):
+        self.calls, self.kept = [], {}
+        levels = np.repeat([1, 2], 10)
+        searched = {f"{name}/effect-{name}": value for name, value in search.items()}
+        for name, means in (("chain", chain), ("search", searched)):
+            self[name] = replace(
+                EXPERIMENTS[name], problems=(), run=self.running(name, means, levels),
+                load=lambda seed, name=name: self.kept.get((name, seed)),
+            )  # fmt: skip
+
+    def running(self, name, means, levels):
+        def run(config, seed, key, folder, zero):
+            self.calls.append((folder.name, zero))
+            rng = np.random.default_rng(seed)
+            values = {row: mean + rng.normal(0, 0.002, 20) for row, mean in means.items()}
+            values |= {"levels/" + row.partition("/")[2]: levels for row in means}
+            self.kept[name, seed] = StoredRun({"key": key, "wall_seconds": 60.0}, values)
+
+        return run
 
 
 class FakeZero:
@@ -94,12 +139,12 @@ def write_entropies(folder, entropies):
 @pytest.fixture
 def laboratory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for base in ("base", "tiny", "noskill"):
+    for base in ("base", "tiny", "noskill", "small", "zero"):
         folder = tmp_path / "data" / base
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(base.encode())
     (tmp_path / GRPOConfig().eval_file).write_text("problems")
-    return Laboratory(run=FakeZero())
+    return Laboratory(run=FakeZero(), experiments=FakeExperiments())
 
 
 def verdicts(laboratory) -> dict[str, str]:
@@ -113,7 +158,9 @@ def test_every_claim_is_shown_where_runs_end_as_the_paper_says(laboratory):
 
 
 def test_no_claim_is_shown_where_runs_end_the_other_way(laboratory):
-    opposite = replace(laboratory, run=FakeZero(AS_FEARED, (0.99, 0.99, 0.99), 0.25))
+    feared = FakeExperiments(OPPOSITE, {name: -value for name, value in SEARCH.items()})
+    run = FakeZero(AS_FEARED, (0.99, 0.99, 0.99), 0.25)
+    opposite = replace(laboratory, run=run, experiments=feared)
     run_missing(opposite)
     found = verdicts(opposite)
     # In this world the format arm learns formats too.
@@ -160,14 +207,99 @@ def test_a_job_that_was_stopped_is_resumed_by_the_next_call(laboratory):
 
 
 def test_other_settings_another_base_or_other_problems_make_results_stale(laboratory, tmp_path):
+    def stale(laboratory):
+        return {name for name, word in verdicts(laboratory).items() if word == "stale"}
+
     run_missing(laboratory)
+    whole = {claim.id for claim in CLAIMS if set(claim.jobs) & set(EXPERIMENTS)}
+    alone = {claim.id for claim in CLAIMS} - whole
     tuned = replace(laboratory, config=replace(laboratory.config, learning_rate=1e-3))
-    assert set(verdicts(tuned).values()) == {"stale"}
+    assert stale(tuned) == alone
     (tmp_path / "data/tiny/model.safetensors").write_bytes(b"retrained")
-    retrained = replace(laboratory)
-    assert {name for name, word in verdicts(retrained).items() if word == "stale"} == {"small-base"}
+    assert stale(replace(laboratory)) == {"small-base"}
     (tmp_path / GRPOConfig().eval_file).write_text("other problems")
-    assert set(verdicts(replace(laboratory)).values()) == {"stale"}
+    assert stale(replace(laboratory)) == alone
+    (tmp_path / "data/small/model.safetensors").write_bytes(b"retrained")
+    assert stale(replace(laboratory)) - alone == {c.id for c in CLAIMS if c.jobs == ["chain"]}
+
+
+def test_an_experiment_runs_once_for_all_its_claims_and_is_found_by_its_name(laboratory):
+    run_missing(laboratory, only="chain", seed=1)
+    assert [name.rpartition("-")[0] for name, _ in laboratory.experiments.calls] == ["chain-seed1"]
+    assert laboratory.run.calls == []
+    found = verdicts(laboratory)
+    assert {found[c.id] for c in CLAIMS if c.jobs == ["chain"]} == {"1 of 3 seeds"}
+    assert "1 of 3 seeds" in render(laboratory)
+    run_missing(laboratory, only="dev2-regains")
+    assert verdicts(laboratory)["dev2-regains"] == "shown"
+    assert [call[0][:11] for call in laboratory.experiments.calls] == [
+        "chain-seed1", "chain-seed0", "chain-seed2"
+    ]  # fmt: skip
+
+
+def test_the_chain_is_given_the_ledger_s_own_r1_zero(laboratory):
+    run_missing(laboratory, only="true", seed=0)
+    run_missing(laboratory, only="chain")
+    given = [zero for _, zero in laboratory.experiments.calls]
+    assert given == [laboratory.job("true", 0).folder, None, None]
+
+
+def test_fewer_seeds_never_replace_more(laboratory):
+    run_missing(laboratory, only="chain")
+    before = laboratory.results()
+    other = FakeExperiments()
+    other["chain"] = replace(other["chain"], config=replace(R1Config(), samples=5))
+    fewer = replace(laboratory, experiments=other)
+    run_missing(fewer, only="dev2-regains", seed=0)
+    assert fewer.results() == before
+    assert verdicts(fewer)["dev2-regains"] == "stale"
+
+
+def test_a_problem_without_a_value_has_no_say(laboratory):
+    claim = select("dev1-language")[0]
+    run_missing(laboratory, only=claim.id)
+    full = laboratory.results()[claim.id]
+    for stored in laboratory.experiments.kept.values():
+        for row in ("dev1/language_en", "dev1/language_zh"):
+            stored.values[row][::2] = np.nan
+    runner.record(laboratory, [claim])
+    entry = laboratory.results()[claim.id]
+    assert entry["effect"] != full["effect"] and entry["effect"] == pytest.approx(0.99, abs=0.002)
+    assert all(np.isfinite(value) for value in entry["per_seed"].values())
+
+
+def test_what_an_experiment_keeps_comes_back_and_a_damaged_file_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "FILES", tmp_path)
+    assert load_chain(0) is None
+    values = {"r1/signs": np.array([0.25, np.nan, 1.0]), "levels/signs": np.array([1, 2, 2])}
+    save_run(tmp_path / "chain-seed0.npz", {"key": "k", "wall_seconds": 1.0}, values)
+    effect = measures.stored("chain/r1", "signs", "signs")({"chain": load_chain(0)})
+    assert np.array_equal(effect.values, [0.25, np.nan, 1, 0.25, np.nan, 1], equal_nan=True)
+    assert effect.levels.tolist() == [1, 2, 2, 1001, 1002, 1002] and len(set(effect.ids)) == 3
+    with pytest.raises(InputError, match="no logic of r1"):
+        load_chain(0).row("r1", "logic")
+    (tmp_path / "chain-seed0.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(InputError, match="chain-seed0.npz is damaged"):
+        load_chain(0)
+
+
+def test_hacking_is_counted_from_where_r1_s_own_stage_ends():
+    rows = [{"kind": "train", "step": step, "model": step, "human": -step} for step in range(0, 80, 4)]
+    rows.append({"kind": "eval", "step": 80, "reasoning": 0.5})
+    late = experiments.after_short(rows)
+    assert late["model"].tolist() == [step - 20 for step in (60, 64, 68, 72, 76)]
+    assert late["human"].tolist() == [20 - step for step in (60, 64, 68, 72, 76)]
+
+
+def test_the_stored_searches_are_read_from_the_notebook_s_file(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    runs = {"search": experiments.load_search(0)}
+    stored = json.loads(experiments.SEARCH.read_text())
+    for claim in (claim for claim in CLAIMS if claim.jobs == ["search"]):
+        effect = claim.measure(runs)
+        mean = macro_mean(effect.values, effect.levels)
+        assert mean == pytest.approx(stored["claims"][claim.id]["per_seed"][0], abs=1e-3)
+    assert experiments.load_search(99) is None
 
 
 @pytest.mark.parametrize("differs", [None, "metrics", "base"])
@@ -225,7 +357,7 @@ def test_shown_needs_all_seeds_and_the_whole_interval_within_the_bounds():
 
 def test_the_registry_is_consistent():
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    assert {arm for claim in CLAIMS for arm in claim.arms} == set(ARMS)
+    assert {name for claim in CLAIMS for name in claim.jobs} == {*ARMS, *EXPERIMENTS}
 
 
 def test_measures_compare_the_same_problems_whatever_their_order(tmp_path):

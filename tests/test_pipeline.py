@@ -3,18 +3,20 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from r1lab.cli import main
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import BENCHMARKS
+from r1lab.evaluation.benchmarks import BENCHMARKS, Column
 from r1lab.models.policy import load_model
 from r1lab.report.chain import STUDENTS, write_chain_report
 from r1lab.stages import pipeline
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import model_folder
+from r1lab.stages.hacking import HACKING
 from r1lab.stages.pipeline import CONTROLS, STAGES, Chain, R1Config
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection
@@ -24,6 +26,7 @@ from r1lab.tasks import load_problems, save_problems
 from r1lab.training.reward_model import RewardModelConfig
 from r1lab.training.sft import SFTConfig
 
+WITH_CHAT = ("questions", "group_size", "caps", "eval_samples", "eval_problems", "eval_every")
 EASY = {"signs/1": 1.0, "signs/2": 1.0}
 
 
@@ -50,6 +53,7 @@ def config(tmp_path_factory) -> R1Config:
         preferences=RewardModelConfig(samples=8, examples=64, max_tokens=32, epochs=1),
         scenarios=replace(SCENARIOS, **short, preference_from=2, late_mixture=late),
         student_rl=replace(PRESETS["cpu"], **short),
+        hacking=replace(HACKING, rollouts=2, **{k: short[k] for k in WITH_CHAT}),
     )  # fmt: skip
 
 
@@ -67,10 +71,10 @@ def chain(config, tmp_path_factory):
         yield chain
 
 
-def fake_benchmarks(sampler, tokenizer, k, **options) -> dict:
+def fake_benchmarks(sampler, tokenizer, k, **options) -> Column:
     share = sampler.model.lm_head.weight.abs().mean().item()
     cell = {"value": share, "ci95": [share / 2, 2 * share], "n": 9}
-    return {name: cell for name in BENCHMARKS}
+    return Column(dict.fromkeys(BENCHMARKS, cell), dict.fromkeys(BENCHMARKS, np.array([share])))
 
 
 def settings(chain: Chain, stage: str) -> dict:
@@ -111,6 +115,20 @@ def test_a_control_differs_from_its_stage_in_one_thing(chain):
         one, other = settings(chain, stage), settings(chain, control)
         assert [key for key in one if one[key] != other[key]] == [name]
     assert other["sampling"] == {**one["sampling"], "select": "random"}
+
+
+def test_too_long_on_a_reward_model_starts_from_dev3_with_the_chain_s_own_model(chain):
+    hacking = settings(chain, "hacking")
+    assert hacking["model"] == str(model_folder(str(chain.folder / "dev3"), "dev3"))
+    assert hacking["reward_models"] == settings(chain, "r1")["reward_models"]
+    assert {"model.jsonl", "human.jsonl"} < {path.name for path in (chain.folder / "hacking").iterdir()}
+
+
+def test_the_values_of_a_stage_are_kept_and_measured_once_more_where_they_are_missing(chain):
+    kept = chain.values("dev1", "signs")
+    (chain.folder / "dev1/values.npz").unlink()
+    chain.run("dev1", "dev1")
+    assert chain.values("dev1", "signs") == kept != chain.values("base", "signs")
 
 
 def test_the_summary_tells_of_every_stage(chain):

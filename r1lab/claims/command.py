@@ -12,19 +12,21 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def run_claims(
-    only: str | None = None, budget: str | None = None, replay: bool = False
-) -> None:
+    only: str | None = None, seed: int | None = None, budget: str | None = None,
+    replay: bool = False,
+) -> None:  # fmt: skip
     """Run the claims that are missing or stale, and print the table.
 
     Args:
-        only: the id of one claim.
+        only: the id of one claim, or chain or search for all claims of such an experiment.
+        seed: one of the three alone.
         replay: first begin each stale run anew; where it begins alike to the last bit, keep its result.
         budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.
     """
     laboratory = Laboratory()
     if replay:
         print(f"{len(replay_stale(laboratory))} stale runs begin as they did, and are kept.")
-    missing = run_missing(laboratory, only=only, budget_seconds=_seconds(budget))
+    missing = run_missing(laboratory, only=only, seed=seed, budget_seconds=_seconds(budget))
     table = render(laboratory)
     print(table)
     readme = Path("README.md")

@@ -3,8 +3,9 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -22,11 +23,19 @@ def job_key(code: str, config: GRPOConfig) -> str:
     Made of `code` (what `code_key` gave), the settings, the base model and the held-out problems.
     Raises InputError where one of the files is missing.
     """
-    problems = Path(config.eval_file)
-    if not problems.is_file():
-        raise InputError(f"{problems}: no such file of problems; restore it.")
+    return experiment_key(code, config, [config.model], [Path(config.eval_file)])
+
+
+def experiment_key(
+    code: str, config: object, models: Sequence[str], problems: Sequence[Path]
+) -> str:
+    """As `job_key`, of settings that do not themselves name all models and problems."""
+    missing = [path for path in problems if not path.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such file of problems; restore it.")
     settings = json.dumps(asdict(config), sort_keys=True)
-    return _hash(code, settings, base_key(Path(config.model)), problems.read_bytes())
+    bases = [base_key(Path(model)) for model in models]
+    return _hash(code, settings, *bases, *(path.read_bytes() for path in problems))
 
 
 def code_key(entry: str, package: Path = PACKAGE) -> str:
@@ -40,11 +49,17 @@ def code_key(entry: str, package: Path = PACKAGE) -> str:
         path = _source(module, package)
         if module in sources or path is None or _room(module) in WITHOUT_EFFECT:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        pending += _imports(tree, inside)
-        sources[module] = ast.unparse(_without_docstrings(tree))
+        imports, sources[module] = _parsed(path.read_text(encoding="utf-8"), inside)
+        pending += imports
     return _hash(*(f"{module}\n{sources[module]}" for module in sorted(sources)))
+
+
+@cache
+def _parsed(source: str, package: str) -> tuple[list[str], str]:
+    """What a module's source imports, and its code without docstrings and comments."""
+    tree = ast.parse(source)
+    return list(_imports(tree, package)), ast.unparse(_without_docstrings(tree))
 
 
 def base_key(base: Path) -> str:

@@ -55,7 +55,48 @@ class ArmRun:
         return {int(path.stem.removeprefix("step-")): Evaluation.load(path) for path in paths}
 
 
-Measure = Callable[[Mapping[str, ArmRun]], Effect]
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished experiment of which only values were kept.
+
+    Attributes:
+        about: `key`, `commit`, `wall_seconds`.
+        values: by PART/ROW one per problem, NaN where there is none; levels by levels/ROW.
+    """
+
+    about: dict
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def summary(self) -> dict:
+        return self.about
+
+    def row(self, part: str, name: str) -> Effect:
+        """Raises InputError where the experiment has kept no such row."""
+        if f"{part}/{name}" not in self.values:
+            raise InputError(f"This experiment has no {name} of {part}; run it again.")
+        values = self.values[f"{part}/{name}"]
+        ids = [f"{name}/{place}" for place in range(len(values))]
+        return Effect(values.astype(float), self.values[f"levels/{name}"].astype(int), ids)
+
+
+Runs = Mapping[str, ArmRun | StoredRun]  # of one seed, by arm or experiment
+Measure = Callable[[Runs], Effect]
+
+
+def stored(arm: str, *rows: str) -> Measure:
+    """What an experiment has kept of one of its arms, rows one after the other."""
+    experiment, _, part = arm.partition("/")
+
+    def measure(runs: Runs) -> Effect:
+        found = [runs[experiment].row(part, name) for name in rows]
+        levels = [1000 * place + effect.levels for place, effect in enumerate(found)]
+        return Effect(
+            np.concatenate([effect.values for effect in found]), np.concatenate(levels),
+            [one for effect in found for one in effect.ids],
+        )  # fmt: skip
+
+    return measure
 
 
 def per_problem(evaluation: Evaluation, name: str) -> Float[np.ndarray, "problem"]:
@@ -85,7 +126,7 @@ def gain(arm: str, name: str = "pass_at_1") -> Measure:
 def difference(first: Measure, second: Measure, share: float = 1.0) -> Measure:
     """`share` of the first effect minus the second, problem by problem."""
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         one, other = first(runs), second(runs)
         if one.ids != other.ids:
             raise InputError("Two arms were evaluated on different problems; run both again.")
@@ -97,7 +138,7 @@ def difference(first: Measure, second: Measure, share: float = 1.0) -> Measure:
 def top_level(whole: Measure) -> Measure:
     """The effect on the hardest level alone."""
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         effect = whole(runs)
         top = np.flatnonzero(effect.levels == effect.levels.max())
         return Effect(effect.values[top], effect.levels[top], [effect.ids[row] for row in top])
@@ -108,7 +149,7 @@ def top_level(whole: Measure) -> Measure:
 def vote_gain_halfway(arm: str) -> Measure:
     """cons@16 minus pass@1 at the evaluation nearest to half of the steps, the earlier of two."""
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         curve, half = runs[arm].curve, runs[arm].summary["steps"] / 2
         halfway = curve[min(curve, key=lambda step: abs(step - half))]
         gap = per_problem(halfway, "cons_at_16") - per_problem(halfway, "pass_at_1")
@@ -120,7 +161,7 @@ def vote_gain_halfway(arm: str) -> Measure:
 def end_against_best(arm: str) -> Measure:
     """pass@1 at the end minus pass@1 at the best point of the curve, on the curve's problems."""
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         run = runs[arm]
         ids = next(iter(run.curve.values())).ids
         points = [run.base.select(ids), *run.curve.values(), run.final.select(ids)]
@@ -136,7 +177,7 @@ def wrong_length(first: str, second: str) -> Measure:
     A problem on which one of them has no wrong answer counts as no difference.
     """
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         one = runs[first].final
         ends = (one, runs[second].final.select(one.ids))
         means = [np.ma.masked_where(e["correct"] == 1, e["tokens"]).mean(axis=1) for e in ends]
@@ -151,7 +192,7 @@ def late_entropy(arm: str) -> Measure:
     Rollouts take the place of problems: in all arms of a seed they ask the same questions.
     """
 
-    def measure(runs: Mapping[str, ArmRun]) -> Effect:
+    def measure(runs: Runs) -> Effect:
         rows = read_rows(runs[arm].folder / "metrics.jsonl", ("kind", "step"))
         train = [row for row in rows if row["kind"] == "train"]
         late = train[len(train) // 2 :]

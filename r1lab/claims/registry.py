@@ -14,13 +14,16 @@ from r1lab.claims.measures import (
     end_against_best,
     gain,
     late_entropy,
+    stored,
     top_level,
     vote_gain_halfway,
     wrong_length,
 )
 from r1lab.errors import InputError
+from r1lab.evaluation.benchmarks import REASONING
 from r1lab.evaluation.estimators import Estimate
 from r1lab.grpo import LossConfig
+from r1lab.search.compare import EXPECTED, PAPER
 
 SEEDS = (0, 1, 2)
 # "Gains nothing" must be a bound that a run can break: less than this share of all answers.
@@ -49,6 +52,7 @@ ARMS: dict[str, dict[str, Any]] = {
 class Claim:
     """A statement, its place in the paper, and the experiment that could refute it.
 
+    An arm is a run of ARMS, or EXPERIMENT/PART of what `claims.experiments` runs as a whole.
     `relation` and `threshold` say where the effect must lie: above or below the threshold, or
     within ± the threshold. `unit` is "points" (shares of answers, shown times 100) or a noun.
     """
@@ -63,6 +67,11 @@ class Claim:
     unit: str = "points"
 
     @property
+    def jobs(self) -> list[str]:
+        """What must be run for each seed: arms, and experiments that many arms are parts of."""
+        return list(dict.fromkeys(arm.partition("/")[0] for arm in self.arms))
+
+    @property
     def bounds(self) -> tuple[float, float]:
         limit = self.threshold
         ends = {"above": (limit, math.inf), "below": (-math.inf, limit), "within": (-limit, limit)}
@@ -73,6 +82,59 @@ class Claim:
         low, high = self.bounds
         return all(low < value < high for value in (*per_seed, pooled.low, pooled.high))
 
+
+def stages(
+    id: str, statement: str, section: str, first: str, second: str | None = None,
+    rows: tuple[str, ...] = REASONING, **expected: Any,
+) -> Claim:  # fmt: skip
+    """A claim about a stage of the chain, or about the difference of two, on rows of its table."""
+    arms = [f"chain/{stage}" for stage in (first, second) if stage]
+    parts = [stored(arm, *rows) for arm in arms]
+    measure = difference(*parts) if second else parts[0]
+    return Claim(id, statement, section, tuple(arms), measure, **expected)
+
+
+LANGUAGE, CHAT = ("language_en", "language_zh"), ("helpfulness",)
+# The chain's seed 0 had been run, with a smaller student, when these were written; 1 and 2 had not.
+CHAIN_CLAIMS = (
+    stages("dev1-language", "Cold start: at least 95 % of the thinking is in the question's language",
+           "v1 §2.3.1, v2 B.3.2", "dev1", rows=LANGUAGE, threshold=0.95, unit="%"),
+    stages("cold-start-language", "Cold start brings back the language that R1-Zero mixed",
+           "v1 §2.3.1, v2 B.3.2", "dev1", "zero", LANGUAGE),
+    stages("dev1-accuracy", "Dev1 is less accurate than R1-Zero",
+           "v2 Table 3", "dev1", "zero", relation="below"),
+    stages("dev2-regains", "Reasoning RL brings accuracy back to Dev1",
+           "v2 Table 3", "dev2", "dev1"),
+    stages("language-reward-cost", "The language reward costs at most 3 points of accuracy",
+           "v2 B.6, Fig. 7", "dev2", "dev2_no_language", threshold=-0.03),
+    stages("language-reward", "Without the language reward the languages mix again",
+           "v2 B.6, Fig. 7", "dev2", "dev2_no_language", LANGUAGE),
+    stages("rejection", "Rejection-sampled data beats as many samples that no filter has seen",
+           "v2 B.3.3", "dev3", "dev3_random"),
+    stages("r1-accuracy", "R1 is as accurate as R1-Zero (at most 3 points less)",
+           "v2 Table 3", "r1", "zero", threshold=-0.03),
+    stages("r1-preference", "R1's replies please by at least 30 points more than R1-Zero's",
+           "v2 Table 3", "r1", "zero", CHAT, threshold=0.30),
+    stages("last-stage", "The last stage lifts what the person in the chat likes",
+           "v2 Table 3", "r1", "dev3", CHAT),
+    stages("distill-gains", "A small student learns from R1's samples to reason better",
+           "v2 Table 15", "student_sft", "student"),
+    stages("distill-beats-rl", "The distilled student beats the student after RL of its own",
+           "v2 F.1, Table 16", "student_sft", "student_rl"),
+    stages("distill-compute", "… which had no less compute (shares of the distillation's)",
+           "v2 F.1", "student_rl", rows=("more_compute",), threshold=-0.001, unit="%"),
+    stages("hacked-score", "Too long on a reward model: its score goes on rising",
+           "v2 B.5, Fig. 6", "hacking_model", rows=("model",)),
+    stages("hacked-person", "… while what the person really likes falls",
+           "v2 B.5, Fig. 6", "hacking_model", rows=("human",), relation="below"),
+    stages("hacking-control", "… and does not (5 points) where that person pays",
+           "our control", "hacking_human", rows=("human",), threshold=-NO_GAIN),
+)  # fmt: skip
+SEARCH_CLAIMS = tuple(
+    Claim(id, statement, PAPER, ("search",), stored(f"search/{id}", f"effect-{id}"),
+          relation, bound)
+    for id, (statement, relation, bound) in EXPECTED.items()
+)  # fmt: skip
 
 CLAIMS = (
     Claim("pass-at-1", "RL without SFT raises held-out pass@1",
@@ -119,6 +181,8 @@ CLAIMS = (
           difference(late_entropy("grpo"), late_entropy("equal-clip")), unit="nats"),
     Claim("idle-groups", "More and more questions are answered right by all samples: no gradient",
           "arXiv 2503.14476 (DAPO)", ("true",), gain("true", "all_right")),
+    *CHAIN_CLAIMS,
+    *SEARCH_CLAIMS,
 )  # fmt: skip
 
 
@@ -145,9 +209,11 @@ PROOFS = (
 
 
 def select(only: str | None = None) -> tuple[Claim, ...]:
-    """All claims, or the one with this id. Raises InputError where there is none."""
-    chosen = tuple(claim for claim in CLAIMS if only in (None, claim.id))
+    """All claims, the one with this id, or those of an arm or experiment of this name.
+
+    Raises InputError where there is none."""
+    chosen = tuple(claim for claim in CLAIMS if only in (None, claim.id, *claim.jobs))
     if not chosen:
         known = ", ".join(claim.id for claim in CLAIMS)
-        raise InputError(f"There is no claim {only!r}; choose one of {known}.")
+        raise InputError(f"There is no claim {only!r}; choose chain, search, or one of {known}.")
     return chosen

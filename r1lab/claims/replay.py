@@ -22,8 +22,8 @@ def replay_stale(laboratory: Laboratory) -> list[str]:
     jobs = {job.name: job for claim in select(None) for job in laboratory.jobs(claim)}
     kept = []
     for job in jobs.values():
-        if job.finished or not job.has_base:
-            continue
+        if job.experiment or job.finished or not job.has_base:
+            continue  # an experiment is kept as values: nothing to begin anew
         for folder in sorted(job.runs.glob(f"claims/{job.arm}-seed{job.seed}-*")):
             if (folder / "summary.json").is_file() and begins_alike(laboratory, job, folder):
                 folder.rename(job.folder)

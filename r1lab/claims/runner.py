@@ -2,16 +2,19 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from r1lab.claims.keys import code_key, job_key
-from r1lab.claims.measures import ArmRun
+from r1lab.claims.experiments import EXPERIMENTS, Experiment
+from r1lab.claims.keys import code_key, experiment_key, job_key
+from r1lab.claims.measures import ArmRun, StoredRun
 from r1lab.claims.registry import ARMS, SEEDS, Claim, select
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
@@ -22,7 +25,7 @@ from r1lab.training.run import run_grpo
 
 @dataclass(frozen=True)
 class Job:
-    """One arm and seed: the configuration to run, and the folder for its run.
+    """One arm, or a whole experiment, and seed: the configuration to run, and the run's folder.
 
     The folder's name ends in the job's key. So a run is resumed or reused only by the code, the
     configuration and the base that began it, and no other run is overwritten.
@@ -30,9 +33,10 @@ class Job:
 
     arm: str
     seed: int
-    config: GRPOConfig
+    config: Any
     key: str
     runs: Path
+    experiment: Experiment | None = None
 
     @property
     def name(self) -> str:
@@ -43,18 +47,24 @@ class Job:
         return self.runs / self.name
 
     @cached_property
-    def result(self) -> ArmRun:
+    def result(self) -> ArmRun | StoredRun:
         """What the finished run left, read once for all claims."""
+        if self.experiment:
+            return self.experiment.load(self.seed)
         return ArmRun(self.folder)
 
     @property
     def has_base(self) -> bool:
         """Without its base model, which `r1lab pretrain` makes, a job waits and others go on."""
-        return any(Path(self.config.model).glob("*.safetensors"))
+        models = self.experiment.models if self.experiment else [self.config.model]
+        return all(any(Path(model).glob("*.safetensors")) for model in models)
 
     @property
     def finished(self) -> bool:
-        """A run writes its summary last."""
+        """A run writes its summary last; an experiment's file holds the key that it was run under."""
+        if self.experiment:
+            kept = self.experiment.load(self.seed)
+            return kept is not None and kept.about["key"] == self.key
         return (self.folder / "summary.json").is_file()
 
 
@@ -67,19 +77,42 @@ class Laboratory:
     runs: Path = Path("runs")
     ledger: Path = Path("data/claims.json")
     seeds: Sequence[int] = SEEDS
+    experiments: Mapping[str, Experiment] = field(default_factory=lambda: EXPERIMENTS)
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict, init=False, repr=False)
+    _codes: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def jobs(self, claim: Claim) -> list[Job]:
         """The claim's jobs; an arm that several claims share is the same job in each."""
-        wanted = [(arm, seed) for seed in self.seeds for arm in claim.arms]
-        for arm, seed in set(wanted) - set(self._jobs):
-            config = replace(self.config, seed=seed, **ARMS[arm])
-            self._jobs[arm, seed] = Job(arm, seed, config, job_key(self._code, config), self.runs)
-        return [self._jobs[pair] for pair in wanted]
+        return [self.job(name, seed) for seed in self.seeds for name in claim.jobs]
 
-    @cached_property
-    def _code(self) -> str:
-        return code_key("r1lab.training.run")
+    def job(self, name: str, seed: int) -> Job:
+        """The job of an arm or an experiment."""
+        if (name, seed) not in self._jobs:
+            if name in self.experiments:
+                it = self.experiments[name]
+                key = experiment_key(self._code(it.entry), it.config, it.models, it.problems)
+                job = Job(name, seed, it.config, key, self.runs, it)
+            else:
+                config = replace(self.config, seed=seed, **ARMS[name])
+                key = job_key(self._code("r1lab.training.run"), config)
+                job = Job(name, seed, config, key, self.runs)
+            self._jobs[name, seed] = job
+        return self._jobs[name, seed]
+
+    def go(self, job: Job) -> None:
+        """Run a job, or go on with it."""
+        if job.experiment:
+            zero = self.job("true", job.seed)
+            finished = zero.folder if zero.finished else None
+            job.experiment.run(job.config, job.seed, job.key, job.folder, finished)
+        else:
+            resume = (job.folder / "config.json").is_file()
+            self.run(job.config, job.name, runs=job.runs, resume=resume)
+
+    def _code(self, entry: str) -> str:
+        if entry not in self._codes:
+            self._codes[entry] = code_key(entry)
+        return self._codes[entry]
 
     def results(self) -> dict[str, dict]:
         """The ledger's entries by claim. Raises InputError where the file is damaged."""
@@ -92,18 +125,20 @@ class Laboratory:
 
 
 def run_missing(
-    laboratory: Laboratory, *, only: str | None = None, budget_seconds: float | None = None
-) -> list[str]:
+    laboratory: Laboratory, *, only: str | None = None, seed: int | None = None,
+    budget_seconds: float | None = None,
+) -> list[str]:  # fmt: skip
     """Run the jobs that have no result for the present code, configuration and base.
 
     No job is started that would probably end after `budget_seconds`, judged by the longest so far.
     The ledger is written before the first job and after each. Returns the names of jobs not run.
-    Raises InputError where `only` names no claim, and whatever a job raises; a job that was
+    Of one `seed` alone where it is given. Raises InputError where `only` names no claim, and whatever a job raises; a job that was
     stopped goes on in the next call.
     """
     chosen = select(only)
     jobs = {job.name: job for claim in chosen for job in laboratory.jobs(claim)}
-    missing = [job for job in jobs.values() if not job.finished]
+    mine = [job for job in jobs.values() if seed in (None, job.seed)]
+    missing = [job for job in mine if not job.finished]
     record(laboratory, chosen)
     started, longest = time.monotonic(), 0.0
     waiting = [job for job in missing if not job.has_base]
@@ -113,20 +148,22 @@ def run_missing(
         if budget_seconds is not None and begun - started + longest >= budget_seconds:
             break
         job = missing.pop(0)
-        resume = (job.folder / "config.json").is_file()
-        laboratory.run(job.config, job.name, runs=job.runs, resume=resume)
+        laboratory.go(job)
         longest = max(longest, time.monotonic() - begun)
         record(laboratory, [claim for claim in chosen if job in laboratory.jobs(claim)])
     return [job.name for job in missing + waiting]
 
 
 def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
-    """Write the result of every claim whose jobs are all finished; keep all other entries."""
+    """Write the result of every claim by the seeds whose jobs are finished; keep all other entries,
+    and those that know of more seeds."""
     entries = laboratory.results()
     for claim in claims:
-        jobs = laboratory.jobs(claim)
-        if all(job.finished for job in jobs):
-            entries[claim.id] = _entry(claim, jobs, entries.get(claim.id, {}))
+        jobs, before = laboratory.jobs(claim), entries.get(claim.id, {})
+        unfinished = {job.seed for job in jobs if not job.finished}
+        done = [job for job in jobs if job.seed not in unfinished]
+        if done and len({job.seed for job in done}) >= len(before.get("per_seed", {})):
+            entries[claim.id] = _entry(claim, done, before)
     laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
     partial = laboratory.ledger.with_suffix(".partial")
     text = json.dumps({"claims": entries}, indent=1, ensure_ascii=False) + "\n"
@@ -135,12 +172,17 @@ def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
 
 
 def verdict(claim: Claim, entry: dict | None, jobs: Sequence[Job]) -> str:
-    """One of shown, not shown, not run; stale: made by other code, settings, base or bounds."""
+    """One of shown, not shown, not run; stale: made by other code, settings, base or bounds.
+
+    Before all seeds are run, how many are."""
     if entry is None:
         return "not run"
     present = _question(claim, jobs)
-    if {name: entry.get(name) for name in present} != present:
+    run = {name: key for name, key in present["keys"].items() if name in entry.get("keys", {})}
+    if {name: entry.get(name) for name in present} != present | {"keys": run}:
         return "stale"
+    if len(run) < len(jobs):
+        return f"{len(entry['per_seed'])} of {len({job.seed for job in jobs})} seeds"
     return "shown" if entry["shown"] else "not shown"
 
 
@@ -158,15 +200,16 @@ def _question(claim: Claim, jobs: Sequence[Job]) -> dict:
 
 
 def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
-    by_seed: dict[int, dict[str, ArmRun]] = {}
+    by_seed: dict[int, dict[str, ArmRun | StoredRun]] = {}
     for job in jobs:
         by_seed.setdefault(job.seed, {})[job.arm] = job.result
     effects = [claim.measure(runs) for runs in by_seed.values()]
     levels = effects[0].levels
     if any(effect.ids != effects[0].ids for effect in effects):
         raise InputError(f"The seeds of {claim.id} were evaluated on different problems.")
-    pooled = bootstrap_ci(np.stack([effect.values for effect in effects]), levels)
-    per_seed = [macro_mean(effect.values, levels) for effect in effects]
+    values = np.stack([effect.values for effect in effects])
+    pooled = bootstrap_ci(*_over_seeds(values, levels))
+    per_seed = [macro_mean(*_over_seeds(own[None], levels)) for own in values]
     summaries = [run.summary for runs in by_seed.values() for run in runs.values()]
     commits = {summary.get("commit") for summary in summaries} - {None}
     entry = {
@@ -181,3 +224,11 @@ def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
     if all(before.get(name) == value for name, value in entry.items()):
         return before  # nothing new: it keeps its date
     return {**entry, "date": date.today().isoformat()}
+
+
+def _over_seeds(
+    values: Float[np.ndarray, "seed problem"], levels: Int[np.ndarray, "problem"]
+) -> tuple[Float[np.ndarray, "seen"], Int[np.ndarray, "seen"]]:
+    """Each problem's mean over the seeds in which it has a value, where there are any; its level."""
+    seen = np.isfinite(values).any(axis=0)
+    return np.nanmean(values[:, seen], axis=0), levels[seen]

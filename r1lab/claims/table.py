@@ -54,6 +54,6 @@ def _expected(claim: Claim) -> str:
 
 def _signed(claim: Claim, value: float) -> str:
     """With its sign, in the claim's unit; zero as 0."""
-    scale, digits = {"points": (100, 1), "nats": (1, 3)}.get(claim.unit, (1, 1))
-    text = f"{value * scale:+.{digits}f}"
+    scale, digits = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}.get(claim.unit, (1, 1))
+    text = f"{value * scale:+.{digits}f}".lstrip("+" if claim.unit == "%" else "")
     return text.replace("-", "−") if float(text) else "0"

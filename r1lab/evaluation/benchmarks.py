@@ -8,6 +8,7 @@ please it (the paper's reward hacking, v2 B.5).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -103,6 +104,13 @@ BENCHMARKS: dict[str, Benchmark] = {
 SETS = (*REASONING, "chat", "unsafe", "french")
 
 
+class Column(NamedTuple):
+    """What was measured on one model: the table's cells, and the values behind them."""
+
+    cells: dict[str, dict]
+    values: dict[str, Float[np.ndarray, "problem"]]  # in the order of `asked`
+
+
 def run_benchmarks(
     sampler: Sampler,
     tokenizer,
@@ -110,7 +118,7 @@ def run_benchmarks(
     *,
     gather: Callable[[dict], list[dict]] = lambda part: [part],
     **options,
-) -> dict[str, dict]:
+) -> Column:
     """The column of one model: {row: {"value", "ci95", "n"}} under the names of BENCHMARKS.
 
     `n` is the number of problems, `ci95` the interval of `bootstrap_ci` over them. A row that
@@ -118,8 +126,8 @@ def run_benchmarks(
     gives its `shard`, and `gather` takes a process's part to the parts of all; every process gets
     the whole column. The other options are those of `sample_benchmarks`.
     """
-    parts = gather(sample_benchmarks(sampler, tokenizer, k, **options))
-    return score_benchmarks(merge_benchmarks(parts))
+    evaluations = merge_benchmarks(gather(sample_benchmarks(sampler, tokenizer, k, **options)))
+    return Column(score_benchmarks(evaluations), every_value(evaluations))
 
 
 def sample_benchmarks(
@@ -212,6 +220,24 @@ def benchmark_values(name: str, evaluations: Mapping[str, Evaluation]) -> Values
             strata.append(number * 100 + evaluation.levels)
             values.append(_mean_of_seen(scores))
     return Values(ids, np.concatenate(strata), np.concatenate(values))
+
+
+def every_value(evaluations: Mapping[str, Evaluation]) -> dict[str, Float[np.ndarray, "problem"]]:
+    """Each row over all problems of its sets, NaN where a problem has no value."""
+    rows = {}
+    for name in BENCHMARKS:
+        known = benchmark_values(name, evaluations)
+        by_id = dict(zip(known.ids, known.values, strict=True))
+        rows[name] = np.array([by_id.get(one, NEVER) for one in asked(name).ids])
+    return rows
+
+
+def asked(name: str) -> Values:
+    """The problems that a row is over, in the order of their files; no value yet."""
+    problems, sets = _test_sets(), BENCHMARKS[name].sets
+    ids = [problem.id for part in sets for problem in problems[part]]
+    strata = [100 * n + p.level for n, part in enumerate(sets) for p in problems[part]]
+    return Values(ids, np.array(strata), np.full(len(ids), NEVER))
 
 
 def cannot_run_programs() -> str | None:

@@ -4,6 +4,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 SIZES = {
     "base": dict(hidden_size=128, intermediate_size=256, num_hidden_layers=4),
+    "small": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=4),
     "tiny": dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2),
 }
 MAX_POSITIONS = 512

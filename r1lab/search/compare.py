@@ -8,6 +8,7 @@ import json
 import math
 import random
 import sys
+import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -264,37 +265,36 @@ EXPECTED = {
 }
 
 
-def effects(runs: Sequence[dict], problems: int) -> dict[str, dict]:
-    """Each claim's effect, pooled over seeds with its 95 % interval over problems, and by seed."""
-    low, high = LEVELS[0], LEVELS[-1]
+def per_problem(run: dict, problems: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each claim's effect in one seed's run: one value per puzzle, and the puzzles' levels."""
+    low, high, arms = LEVELS[0], LEVELS[-1], run["arms"]
 
-    def lead(run: dict, over: str, level: int) -> np.ndarray:
+    def lead(over: str, level: int) -> np.ndarray:
         own = run["levels"][str(level)]["per_problem"]
         return np.subtract(own["MCTS, learned value"], own[over])
 
-    measures = {
-        "prm-hacked": ((2, 3), lambda run: np.subtract(run["arms"]["sum"]["after"], run["before"])),
-        "rule-control": (
-            (2, 3), lambda run: np.subtract(run["arms"]["rule"]["after"], run["before"])
-        ),
-        "prm-reranks": (
-            LEVELS, lambda run: np.subtract(run["rerank"]["prm last"], run["rerank"]["vote"])
-        ),
+    found = {
+        "prm-hacked": ((2, 3), np.subtract(arms["sum"]["after"], run["before"])),
+        "rule-control": ((2, 3), np.subtract(arms["rule"]["after"], run["before"])),
+        "prm-reranks": (LEVELS, np.subtract(run["rerank"]["prm last"], run["rerank"]["vote"])),
         # An estimate is a mean over levels: twice each makes it the difference of the two.
-        "mcts-lead-shrinks": ((low, high), lambda run: np.concatenate(
-            [-2 * lead(run, "best-of-n", low), 2 * lead(run, "best-of-n", high)]
-        )),
-        "value-costs": (LEVELS, lambda run: np.concatenate(
-            [lead(run, "MCTS, no value", level) for level in LEVELS]
-        )),
+        "mcts-lead-shrinks": (
+            (low, high), np.concatenate([-2 * lead("best-of-n", low), 2 * lead("best-of-n", high)])
+        ),
+        "value-costs": (
+            LEVELS, np.concatenate([lead("MCTS, no value", level) for level in LEVELS])
+        ),
     }  # fmt: skip
-    found = {}
-    for name, (levels, measure) in measures.items():
-        strata = np.repeat(levels, problems)
-        values = [measure(run) for run in runs]
+    return {name: (values, np.repeat(levels, problems)) for name, (levels, values) in found.items()}
+
+
+def effects(runs: Sequence[dict], problems: int) -> dict[str, dict]:
+    """Each claim's effect, pooled over seeds with its 95 % interval over problems, and by seed."""
+    by_seed, found = [per_problem(run, problems) for run in runs], {}
+    for name, (statement, relation, bound) in EXPECTED.items():
+        values, strata = [own[name][0] for own in by_seed], by_seed[0][name][1]
         pooled = bootstrap_ci(np.stack(values), strata)
         each = [macro_mean(own, strata) for own in values]
-        statement, relation, bound = EXPECTED[name]
         inside = [value > bound if relation == "above" else value < bound for value in
                   (*each, pooled.low, pooled.high)]  # fmt: skip
         found[name] = {
@@ -308,17 +308,28 @@ def effects(runs: Sequence[dict], problems: int) -> dict[str, dict]:
 def compare(
     config: Annotated[CompareConfig, tyro.conf.arg(name="")] = CompareConfig(),
     out: Path = Path("data/search.json"),
+    key: str = "",
 ) -> None:
-    """Run the seeds that `out` does not hold yet; it is written after each."""
+    """Run the seeds that `out` does not hold yet; it is written after each.
+
+    Args:
+        key: of the ledger (`r1lab claims`): what the result depends on. Seeds that were run under
+            another one are run again.
+    """
     settings = {name: own for name, own in asdict(config).items() if name != "seeds"}
     result = json.loads(out.read_text("utf-8")) if out.is_file() else {"runs": []}
     if result.get("config", settings) != settings:
         raise InputError(f"{out} holds runs with other settings; delete it, or give another --out.")
     runs = result["runs"]
-    for seed in range(len(runs), config.seeds):
-        runs.append(_rounded(run_seed(config, seed)))
+    for seed in range(config.seeds):
+        if seed < len(runs) and key in ("", runs[seed].get("key")):
+            continue
+        started = time.monotonic()
+        about = {"key": key, "commit": commit()}
+        run = _rounded(run_seed(config, seed))
+        runs[seed : seed + 1] = [run | about | {"wall_seconds": round(time.monotonic() - started, 1)}]
         result = {
-            "command": f"python -m r1lab.search.compare --seeds {config.seeds} --out {out}",
+            "command": f"python -m r1lab.search.compare --seeds {len(runs)} --out {out}",
             "commit": commit(), "machine": machine(), "config": settings,
             "claims": _rounded(effects(runs, config.problems)), "runs": runs,
         }  # fmt: skip

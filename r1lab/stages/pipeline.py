@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import run_benchmarks
 from r1lab.evaluation.rows import read_rows
@@ -18,6 +20,7 @@ from r1lab.sampling import TorchSampler
 from r1lab.stages.cold_start import ColdStart, run_cold_start
 from r1lab.stages.distill import Distill, run_student_sft, student_rl_config
 from r1lab.stages.from_samples import model_folder
+from r1lab.stages.hacking import HACKING, run_hacking
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection, random_arm, run_rejection
 from r1lab.stages.scenarios import SCENARIOS
@@ -31,6 +34,7 @@ from r1lab.training.runs import write_atomically
 STAGES = ("zero", "dev1", "dev2", "dev3", "r1", "student_sft", "student_rl")
 # Stages done again with one thing left out, each beside the stage that it controls.
 CONTROLS = ("dev2_no_language", "dev3_random")
+MEASURED = ("base", "student", *STAGES, *CONTROLS)
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,11 @@ class R1Config:
         preferences: of the two reward models, which are trained before the last RL stage.
         student_rl: how the student is trained by RL; what is asked, and for how long, are worked
             out from the student's distillation.
+        hacking: too many steps on the helpfulness model, from Dev3; one of the control arms.
     """
 
     base: str = "data/base"
-    student: str = "data/tiny"
+    student: str = "data/small"
     seed: int = 0
     processes: int = 0
     samples: int = 4
@@ -62,6 +67,7 @@ class R1Config:
     scenarios: GRPOConfig = SCENARIOS
     distill: Distill = field(default_factory=Distill)
     student_rl: GRPOConfig = replace(PRESETS["cpu"], final_samples=4)
+    hacking: GRPOConfig = HACKING
 
 
 @dataclass(frozen=True)
@@ -112,12 +118,16 @@ class Chain:
     def r1(self) -> None:
         """R1: Dev3 after RL for all scenarios."""
         start = self._model("dev3", "r1")
+        scenarios = replace(self.config.scenarios, reward_models=self.reward_models(start))
+        self._rl("r1", scenarios, start)
+
+    def reward_models(self, start: str) -> str:
+        """The folder of the two reward models, trained on what the base and Dev3 write."""
         preferences = replace(
             self.config.preferences, writers=(self.config.base, start), backbone=self.config.base,
             seed=self.config.seed,
         )  # fmt: skip
-        models = train_reward_models(preferences, self.folder / "reward_models")
-        self._rl("r1", replace(self.config.scenarios, reward_models=str(models)), start)
+        return str(train_reward_models(preferences, self.folder / "reward_models"))
 
     def student_sft(self) -> None:
         """The student, fine-tuned on R1's samples: distillation."""
@@ -130,10 +140,11 @@ class Chain:
         self._rl("student_rl", config, self.config.student)
 
     def controls(self) -> Path:
-        """Go through the control arms, which need Dev1 and Dev2."""
+        """Go through the control arms, which need the stages up to Dev3."""
         for stage in CONTROLS:
             getattr(self, stage)()
             self.measure(stage, model_folder(str(self.folder / stage), stage))
+        self.hack()
         write_atomically(self.folder / "summary.json", json.dumps(self.summary(), indent=1))
         return self.folder
 
@@ -147,19 +158,36 @@ class Chain:
         config = random_arm(self.config.rejection)
         self._sampled("dev3_random", run_rejection, config, "dev2", self.config.base)
 
-    def measure(self, stage: str, model: Path) -> dict:
-        """The stage's column of the table, measured once and kept in its `benchmarks.json`."""
-        file = self.folder / stage / "benchmarks.json"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
+    def hack(self) -> dict:
+        """Dev3 trained far too long on the helpfulness model alone, and on the person it stands for
+        (v2 B.5, Fig. 6); the summary of `hacking.run_hacking`."""
+        start = self._model("dev3", "hacking")
+        config = replace(
+            self.config.hacking, model=start, reward_models=self.reward_models(start),
+            seed=self.config.seed,
+        )  # fmt: skip
+        return run_hacking(config, self.folder / "hacking")
+
+    def measure(self, stage: str, model: Path) -> None:
+        """The stage's column of the table, measured once: the cells in its `benchmarks.json`, the
+        values of every problem in its `values.npz`, written first."""
+        folder = self.folder / stage
+        if not ((folder / "benchmarks.json").exists() and (folder / "values.npz").exists()):
+            folder.mkdir(parents=True, exist_ok=True)
             processes = self.config.processes or default_processes()
-            launch(benchmark_worker, processes, model, self.config.samples, self.config.seed, file)
-        return json.loads(file.read_text(encoding="utf-8"))
+            launch(
+                benchmark_worker, processes, model, self.config.samples, self.config.seed, folder
+            )
+
+    def values(self, stage: str, row: str) -> np.ndarray:
+        """A row of a measured stage: one value for each of its problems, NaN where it has none."""
+        with np.load(self.folder / stage / "values.npz") as rows:
+            return rows[row]
 
     def summary(self) -> dict[str, dict]:
         """Stage -> its summary with `benchmarks`, `tokens` and `cpu_hours`, of all that is there."""
         stages = {}
-        for stage in ("base", "student", *STAGES, *CONTROLS):
+        for stage in MEASURED:
             folder = self.folder / stage
             if not (folder / "benchmarks.json").exists():
                 continue
@@ -196,8 +224,8 @@ class Chain:
         return (self.folder / stage / "config.json").exists()
 
 
-def benchmark_worker(model: Path, samples: int, seed: int, file: Path) -> int:
-    """One process of a measurement; the first writes the column to `file`. Exit code 0."""
+def benchmark_worker(model: Path, samples: int, seed: int, folder: Path) -> int:
+    """One process of a measurement; the first writes the column to `folder`. Exit code 0."""
     world = join_world()
     loaded, tokenizer = load_model(model)
     Policy(loaded)  # makes its layers fast on a CPU
@@ -206,7 +234,8 @@ def benchmark_worker(model: Path, samples: int, seed: int, file: Path) -> int:
         shard=(world.rank, world.size), seed=seed,
     )  # fmt: skip
     if world.is_main:
-        write_atomically(file, json.dumps(column, indent=1))
+        np.savez_compressed(folder / "values.npz", **column.values)
+        write_atomically(folder / "benchmarks.json", json.dumps(column.cells, indent=1))
     return 0
 
 

@@ -34,6 +34,8 @@ PRETRAIN_PRESETS = {
     # The two controls: a model too small to have the skills, and one whose verdicts are weak
     # because the target is not restated before them.
     "tiny": PretrainConfig(size="tiny"),
+    # R1's student: with skills of its own, at a quarter of the weights.
+    "small": PretrainConfig(size="small", steps=1_600, corpora=((0, EARLY_CORPUS), (960, CORPUS))),
     "noskill": PretrainConfig(
         corpora=(
             (0, replace(EARLY_CORPUS, restate_target=False)),
