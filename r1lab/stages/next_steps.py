@@ -1,0 +1,206 @@
+"""Two next steps, tried in small: RL and SFT in one loss, and prompts that vary in training.
+
+The paper trains by SFT and by RL one after the other, and finds R1 sensitive to how it is asked
+(v2 section 6). `python -m r1lab.stages.next_steps one-loss` and `... wordings` run the two
+experiments, each for one seed in a folder of its own; what is finished there is left as it is.
+"""
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from numpy import ndarray
+
+from r1lab.errors import InputError
+from r1lab.evaluation.benchmarks import asked
+from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
+from r1lab.evaluation.evaluate import evaluate, merge
+from r1lab.evaluation.prompts import NAMES, USUAL, reworded
+from r1lab.models.policy import Policy, load_model
+from r1lab.sampling import TorchSampler
+from r1lab.stages.from_samples import model_folder
+from r1lab.stages.pipeline import benchmark_worker
+from r1lab.tasks import load_problems
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import default_processes, join_world
+from r1lab.training.run import launch, run_grpo
+from r1lab.training.runs import write_atomically
+from r1lab.training.sft import SFTConfig, load_documents, run_sft
+
+ROWS = ("signs", "countdown", "logic", "programs", "helpfulness", "safety")
+# Of each kind, words around the question and other words for it, some are never trained on.
+TRAINED = (USUAL, "please", "step by step", "turned round")
+HELD_OUT = tuple(name for name in NAMES if name not in TRAINED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What both experiments have. `rl` holds the settings that all arms share."""
+
+    base: str = "data/base"
+    rl: GRPOConfig = GRPOConfig(rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4)
+    samples: int = 4
+    seed: int = 0
+    processes: int = 0
+
+    def train(self, folder: Path, arm: str, **changes) -> Path:
+        """The model at the end of an arm's run, which goes on where it was stopped."""
+        settings = replace(self.rl, seed=self.seed, processes=self.processes, **changes)
+        begun = (folder / arm / "config.json").exists()
+        return model_folder(str(run_grpo(settings, arm, runs=folder, resume=begun)), arm)
+
+
+@dataclass(frozen=True)
+class OneLoss(Trial):
+    """RL and SFT in one loss, against one after the other and against RL alone.
+
+    RL asks puzzles of signs; the demonstrations hold all that R1 is to know. Each arm sees as many
+    rollouts, and each that has demonstrations as many of them, as the arm of one after the other.
+
+    Attributes:
+        data: the data set of a chain's Dev3.
+        weight: of the demonstrations' loss where it is one with that of RL.
+    """
+
+    data: str = "runs/r1/dev3/data"
+    sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=2))
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Wordings(Trial):
+    """Questions asked in several wordings during RL, against the usual one alone.
+
+    Attributes:
+        base: of either architecture (`r1lab pretrain --preset llama` makes the other one).
+        problems: so many of each level are asked, in every wording.
+    """
+
+    problems: int = 24
+
+
+def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> None:
+    """Train and measure the arms; each row of the table is against SFT and then RL."""
+    rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
+    sft = replace(config.sft, seed=config.seed, processes=config.processes)
+    begun = (folder / "sft/config.json").exists()
+    run = run_sft(sft, config.base, config.data, folder / "sft", resume=begun)
+    taught = str(model_folder(str(run), "sft"))
+    both = {
+        "demonstrations": config.data, "demonstration_weight": config.weight,
+        "demonstration_rows": math.ceil(sft.epochs * rows / config.rl.steps),
+    }  # fmt: skip
+    arms = {
+        "sft_then_rl": {"model": taught},
+        "one_loss": {"model": config.base, **both},
+        "sft_then_one_loss": {"model": taught, **both},
+        "rl": {"model": config.base},
+    }
+    models = {"sft": Path(taught)}
+    for arm, changes in arms.items():
+        models[arm] = config.train(folder, arm, **changes)
+    measured = {}
+    for arm, model in models.items():
+        if not (folder / arm / "values.npz").exists():
+            processes = config.processes or default_processes()
+            launch(benchmark_worker, processes, model, config.samples, config.seed, folder / arm)
+        with np.load(folder / arm / "values.npz") as values:
+            measured[arm] = {row: values[row] for row in ROWS}
+    table = {
+        row: {arm: against(found[row], measured["sft_then_rl"][row], asked(row).strata)
+              for arm, found in measured.items()}
+        for row in ROWS
+    }  # fmt: skip
+    report(table, folder)
+
+
+def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> None:
+    """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
+    models = {
+        "varied": config.train(folder, "varied", model=config.base, wordings=TRAINED),
+        "usual": config.train(folder, "usual", model=config.base),
+        "base": Path(config.base),
+    }
+    measured = {}
+    for arm, model in models.items():
+        file = folder / f"{arm}.npz"
+        if not file.exists():
+            launch(asking_worker, config.processes or default_processes(), config, model, file)
+        with np.load(file) as values:
+            measured[arm] = dict(values)
+    table = {}
+    for row in (*NAMES, "held out", "lost"):
+        values = {arm: row_of(row, found) for arm, found in measured.items()}
+        levels = measured["usual"]["levels"]
+        table[row] = {arm: against(own, values["usual"], levels) for arm, own in values.items()}
+    report(table, folder)
+
+
+def row_of(row: str, found: dict[str, ndarray]) -> Float[ndarray, "problem"]:
+    """Accuracy in one wording; in those never trained on; and how far these are below the usual."""
+    if row in found:
+        return found[row]
+    others = np.mean([found[name] for name in HELD_OUT], axis=0)
+    return others if row == "held out" else found[USUAL] - others
+
+
+def asking_worker(config: Wordings, model: Path, file: Path) -> int:
+    """One process of a measurement: accuracy (lenient) of each problem in each wording. Code 0."""
+    world = join_world()
+    loaded, tokenizer = load_model(model)
+    Policy(loaded)  # makes its layers fast on a CPU
+    by_level: dict[int, list] = {}
+    for problem in load_problems(config.rl.eval_file):
+        by_level.setdefault(problem.level, []).append(problem)
+    problems = [problem for level in by_level.values() for problem in level[: config.problems]]
+    found = {"levels": np.array([problem.level for problem in problems])}
+    for name in NAMES:
+        part = evaluate(
+            TorchSampler(loaded, tokenizer), tokenizer, problems, k=config.samples,
+            max_tokens=config.rl.cap(config.rl.steps), seed=config.seed,
+            template="small" if name == USUAL else reworded(name), shard=(world.rank, world.size),
+        )  # fmt: skip
+        found[name] = merge(world.gather(part))["correct"].mean(axis=1)
+    if world.is_main:
+        partial = file.with_suffix(".partial.npz")
+        np.savez_compressed(partial, **found)
+        partial.rename(file)
+    return 0
+
+
+def against(
+    own: Float[ndarray, "problem"], other: Float[ndarray, "problem"], levels: ndarray
+) -> dict:
+    """Mean and difference, with intervals, over the problems that both have a value for."""
+    both = np.isfinite(own) & np.isfinite(other)
+    if not both.any():
+        return {}
+    value, *ci95 = bootstrap_ci(own[both], levels[both])
+    difference, *difference_ci95 = paired_bootstrap(own[both], other[both], levels[both])
+    return {"value": value, "ci95": ci95, "difference": difference,
+            "difference_ci95": difference_ci95, "n": int(both.sum())}  # fmt: skip
+
+
+def report(table: dict[str, dict[str, dict]], folder: Path) -> None:
+    """Print the table, and keep it."""
+    write_atomically(folder / "summary.json", json.dumps(table, indent=1))
+    for row, arms in table.items():
+        for arm, told in arms.items():
+            if told:
+                low, high = told["difference_ci95"]
+                print(f"{row:14} {arm:18} {told['value']:6.3f}   "
+                      f"{told['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")  # fmt: skip
+
+
+if __name__ == "__main__":
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"one-loss": one_loss, "wordings": wordings}, description=__doc__
+        )
+    except InputError as error:
+        sys.exit(str(error))

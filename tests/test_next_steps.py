@@ -1,0 +1,126 @@
+"""The experiments on the paper's next steps: fair arms, paired rows, and stops that lose nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from r1lab.evaluation.benchmarks import asked
+from r1lab.evaluation.prompts import NAMES, REPHRASED, USUAL, WORDINGS
+from r1lab.models.small import build_model
+from r1lab.models.tokenizer import build_tokenizer
+from r1lab.stages import next_steps
+from r1lab.stages.next_steps import (
+    HELD_OUT,
+    ROWS,
+    TRAINED,
+    OneLoss,
+    Wordings,
+    one_loss,
+    row_of,
+    wordings,
+)
+from r1lab.tasks import load_problems, save_problems
+from r1lab.training.config import GRPOConfig
+from r1lab.training.sft import SFTConfig
+
+DEMONSTRATIONS = [
+    {"prompt": f"make {a + b} from {a},{b}", "completion": "<think> ok </think>"}
+    for a in range(2, 7)
+    for b in range(2, 5)
+]
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """A model's folder, and settings that take a second, in this process alone."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    Dataset.from_list(DEMONSTRATIONS).save_to_disk(tmp_path / "data")
+    save_problems(load_problems("data/test_signs.jsonl")[62:66], tmp_path / "test.jsonl")
+    return tmp_path
+
+
+def quick(base) -> GRPOConfig:
+    return GRPOConfig(
+        rollouts=2, questions=2, group_size=2, minibatches=1, caps=((0, 8),), eval_every=9,
+        final_samples=1, eval_file=str(base / "test.jsonl"), mixture={"signs/1": 1.0},
+    )  # fmt: skip
+
+
+def test_wordings_of_both_kinds_are_trained_on_and_held_out():
+    assert USUAL in TRAINED and not set(TRAINED) & set(HELD_OUT)
+    assert {*TRAINED, *HELD_OUT} == set(NAMES)
+    for kind in (WORDINGS, REPHRASED):
+        assert set(kind) & set(TRAINED) and set(kind) & set(HELD_OUT)
+
+
+def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatch, capsys):
+    measured = []
+
+    def invented(model, samples, seed, folder):
+        measured.append(folder.name)
+        rng = np.random.default_rng(len(measured))
+        rows = {row: rng.random(len(asked(row).ids)) for row in ROWS}
+        np.savez(folder / "values.npz", **rows)
+        return 0
+
+    monkeypatch.setattr(next_steps, "benchmark_worker", invented)
+    config = OneLoss(
+        base=str(base / "base"), rl=quick(base), data=str(base / "data"), processes=1, seed=3,
+        sft=SFTConfig(epochs=2, tokens_per_step=128),
+    )  # fmt: skip
+    one_loss(config, base / "runs")
+    settings = {
+        arm: json.loads((base / "runs" / arm / "config.json").read_text())
+        for arm in ("rl", "sft_then_rl", "one_loss", "sft_then_one_loss")
+    }
+    for arm, found in settings.items():
+        both = "one_loss" in arm
+        assert (found["rollouts"], found["seed"]) == (2, 3)
+        assert (found["demonstration_weight"] == 1.0) == both == bool(found["demonstrations"])
+        assert (found["model"] == str(base / "base")) == (not arm.startswith("sft"))
+        if both:  # two updates read 2 epochs of 15 rows
+            assert found["demonstration_rows"] == 15
+    table = json.loads((base / "runs/summary.json").read_text())
+    assert set(table) == set(ROWS) and set(table["signs"]) == {"sft", *settings}
+    assert table["signs"]["sft_then_rl"]["difference"] == 0 != table["signs"]["rl"]["difference"]
+    before = capsys.readouterr().out
+    assert "helpfulness    one_loss" in before
+
+    one_loss(config, base / "runs")  # all is there: nothing is done again
+    assert len(measured) == 5 and capsys.readouterr().out == before
+
+
+def test_what_is_lost_is_the_usual_way_s_lead_over_those_never_trained_on():
+    rng = np.random.default_rng(0)
+    found = {name: rng.random(5) for name in NAMES}
+    others = sum(found[name] for name in HELD_OUT) / len(HELD_OUT)
+    assert np.allclose(row_of("held out", found), others)
+    assert np.allclose(row_of("lost", found), found[USUAL] - others)
+    assert (row_of("please", found) == found["please"]).all()
+
+
+def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys):
+    config = Wordings(
+        base=str(base / "base"), rl=quick(base), processes=1, samples=2, problems=3
+    )
+    wordings(config, base / "runs")
+    arms = {
+        arm: json.loads((base / "runs" / arm / "config.json").read_text())["wordings"]
+        for arm in ("varied", "usual")
+    }
+    assert arms == {"varied": list(TRAINED), "usual": []}
+    table = json.loads((base / "runs/summary.json").read_text())
+    assert set(table) == {*NAMES, "held out", "lost"}
+    assert table["lost"]["usual"]["difference"] == 0 and table["lost"]["usual"]["n"] >= 3
+    files = {file: file.stat().st_mtime for file in (base / "runs").glob("*.npz")}
+    wordings(config, base / "runs")
+    assert files == {file: file.stat().st_mtime for file in (base / "runs").glob("*.npz")}
+    assert len(files) == 3
