@@ -69,8 +69,9 @@ CHAIN |= {f"{stage}/helpfulness": value for stage, value in CHAT.items()}
 CHAIN |= {"hacking_model/model": 0.2, "hacking_model/human": -0.3, "hacking_human/human": 0.1}
 CHAIN |= {"student_rl/more_compute": 0.01}
 OPPOSITE = {
-    name: -0.1 if name.startswith("hacking") or "compute" in name else 0.5 for name in CHAIN
-} | {f"dev2_no_language/{row}": 0.7 for row in REASONING} | {"hacking_model/human": 0.1}
+    name: -value if "hacking" in name or "compute" in name else 1 - value
+    for name, value in CHAIN.items()
+} | {f"{stage}/{row}": value for stage, value in dict(dev2_no_language=0.7, r1=0.3).items() for row in REASONING}
 SEARCH = {"prm-hacked": -0.2, "rule-control": 0.4, "prm-reranks": 0.4, "mcts-lead-shrinks": -0.3,
           "value-costs": -0.2}  # fmt: skip
 

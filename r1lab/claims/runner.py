@@ -131,9 +131,9 @@ def run_missing(
     """Run the jobs that have no result for the present code, configuration and base.
 
     No job is started that would probably end after `budget_seconds`, judged by the longest so far.
-    The ledger is written before the first job and after each. Returns the names of jobs not run.
-    Of one `seed` alone where it is given. Raises InputError where `only` names no claim, and whatever a job raises; a job that was
-    stopped goes on in the next call.
+    Where a `seed` is given, of that one alone. The ledger is written before the first job and after
+    each. Returns the names of jobs not run. Raises InputError where `only` names no claim, and
+    whatever a job raises; a job that was stopped goes on in the next call.
     """
     chosen = select(only)
     jobs = {job.name: job for claim in chosen for job in laboratory.jobs(claim)}
