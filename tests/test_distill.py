@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
-from r1lab.stages.distill import Distill, run_student_sft, spent_flops, student_rl_config
+from r1lab.stages.distill import (
+    FEWEST_TOKENS,
+    Distill,
+    run_student_sft,
+    spent_flops,
+    student_rl_config,
+)
+from r1lab.stages.rejection import MIXTURE
+from r1lab.tasks import apply_template
 from r1lab.training.compute import rl_flops, sampling_flops, training_flops
 
 
@@ -22,11 +30,19 @@ def test_a_token_costs_six_operations_a_weight_to_learn_and_two_to_read():
 
 
 @settings(max_examples=20)  # each loads the student
-@given(flops=st.integers(10**9, 10**13), tokens=st.integers(10, 400))
-def test_rl_gets_no_less_compute_than_distillation_and_less_than_a_rollout_more(flops, tokens):
-    config = student_rl_config(account(flops), "data/tiny", tokens_per_answer=tokens)
+@given(flops=st.integers(10**9, 10**13), tokens=st.integers(FEWEST_TOKENS, 400))
+def test_rl_spends_what_distilling_took_before_its_rollouts_end(flops, tokens):
+    config = student_rl_config(account(flops), "data/tiny")
     rollout = rl_flops(29_600, config.questions * config.group_size * tokens, True)
-    assert config.rollouts * rollout >= flops > (config.rollouts - 1) * rollout
+    assert config.flops_limit == flops <= config.rollouts * rollout
+
+
+def test_no_question_is_so_short_that_the_compute_could_outlast_the_rollouts():
+    asked = student_rl_config(account(10**11, MIXTURE), "data/tiny").problems(0)
+    prompts = load_model("data/tiny")[1]([apply_template("small", p.prompt) for p in asked])
+    lengths = [len(ids) for ids in prompts.input_ids]
+    shortest_answer = 5  # both tags of an answer, what is in it, the end, and one token of thinking
+    assert sum(lengths) / len(lengths) + shortest_answer >= FEWEST_TOKENS
 
 
 def test_rl_on_the_student_asks_what_the_samples_were_asked():

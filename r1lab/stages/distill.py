@@ -19,8 +19,9 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 
-# Of prompt and completion, in RL on the student: few, so that RL gets rather more compute.
-TOKENS_PER_ANSWER = 40
+# Of prompt and completion, in RL on the student: no mean is lower, so that its compute is spent
+# before its rollouts are.
+FEWEST_TOKENS = 20
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,26 @@ def run_student_sft(
 
 
 def student_rl_config(
-    distilled: dict, student: str, base: GRPOConfig = PRESETS["cpu"],
-    tokens_per_answer: int = TOKENS_PER_ANSWER,
-) -> GRPOConfig:  # fmt: skip
-    """RL on the student, on the same kinds of questions, for no less compute than its distillation.
+    distilled: dict, student: str, base: GRPOConfig = PRESETS["cpu"]
+) -> GRPOConfig:
+    """RL on the student, on the same kinds of questions, until it has spent what distilling took.
 
-    Counted is what the student's own learning cost (`flops` of the summary). R1's sampling
+    Counted is what the student's own learning cost (`flops` of the summaries). R1's sampling
     (`sampling_flops`) stands beside it: it is paid once for all students, as R1's own training is.
-    `spent_flops` says afterwards what the RL really took.
 
     Args:
         distilled: the `summary.json` of the student's fine-tuning.
         base: the other settings of the RL.
-        tokens_per_answer: of prompt and completion, to work out the number of rollouts from.
     """
     parameters = load_model(student)[0].num_parameters()
     answers = base.questions * base.group_size
-    flops = rl_flops(parameters, answers * tokens_per_answer, base.loss.beta > 0)
+    flops = rl_flops(parameters, answers * FEWEST_TOKENS, base.loss.beta > 0)
     rollouts = math.ceil(distilled["flops"] / flops)
     settings = distilled["data"]["settings"]["sampling"]
     return replace(
-        base, model=student, rollouts=rollouts, mixture=settings["mixture"],
-        lang_weights=settings["lang_weights"], eval_every=max(base.eval_every, rollouts // 8),
+        base, model=student, rollouts=rollouts, flops_limit=distilled["flops"],
+        mixture=settings["mixture"], lang_weights=settings["lang_weights"],
+        eval_every=max(base.eval_every, rollouts // 16),
     )  # fmt: skip
 
 
