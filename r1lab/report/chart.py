@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^DvPX"
@@ -134,11 +135,17 @@ def named_lines(ax: Axes) -> list[Line2D]:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as an opaque PNG, in `STYLE` whatever the caller's settings are."""
-    buffer = io.BytesIO()
+    """The figure as an opaque PNG, in `STYLE` whatever the caller's settings are.
+
+    Its 256 most used colours are all that a chart needs, and a third of the bytes.
+    """
+    buffer, small = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(STYLE):  # ticks are made while drawing, so the style counts here
         figure.savefig(buffer, format="png", facecolor="white", transparent=False)
-    return buffer.getvalue()
+    with Image.open(buffer) as drawn:
+        reduced = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        reduced.save(small, "PNG", optimize=True, dpi=drawn.info["dpi"])
+    return small.getvalue()
 
 
 def alt_text(figure: Figure) -> str:
