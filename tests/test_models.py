@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from r1lab.models.tokenizer import RESERVED, build_tokenizer, vocabulary
 from r1lab.tasks import load_problems
 from r1lab.tasks.corpus import CORPUS, documents
 from r1lab.tasks.problems import Problem
+from r1lab.training.checkpoint import list_checkpoints
+from r1lab.training.pretrain import PRETRAIN_PRESETS, pretrain
 
 TOKENIZER = build_tokenizer()
 
@@ -55,6 +58,22 @@ def test_policy_scores_like_the_logits_of_the_model():
         assert torch.allclose(out.entropy[row, : end - start], entropy, atol=1e-4)
         assert (out.logp[row, end - start :] == 0).all()
     assert out.logp.shape == (3, 13) and out.logp.dtype == torch.float32
+
+
+def test_the_llama_of_a_size_is_its_qwen2_without_biases(tmp_path):
+    config = replace(PRETRAIN_PRESETS["llama"], steps=1, tokens_per_step=256, size="tiny")
+    twin = replace(config, architecture="qwen2")
+    assert replace(PRETRAIN_PRESETS["llama"], architecture="qwen2") == PRETRAIN_PRESETS["small"]
+    shapes = {}
+    for name, each in (("llama", config), ("qwen2", twin)):
+        assert pretrain(each, tmp_path / name)
+        policy, tokenizer = load_policy(list_checkpoints(tmp_path / name)[-1])
+        shapes[name] = {key: p.shape for key, p in policy.model.named_parameters()}
+        assert policy.model.config.model_type == name
+        assert tokenizer("make 13 from 9,5,1").input_ids == TOKENIZER("make 13 from 9,5,1").input_ids
+    biases = {key for key in shapes["qwen2"] if key.endswith(".bias")}
+    assert len(biases) == 3 * 2 and not any("bias" in key for key in shapes["llama"])
+    assert shapes["llama"] == {key: s for key, s in shapes["qwen2"].items() if key not in biases}
 
 
 def test_right_padding_changes_no_log_prob():

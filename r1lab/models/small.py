@@ -1,6 +1,19 @@
-"""The configurations of the small world's models: Qwen2 in everything but size."""
+"""The configurations of the small world's models: Qwen2, or Llama, in everything but size."""
 
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from typing import Literal
+
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+Architecture = Literal["qwen2", "llama"]
+ARCHITECTURES = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM),
+}  # fmt: skip
 
 SIZES = {
     "base": dict(hidden_size=128, intermediate_size=256, num_hidden_layers=4),
@@ -10,12 +23,18 @@ SIZES = {
 MAX_POSITIONS = 512
 
 
-def build_model(size: str, vocab_size: int, pad_id: int, eos_id: int) -> Qwen2ForCausalLM:
-    """A freshly initialised model; heads of 32 channels, two query heads to a key head."""
+def build_model(
+    size: str, vocab_size: int, pad_id: int, eos_id: int, architecture: Architecture = "qwen2"
+) -> PreTrainedModel:
+    """A freshly initialised model; heads of 32 channels, two query heads to a key head.
+
+    Llama's is Qwen2's without the biases of queries, keys and values.
+    """
+    config, model = ARCHITECTURES[architecture]
     dims = SIZES[size]
     heads = max(1, dims["hidden_size"] // 32)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
+    return model(
+        config(
             vocab_size=vocab_size,
             **dims,
             num_attention_heads=heads,

@@ -31,7 +31,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     model, tokenizer = load_model(list_checkpoints(run)[-1])
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_atomically(out / "README.md", model_card(config, model.num_parameters(), len(tokenizer)))
+    write_atomically(out / "README.md", model_card(config, model, len(tokenizer)))
     write_atomically(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
     return out
 
@@ -40,7 +40,7 @@ def _worker(config: PretrainConfig, run: Path) -> int:
     return 0 if pretrain(config, run) else STOPPED
 
 
-def model_card(config: PretrainConfig, parameters: int, vocabulary: int) -> str:
+def model_card(config: PretrainConfig, model, vocabulary: int) -> str:
     """What the base is, how it was made, and what its corpus holds."""
     tables = [describe(corpus) for _, corpus in config.corpora]
     shares = zip(*([share for *_, share in table] for table in tables), strict=True)
@@ -52,7 +52,7 @@ def model_card(config: PretrainConfig, parameters: int, vocabulary: int) -> str:
     tokens = config.steps * config.tokens_per_step / 1e6
     return f"""# A base model of r1lab's small world
 
-`Qwen2ForCausalLM` with {parameters:,} parameters and {vocabulary} tokens (words, digits, Chinese
+`{type(model).__name__}` with {model.num_parameters():,} parameters and {vocabulary} tokens (words, digits, Chinese
 characters), pre-trained from scratch on {tokens:.0f} million tokens of a generated corpus. Weights
 are stored as bfloat16 and used as float32. Licence: Apache-2.0. It knows nothing of the real world.
 

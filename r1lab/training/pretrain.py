@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r1lab.models.small import MAX_POSITIONS, build_model
+from r1lab.models.small import MAX_POSITIONS, Architecture, build_model
 from r1lab.models.tokenizer import build_tokenizer
 from r1lab.tasks.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, documents
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
@@ -17,25 +17,28 @@ class PretrainConfig(SupervisedConfig):
     """How a base is made.
 
     Attributes:
-        size: of the model, see `models.small.SIZES`.
+        size, architecture: of the model, see `models.small`.
         corpora: (from step, shares of behaviours).
     """
 
     steps: int = 4_000
     size: str = "base"
+    architecture: Architecture = "qwen2"
     corpora: tuple[tuple[int, CorpusConfig], ...] = ((0, EARLY_CORPUS), (2_400, CORPUS))
 
     def corpus(self, step: int) -> CorpusConfig:
         return [corpus for start, corpus in self.corpora if start <= step][-1]
 
 
+# R1's student: with skills of its own, at a quarter of the weights.
+SMALL = PretrainConfig(size="small", steps=1_600, corpora=((0, EARLY_CORPUS), (960, CORPUS)))
 PRETRAIN_PRESETS = {
     "base": PretrainConfig(),
     # The two controls: a model too small to have the skills, and one whose verdicts are weak
     # because the target is not restated before them.
     "tiny": PretrainConfig(size="tiny"),
-    # R1's student: with skills of its own, at a quarter of the weights.
-    "small": PretrainConfig(size="small", steps=1_600, corpora=((0, EARLY_CORPUS), (960, CORPUS))),
+    "small": SMALL,
+    "llama": replace(SMALL, architecture="llama"),
     "noskill": PretrainConfig(
         corpora=(
             (0, replace(EARLY_CORPUS, restate_target=False)),
@@ -65,7 +68,10 @@ def pretrain(config: PretrainConfig, run: Path) -> bool:
     """Train from scratch, or on from the run's last checkpoint. True when finished."""
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
-    model = build_model(config.size, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    model = build_model(
+        config.size, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id,
+        config.architecture,
+    )  # fmt: skip
     return train_supervised(
         config, run, model, tokenizer, lambda step: step_documents(config, step, tokenizer)
     )
