@@ -55,7 +55,7 @@ class R1Config:
     """
 
     base: str = "data/base"
-    student: str = "data/small"
+    student: str = "data/tiny"
     seed: int = 0
     processes: int = 0
     samples: int = 4
