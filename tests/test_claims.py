@@ -1,6 +1,7 @@
 """The ledger: every claim can hold and can fail, jobs are shared, resumed, and go stale."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -486,7 +487,7 @@ def test_the_table_says_what_was_shown_and_what_was_not_run(laboratory):
     run_missing(laboratory, only="majority-vote")
     rows = render(laboratory).splitlines()
     assert len(rows) == 2 + len(CLAIMS) + len(PROOFS)
-    assert len({row.count(" | ") for row in rows}) == 1
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no bar inside a cell
     vote = next(row for row in rows if "cons@16" in row)
     assert "> +8.0" in vote and "**shown**" in vote and "points [+" in vote
     assert sum("**not run**" in row for row in rows) >= 3

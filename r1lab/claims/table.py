@@ -9,6 +9,7 @@ from r1lab.errors import InputError
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each seed", "verdict")
+BAR = r"\|"  # within a cell; a bare one would end it
 
 
 def render(laboratory: Laboratory) -> str:
@@ -26,7 +27,7 @@ def render(laboratory: Laboratory) -> str:
             + (f"**{word}**",)
         )
     rows += [(p.statement, p.section, "", "exact", "", "", f"tested by `{p.test}`") for p in PROOFS]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
 
 
 def update_readme(path: Path, table: str) -> None:
