@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,7 @@ class FakeZero:
         assert resume == (folder / "config.json").exists()  # what the real one insists on
         self.calls.append(name)
         (folder / "evals").mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text("{}")
+        (folder / "config.json").write_text(json.dumps(asdict(config)))
         rng, base_rng = np.random.default_rng(config.seed), np.random.default_rng(config.seed)
         arm = name.rpartition("/")[2].rpartition("-seed")[0]
         if stop_after:
@@ -182,6 +182,8 @@ def test_one_claim_runs_only_its_arms(laboratory):
     assert verdicts(laboratory)["small-base"] == "not run"
     with pytest.raises(InputError, match="pass-at-1"):
         run_missing(laboratory, only="no such claim")
+    with pytest.raises(InputError, match="no seed 7; its seeds are"):
+        run_missing(laboratory, seed=7)
 
 
 def test_a_spent_budget_starts_nothing_and_says_what_is_missing(laboratory):
@@ -231,6 +233,7 @@ def test_an_experiment_runs_once_for_all_its_claims_and_is_found_by_its_name(lab
     assert laboratory.run.calls == []
     found = verdicts(laboratory)
     assert {found[c.id] for c in CLAIMS if c.jobs == ["chain"]} == {"1 of 3 seeds"}
+    assert not any(entry["shown"] for entry in laboratory.results().values())
     assert "1 of 3 seeds" in render(laboratory)
     run_missing(laboratory, only="dev2-regains")
     assert verdicts(laboratory)["dev2-regains"] == "shown"
@@ -280,9 +283,11 @@ def test_what_an_experiment_keeps_comes_back_and_a_damaged_file_is_told(tmp_path
     assert effect.levels.tolist() == [1, 2, 2, 1001, 1002, 1002] and len(set(effect.ids)) == 3
     with pytest.raises(InputError, match="no logic of r1"):
         load_chain(0).row("r1", "logic")
-    (tmp_path / "chain-seed0.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(InputError, match="chain-seed0.npz is damaged"):
-        load_chain(0)
+    whole = (tmp_path / "chain-seed0.npz").read_bytes()
+    for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
+        (tmp_path / "chain-seed0.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match="chain-seed0.npz is damaged"):
+            load_chain(0)
 
 
 def test_hacking_is_counted_from_where_r1_s_own_stage_ends():
@@ -320,6 +325,12 @@ def test_a_stale_run_that_begins_alike_is_kept_and_another_is_not(
     kept = 0 if differs else 3
     assert len(replay_stale(moved)) == kept
     assert len(run_missing(moved, only="pass-at-1", budget_seconds=0.0)) == 3 - kept
+
+
+def test_a_run_with_other_settings_is_not_kept_however_alike_it_begins(laboratory):
+    run_missing(laboratory, only="pass-at-1")
+    longer = replace(laboratory, config=replace(laboratory.config, rollouts=99))
+    assert replay_stale(longer) == []
 
 
 def test_a_claim_whose_bounds_were_moved_is_stale(laboratory):

@@ -6,6 +6,8 @@ of the repository, with the key of what they depend on.
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +112,7 @@ def load_chain(seed: int) -> StoredRun | None:
         with np.load(file) as arrays:
             values = {name: arrays[name] for name in arrays.files if name != "about"}
             return StoredRun(json.loads(arrays["about"].tobytes()), values)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{file} is damaged ({error}); restore it, or delete it.") from error
 
 

@@ -54,7 +54,7 @@ class Claim:
 
     An arm is a run of ARMS, or EXPERIMENT/PART of what `claims.experiments` runs as a whole.
     `relation` and `threshold` say where the effect must lie: above or below the threshold, or
-    within ± the threshold. `unit` is "points" (shares of answers, shown times 100) or a noun.
+    within ± the threshold. `unit` is "points" or "%" (shares, shown times 100), or a noun.
     """
 
     id: str

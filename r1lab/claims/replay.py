@@ -10,8 +10,10 @@ from tempfile import TemporaryDirectory
 
 from r1lab.claims.registry import select
 from r1lab.claims.runner import Job, Laboratory
+from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
+from r1lab.training.run import prepare_folder
 
 ROLLOUTS = 2  # the second is drawn from weights that the first has changed
 CLOCKS = ("elapsed", "seconds")
@@ -25,11 +27,21 @@ def replay_stale(laboratory: Laboratory) -> list[str]:
         if job.experiment or job.finished or not job.has_base:
             continue  # an experiment is kept as values: nothing to begin anew
         for folder in sorted(job.runs.glob(f"claims/{job.arm}-seed{job.seed}-*")):
-            if (folder / "summary.json").is_file() and begins_alike(laboratory, job, folder):
+            finished = (folder / "summary.json").is_file() and same_settings(job, folder)
+            if finished and begins_alike(laboratory, job, folder):
                 folder.rename(job.folder)
                 kept.append(job.name)
                 break
     return kept
+
+
+def same_settings(job: Job, folder: Path) -> bool:
+    """Was the run made with the job's settings? Others may begin alike and end elsewhere."""
+    try:
+        prepare_folder(folder, job.config, resume=True, overwrite=False)
+    except InputError:
+        return False
+    return True
 
 
 def begins_alike(laboratory: Laboratory, job: Job, folder: Path) -> bool:

@@ -132,10 +132,12 @@ def run_missing(
 
     No job is started that would probably end after `budget_seconds`, judged by the longest so far.
     Where a `seed` is given, of that one alone. The ledger is written before the first job and after
-    each. Returns the names of jobs not run. Raises InputError where `only` names no claim, and
-    whatever a job raises; a job that was stopped goes on in the next call.
+    each. Returns the names of jobs not run. Raises InputError where `only` names no claim or `seed`
+    no seed, and whatever a job raises; a job that was stopped goes on in the next call.
     """
     chosen = select(only)
+    if seed not in (None, *laboratory.seeds):
+        raise InputError(f"The ledger has no seed {seed}; its seeds are {list(laboratory.seeds)}.")
     jobs = {job.name: job for claim in chosen for job in laboratory.jobs(claim)}
     mine = [job for job in jobs.values() if seed in (None, job.seed)]
     missing = [job for job in mine if not job.finished]
@@ -163,7 +165,7 @@ def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
         unfinished = {job.seed for job in jobs if not job.finished}
         done = [job for job in jobs if job.seed not in unfinished]
         if done and len({job.seed for job in done}) >= len(before.get("per_seed", {})):
-            entries[claim.id] = _entry(claim, done, before)
+            entries[claim.id] = _entry(claim, done, before, whole=not unfinished)
     laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
     partial = laboratory.ledger.with_suffix(".partial")
     text = json.dumps({"claims": entries}, indent=1, ensure_ascii=False) + "\n"
@@ -199,7 +201,8 @@ def _question(claim: Claim, jobs: Sequence[Job]) -> dict:
     }
 
 
-def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
+def _entry(claim: Claim, jobs: Sequence[Job], before: dict, whole: bool) -> dict:
+    """What the finished jobs say; of fewer seeds than the `whole` nothing counts as shown."""
     by_seed: dict[int, dict[str, ArmRun | StoredRun]] = {}
     for job in jobs:
         by_seed.setdefault(job.seed, {})[job.arm] = job.result
@@ -217,7 +220,7 @@ def _entry(claim: Claim, jobs: Sequence[Job], before: dict) -> dict:
         "effect": pooled.mean,
         "ci95": [pooled.low, pooled.high],
         "per_seed": {str(seed): value for seed, value in zip(by_seed, per_seed, strict=True)},
-        "shown": claim.holds(per_seed, pooled),
+        "shown": whole and claim.holds(per_seed, pooled),
         "minutes": round(sum(summary["wall_seconds"] for summary in summaries) / 60, 1),
         "commit": ", ".join(sorted(commits)) or None,
     }

@@ -19,7 +19,7 @@ def render(laboratory: Laboratory) -> str:
     for claim in CLAIMS:
         entry = entries.get(claim.id)
         word = verdict(claim, entry, laboratory.jobs(claim))
-        if word == "stale":
+        if word == "stale" and len(entry["per_seed"]) == len(laboratory.seeds):
             word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
         effect, seeds = _numbers(claim, entry) if entry else ("", "")
         rows.append(
