@@ -59,8 +59,9 @@ class Trial:
 class OneLoss(Trial):
     """RL and SFT in one loss, against one after the other and against RL alone.
 
-    RL asks puzzles of signs; the demonstrations hold all that R1 is to know. Each arm sees as many
-    rollouts, and each that has demonstrations as many of them, as the arm of one after the other.
+    RL asks puzzles of signs; the demonstrations hold all that R1 is to know. Each arm of RL sees as
+    many rollouts as the arm of one after the other, and "one_loss" as many demonstrations, at RL's
+    learning rate; "sft_then_one_loss" sees them twice.
 
     Attributes:
         data: the data set of a chain's Dev3.
@@ -106,7 +107,7 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
         models[arm] = config.train(folder, arm, **changes)
     measured = {}
     for arm, model in models.items():
-        if not (folder / arm / "values.npz").exists():
+        if not (folder / arm / "benchmarks.json").exists():  # written last
             processes = config.processes or default_processes()
             launch(benchmark_worker, processes, model, config.samples, config.seed, folder / arm)
         with np.load(folder / arm / "values.npz") as values:
