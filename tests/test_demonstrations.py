@@ -47,11 +47,9 @@ def config(tmp_path_factory) -> GRPOConfig:
     )  # fmt: skip
 
 
-def gradient(config: GRPOConfig, rank: int = 0, size: int = 1, rewards: bool = True):
+def gradient(config: GRPOConfig, rank: int = 0, size: int = 1):
     """Of one update on completions that are the same for all settings, before it is clipped."""
     experience = ragged_experience(config)
-    if not rewards:
-        experience.advantages[:] = 0
     one = Learner(config, tiny_policy(), TOKENIZER, FakeWorld(rank, size))
     metrics = one.update(experience, {}, experience.minibatch_rows(0, config.minibatches))
     return torch.cat([g.flatten() for g in one.policy.kept]), metrics

@@ -137,7 +137,7 @@ def named_lines(ax: Axes) -> list[Line2D]:
 def png_bytes(figure: Figure) -> bytes:
     """The figure as an opaque PNG, in `STYLE` whatever the caller's settings are.
 
-    Its 256 most used colours are all that a chart needs, and a third of the bytes.
+    256 colours (by median cut) are all that a chart needs, and a third of the bytes.
     """
     buffer, small = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(STYLE):  # ticks are made while drawing, so the style counts here
