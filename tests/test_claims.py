@@ -19,9 +19,10 @@ from r1lab.claims.runner import Laboratory, run_missing, verdict
 from r1lab.claims.table import BEGIN, END, _signed, render, update_readme
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import Estimate, macro_mean
-from r1lab.evaluation.benchmarks import REASONING
+from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
-from r1lab.stages.pipeline import R1Config
+from r1lab.stages.kept import after_short, chain_values
+from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.training.config import GRPOConfig
 
 LEVELS = np.repeat([1, 2, 3], 20)
@@ -293,9 +294,34 @@ def test_what_an_experiment_keeps_comes_back_and_a_damaged_file_is_told(tmp_path
 def test_hacking_is_counted_from_where_r1_s_own_stage_ends():
     rows = [{"kind": "train", "step": step, "model": step, "human": -step} for step in range(0, 80, 4)]
     rows.append({"kind": "eval", "step": 80, "reasoning": 0.5})
-    late = experiments.after_short(rows)
+    late = after_short(rows)
     assert late["model"].tolist() == [step - 20 for step in (60, 64, 68, 72, 76)]
     assert late["human"].tolist() == [20 - step for step in (60, 64, 68, 72, 76)]
+
+
+class MeasuredChain(Chain):
+    """Every value of a stage is one number of its own."""
+
+    def values(self, stage, row):
+        return np.full(len(asked(row).ids), len(stage) / 100)
+
+
+def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    chain = MeasuredChain(R1Config(), "chain", tmp_path)
+    (chain.folder / "hacking").mkdir(parents=True)
+    rows = [{"kind": "train", "step": n, "model": 0.5 + n / 400, "human": 0.5} for n in range(0, 80, 4)]
+    for payer in ("model", "human"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (chain.folder / f"hacking/{payer}.jsonl").write_text(text)
+    told = {"student_rl": {"flops": 110}, "student_sft": {"flops": 100}}
+    runs = {"chain": StoredRun({}, chain_values(chain, told))}
+    found = {c.id: c.measure(runs).values for c in CLAIMS if c.jobs == ["chain"]}
+    means = {name: values.mean() for name, values in found.items()}
+    assert means["distill-compute"] == pytest.approx(0.1)
+    assert means["distill-gains"] == pytest.approx((len("student_sft") - len("student")) / 100)
+    assert means["hacked-score"] == pytest.approx((68 - 20) / 400) and means["hacked-person"] == 0
+    assert all(np.isfinite(values).all() for values in found.values())
 
 
 def test_the_stored_searches_are_read_from_the_notebook_s_file(monkeypatch):

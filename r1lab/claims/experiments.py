@@ -17,18 +17,16 @@ import numpy as np
 
 from r1lab.claims.measures import StoredRun
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import DATA, REASONING, SETS, asked
-from r1lab.evaluation.rows import read_rows
+from r1lab.evaluation.benchmarks import DATA, SETS
 from r1lab.search.compare import CompareConfig, compare, per_problem
-from r1lab.stages.hacking import PAYERS, SHORT
-from r1lab.stages.pipeline import MEASURED, Chain, R1Config
+from r1lab.stages.kept import chain_values
+from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.training.runs import commit
 
 FILES = Path("data/claims")
 SEARCH = Path("data/search.json")
 # With a student that has the skills: `data/tiny` slips in one step of ten (notebook 08).
 CHAIN = R1Config(student="data/small")
-KEPT = (*REASONING, "french", "language_en", "language_zh", "helpfulness", "safety")
 
 
 @dataclass(frozen=True)
@@ -66,30 +64,6 @@ def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | 
     seconds = sum(stage.get("wall_seconds", 0) for stage in told.values())
     about = {"key": key, "seed": seed, "commit": commit(), "wall_seconds": round(seconds, 1)}
     save_run(FILES / f"chain-seed{seed}.npz", about, chain_values(chain, told))
-
-
-def chain_values(chain: Chain, told: dict[str, dict]) -> dict[str, np.ndarray]:
-    """What is kept of a finished chain: see `StoredRun`."""
-    values = {f"levels/{row}": asked(row).strata for row in KEPT}
-    values |= {f"{stage}/{row}": chain.values(stage, row) for stage in MEASURED for row in KEPT}
-    for payer in PAYERS:
-        late = after_short(read_rows(chain.folder / f"hacking/{payer}.jsonl"))
-        values |= {f"hacking_{payer}/{judge}": change for judge, change in late.items()}
-        values |= {f"levels/{judge}": np.ones(len(change)) for judge, change in late.items()}
-    more = told["student_rl"]["flops"] / told["student_sft"]["flops"] - 1
-    return values | {"student_rl/more_compute": np.array([more]), "levels/more_compute": np.ones(1)}
-
-
-def after_short(rows: list[dict]) -> dict[str, np.ndarray]:
-    """What each judge thinks in the last quarter of the rollouts, minus what it thought of the three
-    next to the step at which R1's own stage ends. Rollouts take the place of problems."""
-    train = [row for row in rows if row["kind"] == "train"]
-    near = sorted(train, key=lambda row: abs(row["step"] - SHORT))[:3]
-    late = train[-(len(train) // 4) :]
-    return {
-        judge: np.array([row[judge] for row in late]) - np.mean([row[judge] for row in near])
-        for judge in PAYERS
-    }
 
 
 def save_run(file: Path, about: dict, values: dict[str, np.ndarray]) -> None:
@@ -141,7 +115,7 @@ def load_search(seed: int) -> StoredRun | None:
 
 EXPERIMENTS = {
     "chain": Experiment(
-        "r1lab.stages.pipeline", CHAIN, (CHAIN.base, CHAIN.student),
+        "r1lab.stages.kept", CHAIN, (CHAIN.base, CHAIN.student),
         tuple(DATA / f"test_{name}.jsonl" for name in SETS), run_chain, load_chain,
     ),
     "search": Experiment(

@@ -1,0 +1,38 @@
+"""What is kept of a finished chain: of each stage one value per problem, for the ledger's claims."""
+
+import numpy as np
+
+from r1lab.evaluation.benchmarks import REASONING, asked
+from r1lab.evaluation.rows import read_rows
+from r1lab.stages.hacking import PAYERS, SHORT
+from r1lab.stages.pipeline import MEASURED, Chain
+
+KEPT = (*REASONING, "french", "language_en", "language_zh", "helpfulness", "safety")
+
+
+def chain_values(chain: Chain, told: dict[str, dict]) -> dict[str, np.ndarray]:
+    """By PART/ROW one value per problem, NaN where there is none; levels by levels/ROW.
+
+    Args:
+        told: the chain's summary, with `flops` of both ways to train the student.
+    """
+    values = {f"levels/{row}": asked(row).strata for row in KEPT}
+    values |= {f"{stage}/{row}": chain.values(stage, row) for stage in MEASURED for row in KEPT}
+    for payer in PAYERS:
+        late = after_short(read_rows(chain.folder / f"hacking/{payer}.jsonl"))
+        values |= {f"hacking_{payer}/{judge}": change for judge, change in late.items()}
+        values |= {f"levels/{judge}": np.ones(len(change)) for judge, change in late.items()}
+    more = told["student_rl"]["flops"] / told["student_sft"]["flops"] - 1
+    return values | {"student_rl/more_compute": np.array([more]), "levels/more_compute": np.ones(1)}
+
+
+def after_short(rows: list[dict]) -> dict[str, np.ndarray]:
+    """What each judge thinks in the last quarter of the rollouts, minus what it thought of the three
+    next to the step at which R1's own stage ends. Rollouts take the place of problems."""
+    train = [row for row in rows if row["kind"] == "train"]
+    near = sorted(train, key=lambda row: abs(row["step"] - SHORT))[:3]
+    late = train[-(len(train) // 4) :]
+    return {
+        judge: np.array([row[judge] for row in late]) - np.mean([row[judge] for row in near])
+        for judge in PAYERS
+    }
