@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import r1lab
 from r1lab.claims import run_claims
 from r1lab.doctor.command import doctor
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import evaluate
+from r1lab.evaluation.evaluate import Evaluation, evaluate
 from r1lab.evaluation.prompts import few_shot
 from r1lab.evaluation.skills import measure_skills
 from r1lab.evaluation.suites import SuiteConfig
@@ -38,7 +39,7 @@ from r1lab.report.chain import (
     table,
     write_chain_report,
 )
-from r1lab.sampling import TorchSampler
+from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.stages.ask import ask
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
@@ -53,6 +54,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import first_process
 from r1lab.training.pretrain import PRETRAIN_PRESETS, PretrainConfig
 from r1lab.training.run import run_grpo
+from r1lab.training.runs import command, commit, machine
 from r1lab.training.sft import SFTConfig, run_sft
 
 BAD_INPUT, STOPPED = 2, 130
@@ -242,7 +244,10 @@ def evaluate_model(
     shots: int = 0,
     seed: int = 0,
     batch: int = 8,
+    sampler: SamplerName = "torch",
+    vllm: VLLMConfig = VLLMConfig(),
     name: str = "",
+    save: Path | None = None,
 ) -> None:
     """Accuracy on problems or on the paper's benchmarks, by its protocol (v2 D.1: T=0.6, top-p 0.95).
 
@@ -254,12 +259,14 @@ def evaluate_model(
         suite: r1 for the paper's benchmarks, with its numbers beside; goes on where it was stopped.
         benchmarks: those of the suite; all if none is named.
         samples: of each problem; 16, or what the suite has.
-        problems: the first so many of each benchmark of the suite; 0 for all.
+        problems: the first so many of each level, or of each benchmark of the suite; 0 for all.
         max_tokens: of an answer; 384, or 32,768 with a suite.
         template: see r1lab.tasks.templates; small, or r1 with a suite.
         shots: solved examples of the small world before each question, as 2.
         batch: with a suite, problems asked together.
+        sampler: what draws the answers: this package, or vLLM where it is installed.
         name: with a suite, the results' folder is runs/NAME.
+        save: without a suite, also write the numbers to this JSON file.
     """
     chosen = folder or model
     if chosen is None:
@@ -271,29 +278,47 @@ def evaluate_model(
             str(chosen), suite, benchmarks, samples or 0, problems, temperature, top_p,
             max_tokens or SuiteConfig.max_tokens, template or SuiteConfig.template, seed, batch,
         )  # fmt: skip
-        evaluate_suite(config, name)
+        evaluate_suite(config, name, sampler=sampler, vllm=vllm)
         return
     asked = load_source(f"data/test_{data}.jsonl" if data in FAMILIES else data)
-    sampler, tokenizer = _sampler(chosen)
+    asked = _first_of_each_level(asked, problems) if problems else asked
+    drawing, tokenizer = _sampler(chosen, sampler, vllm)
+    started = time.monotonic()
     result = evaluate(
-        sampler, tokenizer, asked, k=samples or 16, temperature=temperature, top_p=top_p,
+        drawing, tokenizer, asked, k=samples or 16, temperature=temperature, top_p=top_p,
         max_tokens=max_tokens or 384, seed=seed,
         template=few_shot(shots, seed) if shots else template or "small",
     )  # fmt: skip
-    _print_evaluation(result.summary())
+    seconds = round(time.monotonic() - started, 1)
+    measured = result.summary() | {"by_level": _by_level(result)}
+    _print_evaluation(measured, len(result.completions[0]))
+    if save:
+        when = {"seconds": seconds, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        made = {"command": command(), "commit": commit(), **when, "machine": machine()}
+        save.write_text(json.dumps(measured | made, indent=1) + "\n")
 
 
-def _print_evaluation(summary: dict) -> None:
-    """Every measure with its interval, and pass@1 level by level."""
-    by_level = summary.pop("by_level")
-    rows = []
-    for name, value in summary.items():
-        if not name.endswith("_ci95"):
-            rows.append((name, _share(value), _interval(summary.get(f"{name}_ci95"))))
-    rows += [
-        (f"level {level} ({row['n']} problems)", _share(row["pass_at_1"]), _interval(row["ci95"]))
-        for level, row in by_level.items()
+def _by_level(result: Evaluation) -> dict[str, dict]:
+    """A summary of each level alone, with its number of problems."""
+    blocks = {}
+    for level in sorted(set(result.levels.tolist())):
+        ids = [name for name, at in zip(result.ids, result.levels, strict=True) if at == level]
+        blocks[str(level)] = {"n": len(ids), **result.select(ids).summary()}
+        del blocks[str(level)]["by_level"]
+    return blocks
+
+
+def _print_evaluation(measured: dict, k: int) -> None:
+    """Every measure with its interval, and pass@1 and pass@k level by level."""
+    rows = [
+        (name, _share(value), _interval(measured.get(f"{name}_ci95")))
+        for name, value in measured.items()
+        if name != "by_level" and not name.endswith("_ci95")
     ]
+    for level, block in measured["by_level"].items():
+        for name in dict.fromkeys(("pass_at_1", f"pass_at_{k}")):
+            label = f"level {level} ({block['n']} problems), {name}"
+            rows.append((label, _share(block[name]), _interval(block[f"{name}_ci95"])))
     _print_table(("measure", "value", "95 % interval"), rows)
 
 
@@ -308,10 +333,12 @@ def report(run: tyro.conf.Positional[Path]) -> None:
     console.print(f"Report: {path}")
 
 
-def _sampler(model: Path) -> tuple[TorchSampler, object]:
+def _sampler(
+    model: Path, name: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig()
+) -> tuple[Sampler, object]:
     loaded, tokenizer = load_model(str(model))
     Policy(loaded)  # refuses what cannot be trained, and speeds up its linear layers
-    return TorchSampler(loaded, tokenizer), tokenizer
+    return build_sampler(name, loaded, tokenizer, vllm), tokenizer
 
 
 def _first_of_each_level(problems: list, count: int) -> list:
