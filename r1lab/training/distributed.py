@@ -30,6 +30,7 @@ from r1lab.errors import InputError
 from r1lab.models.policy import Policy
 from r1lab.training.checkpoint import Modules, Optimizers, save_checkpoint
 
+STOPPED = 130  # exit code where the user stopped it
 # Must be in the environment before a worker starts. Spinning threads cost several times the work
 # on a busy machine, and memory that glibc hands back must be faulted in again at every step.
 WORKER_ENVIRONMENT = {
@@ -225,7 +226,8 @@ def default_processes() -> int:
 def run_workers(work: Callable[..., int], processes: int, *args) -> int:
     """Run `work(*args)` in `processes` fresh processes of torch's launcher; the highest exit code.
 
-    Ctrl-C reaches every worker; this process waits until they have saved.
+    Ctrl-C reaches every worker, also while it starts: one that listens (`StopRequest`) saves, and
+    this process waits for it; another ends at once, and the result is 130.
 
     Raises:
         InputError: a worker raised one, or died (it was killed, or ran out of memory).
@@ -237,9 +239,11 @@ def run_workers(work: Callable[..., int], processes: int, *args) -> int:
         port = probe.getsockname()[1]
     codes = torch.multiprocessing.get_context("spawn").SimpleQueue()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited: see `_worker`
     workers = torch.multiprocessing.spawn(
         _worker, (processes, port, codes, work, args), nprocs=processes, join=False
     )
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         while not workers.join():
             continue
@@ -247,7 +251,10 @@ def run_workers(work: Callable[..., int], processes: int, *args) -> int:
         while not codes.empty():
             if isinstance(said := codes.get(), str):
                 raise InputError(said) from None
-        raise _obituary(death, [worker.exitcode for worker in workers.processes]) from death
+        exit_codes = [worker.exitcode for worker in workers.processes]
+        if -signal.SIGINT in exit_codes:
+            return STOPPED
+        raise _obituary(death, exit_codes) from death
     finally:
         signal.signal(signal.SIGINT, before)
     return max(codes.get() for _ in range(processes))
@@ -278,6 +285,9 @@ def _worker(rank: int, processes: int, port: int, codes, work: Callable[..., int
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    # A Ctrl-C since this process began has waited until now. It ends here, unless `work` listens.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         codes.put(work(*args))
     except InputError as error:

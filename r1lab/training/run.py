@@ -18,6 +18,7 @@ from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
 from r1lab.training.config import GRPOConfig
 from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.distributed import (
+    STOPPED,
     StopRequest,
     World,
     default_processes,
@@ -32,7 +33,6 @@ from r1lab.training.ppo import PPOLearner
 from r1lab.training.record import Recorder, peak_memory_gb
 from r1lab.training.runs import Progress, command, commit, machine, write_atomically
 
-STOPPED = 130
 WITHOUT_EFFECT = ("processes", "parallel", "grading")  # who computes and when, not what: may change
 
 
