@@ -81,6 +81,10 @@ def settings(chain: Chain, stage: str) -> dict:
     return json.loads((chain.folder / stage / "config.json").read_text())
 
 
+def test_the_chain_s_student_is_the_one_with_the_skills():
+    assert R1Config().student == Distill().base == "data/small"
+
+
 def test_every_stage_starts_where_the_paper_says(chain):
     """RL goes on from the stage before it; both fine-tunings begin with the base again."""
     model = {stage: str(model_folder(str(chain.folder / stage), stage)) for stage in STAGES}

@@ -30,7 +30,7 @@ class Distill(Rejection):
     epochs at a higher rate, as the paper's smaller students do (1e-4 at 1.5B, 2e-5 at 70B)."""
 
     source: str = "runs/r1/r1"
-    base: str = "data/tiny"
+    base: str = "data/small"
     sampling: HarvestConfig = field(
         default_factory=lambda: HarvestConfig(
             mixture=MIXTURE, lang_weights={"en": 0.6, "zh": 0.4}, filters=FILTERS, chunks=12,

@@ -44,7 +44,8 @@ class R1Config:
     A stage's own fields for its start (`model`, `source`, `base`) are filled in by the chain.
 
     Attributes:
-        base, student: folders of the model that becomes R1, and of the smaller one it teaches.
+        base, student: folders of the model that becomes R1, and of the smaller one it teaches: one
+            that has the skills (`data/tiny` slips in one step of ten, notebook 08).
         seed: of every stage.
         processes: 0 for one per core.
         samples: answers to each benchmark question, at least.
@@ -55,7 +56,7 @@ class R1Config:
     """
 
     base: str = "data/base"
-    student: str = "data/tiny"
+    student: str = "data/small"
     seed: int = 0
     processes: int = 0
     samples: int = 4
