@@ -13,7 +13,7 @@ from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import reward_set
-from r1lab.sampling import SamplingParams, TorchSampler
+from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler
 from r1lab.tasks import FAMILIES, apply_template, sample_problem
 
 
@@ -27,6 +27,8 @@ def ask(
     temperature: float = 1.0,
     template: str = "small",
     seed: int = 0,
+    sampler: SamplerName = "torch",
+    vllm: VLLMConfig = VLLMConfig(),
 ) -> None:
     """Ask a held-out question, see the group's answers with rewards and advantages.
 
@@ -36,6 +38,7 @@ def ask(
         level: its difficulty.
         lang: en, zh or fr.
         seed: another seed, another question.
+        sampler: what draws the answers: this package, or vLLM where it is installed.
     """
     if family not in FAMILIES or level not in FAMILIES[family][1]:
         levels = {name: f"levels {first[0]}-{first[-1]}" for name, (_, first) in FAMILIES.items()}
@@ -47,7 +50,8 @@ def ask(
     params = SamplingParams(
         n=group_size, temperature=temperature, max_tokens=max_tokens, seed=seed
     )
-    drawn = TorchSampler(loaded, tokenizer).generate([tokenizer(prompt).input_ids], params)
+    drawing = build_sampler(sampler, loaded, tokenizer, vllm)
+    drawn = drawing.generate([tokenizer(prompt).input_ids], params)
     texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
     columns = {
         name: [getattr(problem, name)] * group_size

@@ -1,5 +1,6 @@
 """`r1lab eval --suite`: the paper's benchmarks on one model, with the paper's numbers beside."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,18 +10,24 @@ from rich.text import Text
 
 from r1lab.evaluation.suites import BESIDE, SuiteConfig, long_tail, run_suite
 from r1lab.models.policy import Policy, load_model
-from r1lab.sampling import Sampler, TorchSampler
+from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 
 UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 
 
-def evaluate_suite(config: SuiteConfig, name: str = "", runs: Path = Path("runs")) -> Path:
+def evaluate_suite(
+    config: SuiteConfig, name: str = "", runs: Path = Path("runs"),
+    sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(),
+) -> Path:  # fmt: skip
     """Run or go on with an evaluation in `runs/name`, print its table, return the folder.
 
-    Raises InputError: see `run_suite`."""
+    Which sampler answers may change when it goes on: the protocol is the same.
+
+    Raises InputError: see `run_suite`, and where vLLM is missing or does not start."""
     folder = runs / (name or f"eval-{config.suite}-{Path(config.model).name}")
     console, rows = Console(), {}
-    for benchmark, result in run_suite(config, open_model, folder):
+    opened = partial(open_model, sampler=sampler, vllm=vllm)
+    for benchmark, result in run_suite(config, opened, folder):
         rows[benchmark] = result
         console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
     console.print(table(list(rows.values())))
@@ -46,14 +53,16 @@ def table(results: list[dict]) -> Table:
     return shown
 
 
-def open_model(path: str) -> tuple[Sampler, object, int]:
+def open_model(
+    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig()
+) -> tuple[Sampler, object, int]:
     """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one."""
     on_gpu = torch.cuda.is_available()
     model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
     model = model.to("cuda" if on_gpu else "cpu")
     Policy(model)  # refuses what the sampler cannot score
     longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
-    return TorchSampler(model, tokenizer), tokenizer, longest
+    return build_sampler(sampler, model, tokenizer, vllm), tokenizer, longest
 
 
 def _percent(result: dict, name: str) -> str:
