@@ -1,12 +1,14 @@
 """The experiments on the paper's next steps: fair arms, paired rows, and stops that lose nothing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
+from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import asked
 from r1lab.evaluation.prompts import NAMES, REPHRASED, USUAL, WORDINGS
 from r1lab.models.small import build_model
@@ -97,6 +99,8 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
 
     one_loss(config, base / "runs")  # all is there: nothing is done again
     assert len(measured) == 5 and capsys.readouterr().out == before
+    with pytest.raises(InputError, match="other settings .samples."):  # nor with other settings
+        one_loss(replace(config, samples=7), base / "runs")
 
 
 def test_what_is_lost_is_the_usual_way_s_lead_over_those_never_trained_on():
@@ -125,3 +129,5 @@ def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys
     wordings(config, base / "runs")
     assert files == {file: file.stat().st_mtime for file in (base / "runs").glob("*.npz")}
     assert len(files) == 3
+    with pytest.raises(InputError, match="other settings .problems."):
+        wordings(replace(config, problems=4), base / "runs")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, exit_codes
 from r1lab.lab.search_tree import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.models.small import build_model
@@ -273,6 +273,32 @@ def test_a_comparison_with_other_settings_is_refused(tmp_path):
     with pytest.raises(InputError, match="other settings; delete it, or give another --out"):
         compare.compare(compare.CompareConfig(seeds=1), out)
     assert json.loads(out.read_text())["runs"] == []
+
+
+def test_stale_searches_are_replaced_and_never_mixed_with_new_ones(tmp_path, monkeypatch, capsys):
+    out, seeds = tmp_path / "search.json", []
+    monkeypatch.setattr(compare, "run_seed", lambda config, seed: seeds.append(seed) or {})
+    monkeypatch.setattr(compare, "effects", lambda runs, problems: {})
+
+    def keys(seeds: int, key: str) -> list[str]:
+        compare.compare(compare.CompareConfig(seeds=seeds), out, key)
+        return [run["key"] for run in json.loads(out.read_text())["runs"]]
+
+    assert keys(3, "old") == ["old"] * 3 == keys(3, "old") == keys(3, "")
+    assert keys(1, "new") == ["new"] and keys(2, "new") == ["new"] * 2
+    assert seeds == [0, 1, 2, 0, 1]
+    with pytest.raises(InputError, match="belongs to the ledger.*--out"):
+        keys(3, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [(InputError("no such base."), 2, "r1lab: no such base.\n"), (KeyboardInterrupt(), 130, "goes on")],
+)
+def test_a_program_beside_the_command_line_ends_as_it_does(error, code, words, capsys):
+    with pytest.raises(SystemExit) as end, exit_codes():
+        raise error
+    assert end.value.code == code and words in capsys.readouterr().err
 
 
 # ---- the tree to look at -------------------------------------------------------------------------

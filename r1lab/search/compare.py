@@ -7,7 +7,6 @@ searches run against best-of-n at equal tokens. Notebook 10 prints what is store
 import json
 import math
 import random
-import sys
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, exit_codes
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.evaluation.evaluate import Evaluation, completion_text, evaluate
 from r1lab.models.policy import Policy, load_policy
@@ -313,21 +312,23 @@ def compare(
     """Run the seeds that `out` does not hold yet; it is written after each.
 
     Args:
-        key: of the ledger (`r1lab claims`): what the result depends on. Seeds that were run under
-            another one are run again.
+        key: of the ledger (`r1lab claims`): what the result depends on. From the first seed on that
+            was run under another one, all are run again: the file never holds runs of two keys.
     """
     settings = {name: own for name, own in asdict(config).items() if name != "seeds"}
     result = json.loads(out.read_text("utf-8")) if out.is_file() else {"runs": []}
     if result.get("config", settings) != settings:
         raise InputError(f"{out} holds runs with other settings; delete it, or give another --out.")
-    runs = result["runs"]
-    for seed in range(config.seeds):
-        if seed < len(runs) and key in ("", runs[seed].get("key")):
-            continue
+    keys = [run.get("key", "") for run in result["runs"]]
+    if not key and config.seeds > len(keys) and any(keys):
+        raise InputError(f"{out} belongs to the ledger; run r1lab claims, or give another --out.")
+    fresh = next((seed for seed, own in enumerate(keys) if key not in ("", own)), len(keys))
+    runs = result["runs"][:fresh]
+    for seed in range(len(runs), config.seeds):
         started = time.monotonic()
         about = {"key": key, "commit": commit()}
         run = _rounded(run_seed(config, seed))
-        runs[seed : seed + 1] = [run | about | {"wall_seconds": round(time.monotonic() - started, 1)}]
+        runs.append(run | about | {"wall_seconds": round(time.monotonic() - started, 1)})
         result = {
             "command": f"python -m r1lab.search.compare --seeds {len(runs)} --out {out}",
             "commit": commit(), "machine": machine(), "config": settings,
@@ -350,7 +351,5 @@ def _rounded(value: object) -> object:
 
 
 if __name__ == "__main__":
-    try:
+    with exit_codes():
         tyro.cli(compare, description=__doc__)
-    except InputError as error:
-        sys.exit(str(error))

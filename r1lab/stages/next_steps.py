@@ -2,12 +2,12 @@
 
 The paper trains by SFT and by RL one after the other, and finds R1 sensitive to how it is asked
 (v2 section 6). `python -m r1lab.stages.next_steps one-loss` and `... wordings` run the two
-experiments, each for one seed in a folder of its own; what is finished there is left as it is.
+experiments, each for one seed in a folder of its own; what is finished there is left as it is, and
+other settings are refused. Exit codes as those of `r1lab`.
 """
 
 import json
 import math
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import tyro
 from jaxtyping import Float
 from numpy import ndarray
 
-from r1lab.errors import InputError
+from r1lab.errors import exit_codes
 from r1lab.evaluation.benchmarks import asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import evaluate, merge
@@ -28,7 +28,7 @@ from r1lab.stages.pipeline import benchmark_worker
 from r1lab.tasks import load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import default_processes, join_world
-from r1lab.training.run import launch, run_grpo
+from r1lab.training.run import launch, prepare_folder, run_grpo
 from r1lab.training.runs import write_atomically
 from r1lab.training.sft import SFTConfig, load_documents, run_sft
 
@@ -85,8 +85,17 @@ class Wordings(Trial):
     problems: int = 24
 
 
+def begin(config: Trial, folder: Path) -> None:
+    """The experiment's folder: what is trained and measured there has these settings.
+
+    Raises InputError where it was begun with other ones.
+    """
+    prepare_folder(folder, config, resume=(folder / "config.json").exists(), overwrite=False)
+
+
 def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> None:
     """Train and measure the arms; each row of the table is against SFT and then RL."""
+    begin(config, folder)
     rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
     sft = replace(config.sft, seed=config.seed, processes=config.processes)
     begun = (folder / "sft/config.json").exists()
@@ -122,6 +131,7 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
 
 def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> None:
     """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
+    begin(config, folder)
     models = {
         "varied": config.train(folder, "varied", model=config.base, wordings=TRAINED),
         "usual": config.train(folder, "usual", model=config.base),
@@ -199,9 +209,7 @@ def report(table: dict[str, dict[str, dict]], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exit_codes():
         tyro.extras.subcommand_cli_from_dict(
             {"one-loss": one_loss, "wordings": wordings}, description=__doc__
         )
-    except InputError as error:
-        sys.exit(str(error))
