@@ -169,7 +169,10 @@ def test_saving_and_loading_keeps_everything(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["eval.npz"]
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"PK\3\4half")])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda p: p.unlink(), lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"PK\3\4half")],
+)
 def test_a_missing_or_damaged_file_is_told_in_a_sentence(tmp_path, damage):
     path = tmp_path / "eval.npz"
     run(PROBLEMS[:1]).save(path)

@@ -195,6 +195,7 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
         ({"group_size": 1}, "group of one"),
         ({"questions": 5}, "do not split"),
         ({"arm": "lucky"}, "unknown arm"),
+        ({"flops_limit": -1}, "flops_limit is -1"),
         ({"caps": ((4, 20),)}, "begin at step 0"),
     ],
 )

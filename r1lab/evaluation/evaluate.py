@@ -128,7 +128,7 @@ class Evaluation:
                 ids, completions = json.loads(arrays["texts"].tobytes())
                 measures = {name: arrays[name] for name in MEASURES}
                 return cls(arrays["index"], arrays["levels"], ids, completions, measures)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"{path} is not a readable evaluation ({error}); evaluate again."
             ) from error

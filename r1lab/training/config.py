@@ -192,6 +192,10 @@ class GRPOConfig:
                 f"there is no wording {', '.join(map(repr, sorted(unknown)))}; choose among "
                 f"{', '.join(NAMES)}."
             )
+        if self.flops_limit < 0:
+            raise InputError(
+                f"flops_limit is {self.flops_limit}; give a number of operations, or 0 for no limit."
+            )
         if self.lag < 0:
             raise InputError(f"lag is {self.lag}; no rollout can be drawn from a later policy.")
         self._check_demonstrations()
