@@ -10,6 +10,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 from r1lab.errors import InputError
+from r1lab.tasks.problems import SHIPPED
 from r1lab.training.config import GRPOConfig
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -20,10 +21,17 @@ WITHOUT_EFFECT = ("lab", "report", "claims", "cli", "doctor", "launch")
 def job_key(code: str, config: GRPOConfig) -> str:
     """The key of a run: equal keys mean that running again would give the same result.
 
-    Made of `code` (what `code_key` gave), the settings, the base model and the held-out problems.
-    Raises InputError where one of the files is missing.
+    Made of `code` (what `code_key` gave), the settings, the base model and the held-out problems:
+    those of the run, and of all test sets, which no run trains on. Raises InputError where one of
+    the files is missing.
     """
-    return experiment_key(code, config, [config.model], [Path(config.eval_file)])
+    problems = [Path(config.eval_file), *held_out_files()]
+    return experiment_key(code, config, [config.model], problems)
+
+
+def held_out_files() -> list[Path]:
+    """The files behind `tasks.held_out_ids`."""
+    return sorted(SHIPPED.glob("test_*.jsonl"))
 
 
 def experiment_key(
