@@ -1,5 +1,6 @@
 """Grading beside sampling: the same experience as grading in line, and errors that are not lost."""
 
+import copy
 import threading
 from dataclasses import replace
 
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from r1lab.errors import InputError
-from r1lab.models.policy import load_model
+from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet, reward_set
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.experience import collect
+from r1lab.training.loop import Learner
 
 MODEL, TOKENIZER = load_model("data/base")
 IN_LINE = GRPOConfig(
@@ -29,7 +31,9 @@ def sampler():
 
 
 def experience(config, sampler, rewards):
-    return collect(config, PROBLEMS, sampler, TOKENIZER, rewards, World(), 5, config.cap(0))
+    drawn = collect(config, PROBLEMS, sampler, TOKENIZER, rewards, World(), 5, config.cap(0))
+    with drawn as (samples, graded):
+        return graded(samples)
 
 
 def same(one, other) -> bool:
@@ -116,6 +120,53 @@ def test_asynchronously_grading_begins_while_others_are_sampled(sampler):
 
     experience(ASYNCHRONOUS, Waits(sampler), RewardSet({"reward": (reward, 1.0)}))
     assert waited == [True]
+
+
+@pytest.mark.parametrize("settings", [{}, {"lag": 1}], ids=["sampled as it is", "lagging"])
+def test_grades_may_arrive_while_the_samples_are_scored(settings):
+    """Each grade is given once the reference has been asked: earlier waits would be for ever."""
+    config = replace(ASYNCHRONOUS, rollouts=1, **settings)
+    scored, waited, seen = threading.Event(), [], []
+    learner = Learner(config, Policy(copy.deepcopy(MODEL)), TOKENIZER, World())
+    ask = learner.reference_logps
+
+    def asked(samples):
+        logps = ask(samples)
+        scored.set()
+        return logps
+
+    def reward(prompts, completions, **columns):
+        waited.append(scored.wait(timeout=20))
+        return [float(len(text)) for text in completions]
+
+    learner.reference_logps = asked
+    rewards = RewardSet({"length": (reward, 1.0)})
+    learner.train(config.problems, rewards, lambda *one: seen.append(one))
+    assert waited == [True] * 5
+    _, graded, updates = seen[0]
+    assert graded.totals.flatten().tolist() == [len(text) for text in graded.completions]
+    assert len(updates) == config.minibatches
+
+
+@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
+def test_an_end_while_the_samples_are_scored_leaves_no_thread_and_begins_no_grading(sampler, error):
+    before, calls, go = threading.active_count(), [], threading.Event()
+
+    def reward(prompts, completions, **columns):
+        calls.append(go.wait(timeout=20))
+        return [1.0] * len(completions)
+
+    rewards = RewardSet({"reward": (reward, 1.0)})
+    with (
+        pytest.raises(error, match="while scoring"),
+        collect(ASYNCHRONOUS, PROBLEMS, sampler, TOKENIZER, rewards, World(), 5, 40),
+    ):
+        later = threading.Timer(0.5, go.set)
+        later.start()
+        raise error("while scoring")
+    later.join()
+    assert calls == [True]  # only the batch that was being graded
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("config", [IN_LINE, ASYNCHRONOUS], ids=lambda config: config.grading)

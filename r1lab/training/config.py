@@ -53,7 +53,8 @@ class GRPOConfig:
         sampler: "torch" samples with the policy itself; "vllm" gives vLLM its weights before each
             rollout, and corrects for what remains of a difference. `vllm` says how vLLM runs.
         grading: "asynchronous" grades completions in a thread as they end, while others are still
-            sampled, with the same results; worth it where grading waits (for programs, a judge).
+            sampled and then scored, with the same results; worth it where grading waits (for
+            programs, a judge).
         grading_rows: so many are graded together, in the order in which they end (0: all at once,
             when the last has ended).
         warmup_steps: linear; the learning rate is constant after them.

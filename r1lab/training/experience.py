@@ -1,7 +1,8 @@
-"""What a rollout leaves behind: graded completions with their advantages."""
+"""What a rollout leaves behind: completions, then their grades and advantages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,31 +13,28 @@ from torch import Tensor
 from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.rewards import RewardSet
-from r1lab.sampling import Rollouts, SamplingParams
+from r1lab.sampling import SamplingParams
 from r1lab.tasks import Problem, apply_template
 from r1lab.training.batching import balanced_share
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 
+Ended = dict[int, list[int]]  # completions of a process by their place, in the order of their ends
+
 
 @dataclass(frozen=True)
-class Experience:
-    """All completions of one rollout, group-major, the same on every process.
+class Samples:
+    """All completions of one rollout, group-major, the same on every process; not graded yet.
 
-    Lists have one entry per completion; `totals` is the weighted reward, NaN where none of its
-    parts could score the completion. `old_logps` are the policy's; `rollout_logps` the sampler's
+    Lists have one entry per completion. `old_logps` are the policy's; `rollout_logps` the sampler's
     own, where it computes with other code than the policy.
     """
 
     problems: list[Problem]
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
-    completions: list[str]
     finish: list[str]
     old_logps: list[Float[Tensor, " _"]]
-    rewards: dict[str, list[float | None]]
-    totals: Float[Tensor, "questions group"]
-    advantages: Float[Tensor, "questions group"]
     rollout_logps: list[Float[Tensor, " _"]] | None = field(default=None, kw_only=True)
 
     @property
@@ -46,14 +44,28 @@ class Experience:
 
     def minibatch_rows(self, number: int, count: int) -> list[int]:
         """The rows of mini-batch `number` of `count`: whole groups, in the order of questions."""
-        rows = len(self.completions) // count
+        rows = len(self.completion_ids) // count
         return list(range(number * rows, (number + 1) * rows))
+
+
+@dataclass(frozen=True)
+class Experience(Samples):
+    """Samples with their texts, rewards and advantages.
+
+    `totals` is the weighted reward, NaN where none of its parts could score the completion.
+    """
+
+    completions: list[str]
+    rewards: dict[str, list[float | None]]
+    totals: Float[Tensor, "questions group"]
+    advantages: Float[Tensor, "questions group"]
 
     def advantages_of(self, rows: list[int], width: int) -> Tensor:
         """For the loss: one advantage per row; a critic's are [row, column], `width` columns."""
         return self.advantages.flatten()[rows]
 
 
+@contextmanager
 def collect(
     config: GRPOConfig,
     problems: list[Problem],
@@ -63,11 +75,12 @@ def collect(
     world: World,
     rollout: int,
     max_tokens: int,
-) -> Experience:
-    """Sample a group for each question, grade it, and turn rewards into advantages.
+) -> Iterator[tuple[Samples, Callable[[Samples], Experience]]]:
+    """Sample a group for each question; gives the samples, and what turns them into experience.
 
-    Each process answers its share of the questions; then everything is gathered everywhere, so
-    that the mini-batches do not depend on who sampled what.
+    The latter waits for the grades and makes advantages of them; until it is called, what needs no
+    grade can be computed. Each process answers and grades its share of the questions; then
+    everything is gathered everywhere, so that the mini-batches do not depend on who sampled what.
     """
     prompts = [apply_template(config.template, p.prompt, tokenizer) for p in problems]
     prompt_ids = [tokenizer(text).input_ids for text in prompts]
@@ -79,83 +92,89 @@ def collect(
         seed=config.seed * 1_000_003 + rollout,
     )
 
-    def grade(places: list[int], texts: list[str]) -> dict[str, list]:
-        owners = [mine[place // config.group_size] for place in places]
+    def grade(ended: Ended) -> dict[str, list]:
+        texts = [completion_text(ids, tokenizer) for ids in ended.values()]
+        owners = [mine[place // config.group_size] for place in ended]
         totals, parts = rewards(
             prompts=[prompts[i] for i in owners],
             completions=texts,
             step=[rollout] * len(owners),  # a random reward draws anew at each
             **_columns([problems[i] for i in owners]),
         )
-        return {"totals": totals} | {f"reward/{name}": values for name, values in parts.items()}
+        named = {f"reward/{name}": values for name, values in parts.items()}
+        return {"completions": texts, "totals": totals, **named}
 
-    sample = partial(
-        sampler.generate, [prompt_ids[i] for i in mine], params, stream_ids=mine
-    )
-    local = _sampled_and_graded(config, sample, grade, tokenizer)
-    merged = _merge(world.gather((mine, local)), len(problems), config.group_size)
-    nan = float("nan")
-    table = torch.tensor([nan if total is None else total for total in merged["totals"]])
-    table = table.view(len(problems), config.group_size)
-    return Experience(
-        problems=problems,
-        prompt_ids=[ids for ids in prompt_ids for _ in range(config.group_size)],
-        completion_ids=merged["completion_ids"],
-        completions=merged["completions"],
-        finish=merged["finish"],
-        old_logps=merged["old_logps"],
-        rewards={name[7:]: merged[name] for name in merged if name.startswith("reward/")},
-        totals=table,
-        advantages=group_advantages(table, divide_by_std=config.divide_by_std),
-    )
+    def gather(rows: dict[str, list]) -> dict[str, list]:
+        return _merge(world.gather((mine, rows)), len(problems), config.group_size)
 
+    def graded(samples: Samples) -> Experience:
+        return _experience(config, samples, gather(grading.rows()))
 
-def _sampled_and_graded(
-    config: GRPOConfig,
-    sample: Callable[..., Rollouts],
-    grade: Callable[[list[int], list[str]], dict[str, list]],
-    tokenizer,
-) -> dict[str, list]:
-    """Everything that a rollout knows of its completions: lists with one entry for each.
-
-    Asynchronously, completions that have ended are graded in a thread while others are still
-    sampled, as the paper's rule-based rewards are (v2 B.1). Both ways grade the same batches, so
-    that the results are the same to the last bit. What grading raises is raised here.
-    """
-    ended: list[tuple[int, list[int]]] = []
-    batches: list[tuple[list[int], list[str], Callable[[], dict[str, list]]]] = []
-    with ThreadPoolExecutor(1, "grading") as thread:
-
-        def begin() -> None:
-            places = [place for place, _ in ended]
-            texts = [completion_text(ids, tokenizer) for _, ids in ended]
-            ended.clear()
-            work = partial(grade, places, texts)
-            later = thread.submit(work).result if config.grading == "asynchronous" else work
-            batches.append((places, texts, later))
-
-        def on_done(place: int, ids: list[int]) -> None:
-            ended.append((place, ids))
-            if len(ended) == config.grading_rows:
-                begin()
-
-        drawn = sample(on_done=on_done) if config.grading_rows else sample()
+    grading = Grading(config, grade)
+    try:
+        asked = [prompt_ids[i] for i in mine]
+        watch = {"on_done": grading.on_done} if config.grading_rows else {}
+        drawn = sampler.generate(asked, params, stream_ids=mine, **watch)
         if not config.grading_rows:
-            ended += enumerate(drawn.completion_ids)
-        if ended:
-            begin()
-        graded = [(places, {"completions": texts, **later()}) for places, texts, later in batches]
-    rows = {name: [None] * len(drawn) for name in graded[0][1]}
-    for places, found in graded:
-        for name, values in found.items():
-            for place, value in zip(places, values, strict=True):
-                rows[name][place] = value
-    return {
-        "completion_ids": drawn.completion_ids,
-        "finish": drawn.finish,
-        "old_logps": drawn.scorer_logps,
-        **rows,
-    }
+            grading.ended |= enumerate(drawn.completion_ids)
+        grading.begin()
+        all_ids = [ids for ids in prompt_ids for _ in range(config.group_size)]
+        own = {name: getattr(drawn, name) for name in ("completion_ids", "finish")}
+        yield Samples(problems, all_ids, **gather(own | {"old_logps": drawn.scorer_logps})), graded
+    finally:  # after an error, what the thread has not begun is not graded
+        grading.thread.shutdown(cancel_futures=True)
+
+
+class Grading:
+    """Grades the completions of one process, a few together, as they end.
+
+    Asynchronously that is done in a thread while others are still sampled, as with the paper's
+    rule-based rewards (v2 B.1), and while they are scored; in line when the grades are asked for.
+    Both ways grade the same batches, so that the results are the same to the last bit.
+    """
+
+    def __init__(self, config: GRPOConfig, grade: Callable[[Ended], dict[str, list]]):
+        self.config, self.grade = config, grade
+        self.thread = ThreadPoolExecutor(1, "grading")
+        self.ended: Ended = {}
+        self.batches: list[tuple[Ended, Callable[[], dict[str, list]]]] = []
+
+    def on_done(self, place: int, ids: list[int]) -> None:
+        """The sampler tells that the completion in this place has ended."""
+        self.ended[place] = ids
+        if len(self.ended) == self.config.grading_rows:
+            self.begin()
+
+    def begin(self) -> None:
+        """Grade those that have ended since the last time, if any."""
+        if self.ended:
+            work = partial(self.grade, self.ended)
+            asynchronous = self.config.grading == "asynchronous"
+            later = self.thread.submit(work).result if asynchronous else work
+            self.batches.append((self.ended, later))
+            self.ended = {}
+
+    def rows(self) -> dict[str, list]:
+        """By name, one entry for each completion. What grading raises is raised here."""
+        found: dict[str, dict[int, object]] = {}
+        for ended, later in self.batches:
+            for name, values in later().items():
+                found.setdefault(name, {}).update(zip(ended, values, strict=True))
+        return {name: [value for _, value in sorted(of.items())] for name, of in found.items()}
+
+
+def _experience(config: GRPOConfig, samples: Samples, rows: dict[str, list]) -> Experience:
+    """The samples with what grading found for each, and the groups' advantages."""
+    nan = float("nan")
+    totals = torch.tensor([nan if total is None else total for total in rows["totals"]])
+    totals = totals.view(len(samples.problems), config.group_size)
+    return Experience(
+        **vars(samples),
+        completions=rows["completions"],
+        rewards={name[7:]: rows[name] for name in rows if name.startswith("reward/")},
+        totals=totals,
+        advantages=group_advantages(totals, divide_by_std=config.divide_by_std),
+    )
 
 
 def _columns(problems: list[Problem]) -> dict[str, list]:

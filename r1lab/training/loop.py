@@ -21,7 +21,7 @@ from r1lab.training.checkpoint import restore
 from r1lab.training.config import GRPOConfig
 from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.distributed import World, clip_gradients
-from r1lab.training.experience import Experience, collect
+from r1lab.training.experience import Experience, Samples, collect
 from r1lab.training.packing import batching
 
 
@@ -68,13 +68,13 @@ class Learner:
         self.world.agree("settings and questions", (config, questions(first)))
         for rollout in range(first, config.rollouts):
             self.refresh_sampler()
-            experience = collect(
+            with collect(
                 config, questions(rollout), self.sampler, self.tokenizer, rewards, self.world,
                 rollout, config.cap(self.step),
-            )  # fmt: skip
-            experience, drift = self.rescore(experience)
-            experience = self.credit(experience)
-            ref_logps = self.reference_logps(experience)
+            ) as (samples, graded):  # fmt: skip
+                samples, drift = self.rescore(samples)  # while the last grades arrive
+                ref_logps = self.reference_logps(samples)
+                experience = self.credit(graded(samples))
             updates = []
             for number in range(config.minibatches):
                 rows = experience.minibatch_rows(number, config.minibatches)
@@ -85,29 +85,29 @@ class Learner:
             if after_rollout(rollout, experience, updates):
                 return
 
-    def rescore(self, experience: Experience) -> tuple[Experience, dict[str, float]]:
+    def rescore(self, samples: Samples) -> tuple[Samples, dict[str, float]]:
         """Where the sampler is not the policy: the policy's own log-probs beside the sampler's.
 
         A sampler that lags is as far off as the policy has gone since: that has no limit.
 
-        Returns the experience, and what the sampler cost and how far it was off, for the metrics.
+        Returns the samples, and what the sampler cost and how far it was off, for the metrics.
 
         Raises:
             InputError: so far that the sampler cannot hold the policy's weights.
         """
         config = self.config
         if config.sampler == "torch" and config.lag == 0:
-            return experience, {}
-        shares = self.world.gather(self.scored(self.policy, experience))
+            return samples, {}
+        shares = self.world.gather(self.scored(self.policy, samples))
         own = {row: logps.cpu() for share in shares for row, logps in share.items()}
-        experience = replace(
-            experience, old_logps=[own[row] for row in sorted(own)],
-            rollout_logps=experience.old_logps,
+        samples = replace(
+            samples, old_logps=[own[row] for row in sorted(own)],
+            rollout_logps=samples.old_logps,
         )  # fmt: skip
-        drift = sampler_drift(experience, math.inf if config.lag else config.vllm.drift_limit)
+        drift = sampler_drift(samples, math.inf if config.lag else config.vllm.drift_limit)
         if config.sampler == "vllm":
             drift["weights_seconds"] = self.sampler.weights_seconds
-        return experience, drift
+        return samples, drift
 
     def credit(self, experience: Experience) -> Experience:
         """Where a learner gives other advantages than the group's."""
@@ -202,53 +202,53 @@ class Learner:
             "grad_norm": norm.item(), "lr": rate, "skipped": float(not finite),
         }  # fmt: skip
 
-    def reference_logps(self, experience: Experience) -> dict[int, Tensor]:
+    def reference_logps(self, samples: Samples) -> dict[int, Tensor]:
         """Log-probs under the reference policy, for the rows that this process will train on."""
-        return {} if self.config.loss.beta == 0 else self.scored(self.reference, experience)
+        return {} if self.config.loss.beta == 0 else self.scored(self.reference, samples)
 
-    def scored(self, policy: Policy, experience: Experience) -> dict[int, Tensor]:
+    def scored(self, policy: Policy, samples: Samples) -> dict[int, Tensor]:
         """By row, the log-probs under a policy, for the rows that this process will train on."""
         logps: dict[int, Tensor] = {}
         for number in range(self.config.minibatches):
-            rows = experience.minibatch_rows(number, self.config.minibatches)
-            batches = self._batches(experience, rows)
+            rows = samples.minibatch_rows(number, self.config.minibatches)
+            batches = self._batches(samples, rows)
             for batch in self.world.in_step(batches, policy):
                 with torch.no_grad():
-                    out, mask = self._score(policy, experience, batch)
+                    out, mask = self._score(policy, samples, batch)
                 for row, values, inside in zip(batch, out.logp, mask, strict=True):
                     logps[row] = values[inside]
         return logps
 
-    def _batches(self, experience: Experience, rows: list[int]) -> list[list[int]]:
+    def _batches(self, samples: Samples, rows: list[int]) -> list[list[int]]:
         """This process's share of the rows, in micro-batches."""
-        lengths = experience.lengths
+        lengths = samples.lengths
         own = balanced_share([lengths[row] for row in rows], self.world.rank, self.world.size)
         cut = batching(self.config.pack)
         return cut(lengths, [rows[i] for i in own], self.config.microbatch_tokens)
 
-    def _score(self, policy: Policy, experience: Experience, batch: list[int]):
+    def _score(self, policy: Policy, samples: Samples, batch: list[int]):
         """Log-probs of a micro-batch, and which of its columns are tokens."""
-        ids, mask = self._pad(experience, batch)
+        ids, mask = self._pad(samples, batch)
         out = policy(ids, mask, self.config.temperature, self.config.pack)
         columns = torch.arange(out.logp.shape[1], device=ids.device)
         return out, columns < mask.sum(1)[:, None]
 
-    def _pad(self, experience: Experience, batch: list[int]) -> tuple[Tensor, Tensor]:
+    def _pad(self, samples: Samples, batch: list[int]) -> tuple[Tensor, Tensor]:
         """Ids and completion mask of a micro-batch, on the policy's device."""
         ids, mask = pad_rows(
-            [experience.prompt_ids[row] for row in batch],
-            [experience.completion_ids[row] for row in batch],
+            [samples.prompt_ids[row] for row in batch],
+            [samples.completion_ids[row] for row in batch],
             self.tokenizer.pad_token_id,
         )
         return ids.to(self.world.device), mask.to(self.world.device)
 
 
-def sampler_drift(experience: Experience, limit: float) -> dict[str, float]:
+def sampler_drift(samples: Samples, limit: float) -> dict[str, float]:
     """How far the sampler's log-probs are from the policy's, in nats per token: mean and largest.
 
     Raises InputError where the mean is above `limit`: these samples are of other weights.
     """
-    apart = (torch.cat(experience.old_logps) - torch.cat(experience.rollout_logps)).abs()
+    apart = (torch.cat(samples.old_logps) - torch.cat(samples.rollout_logps)).abs()
     drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
     if not drift["drift_mean"] <= limit:
         raise InputError(
