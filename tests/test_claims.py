@@ -18,9 +18,10 @@ from r1lab.claims.replay import replay_stale
 from r1lab.claims.runner import Laboratory, run_missing, verdict
 from r1lab.claims.table import BEGIN, END, _signed, render, update_readme
 from r1lab.errors import InputError
-from r1lab.evaluation.estimators import Estimate, macro_mean
+from r1lab.evaluation.estimators import Estimate, bootstrap_ci, macro_mean
 from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.report.chain import mean_accuracy
 from r1lab.stages.kept import after_short, chain_values
 from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.training.config import GRPOConfig
@@ -69,9 +70,8 @@ CHAIN = {f"{stage}/{row}": value for stage, value in ACCURACY.items() for row in
 CHAIN |= {f"{s}/{row}": value for s, value in LANGUAGE.items() for row in ("language_en", "language_zh")}
 CHAIN |= {f"{stage}/helpfulness": value for stage, value in CHAT.items()}
 CHAIN |= {"hacking_model/model": 0.2, "hacking_model/human": -0.3, "hacking_human/human": 0.1}
-CHAIN |= {"student_rl/more_compute": 0.01}
 OPPOSITE = {
-    name: -value if "hacking" in name or "compute" in name else 1 - value
+    name: -value if "hacking" in name else 1 - value
     for name, value in CHAIN.items()
 } | {f"{stage}/{row}": value for stage, value in dict(dev2_no_language=0.7, r1=0.3).items() for row in REASONING}
 SEARCH = {"prm-hacked": -0.2, "rule-control": 0.4, "prm-reranks": 0.4, "mcts-lead-shrinks": -0.3,
@@ -183,7 +183,7 @@ def test_one_claim_runs_only_its_arms(laboratory):
     assert verdicts(laboratory)["small-base"] == "not run"
     with pytest.raises(InputError, match="pass-at-1"):
         run_missing(laboratory, only="no such claim")
-    with pytest.raises(InputError, match="no seed 7; its seeds are"):
+    with pytest.raises(InputError, match=r"no seed 7; theirs are \[0, 1, 2, 3\]"):
         run_missing(laboratory, seed=7)
 
 
@@ -239,15 +239,24 @@ def test_an_experiment_runs_once_for_all_its_claims_and_is_found_by_its_name(lab
     run_missing(laboratory, only="dev2-regains")
     assert verdicts(laboratory)["dev2-regains"] == "shown"
     assert [call[0][:11] for call in laboratory.experiments.calls] == [
-        "chain-seed1", "chain-seed0", "chain-seed2"
+        "chain-seed1", "chain-seed2", "chain-seed3"
     ]  # fmt: skip
 
 
+def test_the_chain_s_seed_that_was_known_before_its_claims_is_not_asked_for(laboratory):
+    with pytest.raises(InputError, match=r"no seed 0; theirs are \[1, 2, 3\]"):
+        run_missing(laboratory, only="chain", seed=0)
+    run_missing(laboratory, only="dev2-regains")
+    run_missing(laboratory, only="prm-hacked")
+    asked_for = {name: list(entry["per_seed"]) for name, entry in laboratory.results().items()}
+    assert asked_for == {"dev2-regains": ["1", "2", "3"], "prm-hacked": ["0", "1", "2"]}
+
+
 def test_the_chain_is_given_the_ledger_s_own_r1_zero(laboratory):
-    run_missing(laboratory, only="true", seed=0)
+    run_missing(laboratory, only="true", seed=1)
     run_missing(laboratory, only="chain")
     given = [zero for _, zero in laboratory.experiments.calls]
-    assert given == [laboratory.job("true", 0).folder, None, None]
+    assert given == [laboratory.job("true", 1).folder, None, None]
 
 
 def test_fewer_seeds_never_replace_more(laboratory):
@@ -256,7 +265,7 @@ def test_fewer_seeds_never_replace_more(laboratory):
     other = FakeExperiments()
     other["chain"] = replace(other["chain"], config=replace(R1Config(), samples=5))
     fewer = replace(laboratory, experiments=other)
-    run_missing(fewer, only="dev2-regains", seed=0)
+    run_missing(fewer, only="dev2-regains", seed=1)
     assert fewer.results() == before
     assert verdicts(fewer)["dev2-regains"] == "stale"
 
@@ -291,6 +300,53 @@ def test_what_an_experiment_keeps_comes_back_and_a_damaged_file_is_told(tmp_path
             load_chain(0)
 
 
+def of_rows(rows, values) -> StoredRun:
+    """A chain of which one stage was measured, with the levels that its rows really have."""
+    kept = {f"dev1/{row}": values[row] for row in rows}
+    return StoredRun({}, kept | {f"levels/{row}": asked(row).strata for row in rows})
+
+
+@pytest.mark.parametrize("missing", [(), ("programs",), ("signs", "logic")])
+def test_reasoning_accuracy_means_what_the_report_means_by_it(laboratory, monkeypatch, missing):
+    """Each family counts the same, however many levels it has; a family without values does not."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    rng = np.random.default_rng(len(missing))
+    values = {row: rng.random(len(asked(row).ids)) ** (place + 1)
+              for place, row in enumerate(REASONING)}  # fmt: skip
+    for row in missing:
+        values[row][:] = np.nan
+    values["sums"][:3] = np.nan  # problems that alone have no value
+    cells = {}
+    for row in REASONING:
+        seen, strata = np.isfinite(values[row]), asked(row).strata
+        mean = macro_mean(values[row][seen], strata[seen]) if seen.any() else None
+        cells[row] = {"value": mean}
+    effect = measures.stored("chain/dev1", *REASONING)({"chain": of_rows(REASONING, values)})
+    ours = macro_mean(*runner._over_seeds(effect.values[None], effect.levels))
+    assert ours == pytest.approx(mean_accuracy({"benchmarks": cells}), abs=1e-12)
+    seen = np.isfinite(effect.values)
+    pooled = macro_mean(effect.values[seen], effect.levels[seen])
+    assert pooled != pytest.approx(ours, abs=1e-3)  # what all levels alike would give
+
+
+def test_values_of_one_row_stay_as_they_are_to_the_last_bit():
+    values, levels = np.random.default_rng(0).random(60), np.repeat([2, 3, 7], 20)
+    assert np.array_equal(measures.evenly(values, levels), values)
+
+
+def test_rollouts_that_are_near_are_resampled_together():
+    """Values that go on as they were: one by one they would tell more than they know."""
+    values = np.repeat([0.1, 0.5, 0.3, 0.9], 3)
+    effect = measures.Effect(values, np.ones(12, dtype=int), [f"r{n}" for n in range(12)])
+    found = measures.blocks(lambda runs: effect, 3)({})
+    assert np.allclose(found.values, [0.1, 0.5, 0.3, 0.9]) and found.ids == ["r0", "r3", "r6", "r9"]
+    alone, together = (bootstrap_ci(one.values, one.levels) for one in (effect, found))
+    assert together.mean == pytest.approx(alone.mean)
+    assert together.high - together.low > 1.4 * (alone.high - alone.low)
+    odd = measures.blocks(lambda runs: effect, 5)({})
+    assert len(odd.values) == 3 and odd.values[-1] == pytest.approx(0.9)
+
+
 def test_hacking_is_counted_from_where_r1_s_own_stage_ends():
     rows = [{"kind": "train", "step": step, "model": step, "human": -step} for step in range(0, 80, 4)]
     rows.append({"kind": "eval", "step": 80, "reasoning": 0.5})
@@ -310,7 +366,7 @@ def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
     chain = MeasuredChain(R1Config(), "chain", tmp_path)
     (chain.folder / "hacking").mkdir(parents=True)
-    rows = [{"kind": "train", "step": n, "model": 0.5 + n / 400, "human": 0.5} for n in range(0, 80, 4)]
+    rows = [{"kind": "train", "step": n, "model": 0.5 + n / 400, "human": 0.5} for n in range(0, 96, 4)]
     for payer in ("model", "human"):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (chain.folder / f"hacking/{payer}.jsonl").write_text(text)
@@ -318,9 +374,8 @@ def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):
     runs = {"chain": StoredRun({}, chain_values(chain, told))}
     found = {c.id: c.measure(runs).values for c in CLAIMS if c.jobs == ["chain"]}
     means = {name: values.mean() for name, values in found.items()}
-    assert means["distill-compute"] == pytest.approx(0.1)
     assert means["distill-gains"] == pytest.approx((len("student_sft") - len("student")) / 100)
-    assert means["hacked-score"] == pytest.approx((68 - 20) / 400) and means["hacked-person"] == 0
+    assert means["hacked-score"] == pytest.approx((82 - 20) / 400) and means["hacked-person"] == 0
     assert all(np.isfinite(values).all() for values in found.values())
 
 

@@ -19,7 +19,7 @@ def run_claims(
 
     Args:
         only: the id of one claim, or chain or search for all claims of such an experiment.
-        seed: one of the three alone.
+        seed: one of their seeds alone (0 to 2; the chain's are 1 to 3).
         replay: first begin each stale run anew; where it begins alike to the last bit, keep its result.
         budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.
     """

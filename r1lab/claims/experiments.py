@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from r1lab.claims.keys import held_out_files
 from r1lab.claims.measures import StoredRun
+from r1lab.claims.registry import SEEDS
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import DATA, SETS
 from r1lab.search.compare import CompareConfig, compare, per_problem
 from r1lab.stages.kept import chain_values
 from r1lab.stages.pipeline import Chain, R1Config
@@ -25,8 +26,7 @@ from r1lab.training.runs import commit
 
 FILES = Path("data/claims")
 SEARCH = Path("data/search.json")
-# With a student that has the skills: `data/tiny` slips in one step of ten (notebook 08).
-CHAIN = R1Config(student="data/small")
+CHAIN = R1Config()
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Experiment:
         models, problems: what it starts from and asks, besides what the code makes.
         run: (config, seed, key, folder, the finished R1-Zero of that seed or None).
         load: what is kept of a seed, None where it was never run.
+        seeds: that the ledger asks for: none that was seen before the claims were written.
     """
 
     entry: str
@@ -46,6 +47,7 @@ class Experiment:
     problems: tuple[Path, ...]
     run: Callable[[Any, int, str, Path, Path | None], None]
     load: Callable[[int], StoredRun | None]
+    seeds: tuple[int, ...] = SEEDS
 
 
 def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | None) -> None:
@@ -116,7 +118,8 @@ def load_search(seed: int) -> StoredRun | None:
 EXPERIMENTS = {
     "chain": Experiment(
         "r1lab.stages.kept", CHAIN, (CHAIN.base, CHAIN.student),
-        tuple(DATA / f"test_{name}.jsonl" for name in SETS), run_chain, load_chain,
+        tuple(held_out_files()), run_chain, load_chain,
+        seeds=(1, 2, 3),  # of 0 a chain with a smaller student was known
     ),
     "search": Experiment(
         "r1lab.search.compare", CompareConfig(), (CompareConfig.base, CompareConfig.zero), (),

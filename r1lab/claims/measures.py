@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean
 from r1lab.evaluation.evaluate import Evaluation
 from r1lab.evaluation.rows import read_rows
+
+
+ROW = 1000  # above every level: what `stored` puts between the levels of one row and the next
 
 
 class Effect(NamedTuple):
@@ -85,16 +88,45 @@ Measure = Callable[[Runs], Effect]
 
 
 def stored(arm: str, *rows: str) -> Measure:
-    """What an experiment has kept of one of its arms, rows one after the other."""
+    """What an experiment has kept of one of its arms, rows one after the other: see `evenly`."""
     experiment, _, part = arm.partition("/")
 
     def measure(runs: Runs) -> Effect:
         found = [runs[experiment].row(part, name) for name in rows]
-        levels = [1000 * place + effect.levels for place, effect in enumerate(found)]
+        levels = [ROW * place + effect.levels for place, effect in enumerate(found)]
         return Effect(
             np.concatenate([effect.values for effect in found]), np.concatenate(levels),
             [one for effect in found for one in effect.ids],
         )  # fmt: skip
+
+    return measure
+
+
+def evenly(
+    values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]
+) -> Float[np.ndarray, "problem"]:
+    """Scaled so that their mean over levels gives each row of `stored` the same weight, and within
+    a row each level: `report.chain.mean_accuracy` of rows however many levels each has.
+
+    Of problems that have a value: a row or a level that has none takes no part.
+    """
+    levels_of_row = np.bincount(np.unique(levels) // ROW)
+    share = levels_of_row.sum() / np.count_nonzero(levels_of_row)  # levels of a row, in the mean
+    return values * (share / levels_of_row[levels // ROW])
+
+
+def blocks(whole: Measure, length: int) -> Measure:
+    """Means over `length` values each that follow one another (the last block may be shorter).
+
+    Rollouts of one run are alike when they are near, and an interval that resamples them one by one
+    is too narrow.
+    """
+
+    def measure(runs: Runs) -> Effect:
+        effect = whole(runs)
+        starts = np.arange(0, len(effect.values), length)
+        means = [effect.values[start : start + length].mean() for start in starts]
+        return Effect(np.array(means), effect.levels[starts], [effect.ids[at] for at in starts])
 
     return measure
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from r1lab.claims.measures import (
     Measure,
+    blocks,
     difference,
     end_against_best,
     gain,
@@ -94,8 +95,19 @@ def stages(
     return Claim(id, statement, section, tuple(arms), measure, **expected)
 
 
+def late(
+    id: str, statement: str, section: str, arm: str, judge: str,
+    relation: str = "above", threshold: float = 0.0,
+) -> Claim:  # fmt: skip
+    """A claim about a judge's scores in the late rollouts of an arm, in blocks of BLOCK."""
+    measure = blocks(stored(arm, judge), BLOCK)
+    return Claim(id, statement, section, (arm,), measure, relation, threshold)
+
+
 LANGUAGE, CHAT = ("language_en", "language_zh"), ("helpfulness",)
-# The chain's seed 0 had been run, with a smaller student, when these were written; 1 and 2 had not.
+BLOCK = 3  # rollouts, 12 updates, that are averaged before blocks are resampled
+# The chain's seed 0 had been run, with a smaller student, when these were written: it is not asked
+# for (`claims.experiments.EXPERIMENTS`), and none of the seeds that are had been run.
 CHAIN_CLAIMS = (
     stages("dev1-language", "Cold start: at least 95 % of the thinking is in the question's language",
            "v1 §2.3.1, v2 B.3.2", "dev1", rows=LANGUAGE, threshold=0.95, unit="%"),
@@ -119,16 +131,15 @@ CHAIN_CLAIMS = (
            "v2 Table 3", "r1", "dev3", CHAT),
     stages("distill-gains", "A small student learns from R1's samples to reason better",
            "v2 Table 15", "student_sft", "student"),
-    stages("distill-beats-rl", "The distilled student beats the student after RL of its own",
-           "v2 F.1, Table 16", "student_sft", "student_rl"),
-    stages("distill-compute", "… which had no less compute (shares of the distillation's)",
-           "v2 F.1", "student_rl", rows=("more_compute",), threshold=-0.001, unit="%"),
-    stages("hacked-score", "Too long on a reward model: its score goes on rising",
-           "v2 B.5, Fig. 6", "hacking_model", rows=("model",)),
-    stages("hacked-person", "… while what the person really likes falls",
-           "v2 B.5, Fig. 6", "hacking_model", rows=("human",), relation="below"),
-    stages("hacking-control", "… and does not (5 points) where that person pays",
-           "our control", "hacking_human", rows=("human",), threshold=-NO_GAIN),
+    # RL on the student goes on until it has spent the distillation's FLOPs: a fact, not a finding.
+    stages("distill-beats-rl", "The distilled student beats the student after RL of its own, which "
+           "went on until it had cost no less", "v2 F.1, Table 16", "student_sft", "student_rl"),
+    late("hacked-score", "Too long on a reward model: its score goes on rising",
+         "v2 B.5, Fig. 6", "chain/hacking_model", "model"),
+    late("hacked-person", "… while what the person really likes falls",
+         "v2 B.5, Fig. 6", "chain/hacking_model", "human", "below"),
+    late("hacking-control", "… and does not (5 points) where that person pays",
+         "our control", "chain/hacking_human", "human", threshold=-NO_GAIN),
 )  # fmt: skip
 SEARCH_CLAIMS = tuple(
     Claim(id, statement, PAPER, ("search",), stored(f"search/{id}", f"effect-{id}"),

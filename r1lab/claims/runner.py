@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from r1lab.claims.experiments import EXPERIMENTS, Experiment
 from r1lab.claims.keys import code_key, experiment_key, job_key
-from r1lab.claims.measures import ArmRun, StoredRun
+from r1lab.claims.measures import ArmRun, StoredRun, evenly
 from r1lab.claims.registry import ARMS, SEEDS, Claim, select
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
@@ -83,7 +83,9 @@ class Laboratory:
 
     def jobs(self, claim: Claim) -> list[Job]:
         """The claim's jobs; an arm that several claims share is the same job in each."""
-        return [self.job(name, seed) for seed in self.seeds for name in claim.jobs]
+        experiment = self.experiments.get(claim.jobs[0])
+        seeds = experiment.seeds if experiment else self.seeds
+        return [self.job(name, seed) for seed in seeds for name in claim.jobs]
 
     def job(self, name: str, seed: int) -> Job:
         """The job of an arm or an experiment."""
@@ -136,9 +138,10 @@ def run_missing(
     no seed, and whatever a job raises; a job that was stopped goes on in the next call.
     """
     chosen = select(only)
-    if seed not in (None, *laboratory.seeds):
-        raise InputError(f"The ledger has no seed {seed}; its seeds are {list(laboratory.seeds)}.")
     jobs = {job.name: job for claim in chosen for job in laboratory.jobs(claim)}
+    seeds = {job.seed for job in jobs.values()}
+    if seed not in (None, *seeds):
+        raise InputError(f"These claims have no seed {seed}; theirs are {sorted(seeds)}.")
     mine = [job for job in jobs.values() if seed in (None, job.seed)]
     missing = [job for job in mine if not job.finished]
     record(laboratory, chosen)
@@ -232,6 +235,7 @@ def _entry(claim: Claim, jobs: Sequence[Job], before: dict, whole: bool) -> dict
 def _over_seeds(
     values: Float[np.ndarray, "seed problem"], levels: Int[np.ndarray, "problem"]
 ) -> tuple[Float[np.ndarray, "seen"], Int[np.ndarray, "seen"]]:
-    """Each problem's mean over the seeds in which it has a value, where there are any; its level."""
+    """Each problem's mean over the seeds in which it has a value, where there are any, scaled by
+    `evenly`; its level."""
     seen = np.isfinite(values).any(axis=0)
-    return np.nanmean(values[:, seen], axis=0), levels[seen]
+    return evenly(np.nanmean(values[:, seen], axis=0), levels[seen]), levels[seen]

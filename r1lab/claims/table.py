@@ -18,8 +18,9 @@ def render(laboratory: Laboratory) -> str:
     rows = [HEADER, ("---",) * len(HEADER)]
     for claim in CLAIMS:
         entry = entries.get(claim.id)
-        word = verdict(claim, entry, laboratory.jobs(claim))
-        if word == "stale" and len(entry["per_seed"]) == len(laboratory.seeds):
+        jobs = laboratory.jobs(claim)
+        word = verdict(claim, entry, jobs)
+        if word == "stale" and len(entry["per_seed"]) == len({job.seed for job in jobs}):
             word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
         effect, seeds = _numbers(claim, entry) if entry else ("", "")
         rows.append(
