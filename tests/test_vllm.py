@@ -15,13 +15,15 @@ from urllib.request import urlopen
 import pytest
 import torch
 
+from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_policy
 from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_engines import VERSION, import_vllm, server_command
-from r1lab.tasks import apply_template, load_problems
+from r1lab.stages.suite import open_model
+from r1lab.tasks import apply_template, load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.config import GRPOConfig
@@ -268,6 +270,27 @@ def test_bfloat16_drifts_more_and_is_measured(base, measured):
     print(f"\nlargest difference in bfloat16: {largest:.2g}")
     assert TOLERANCE < largest < 1
     measured["largest_difference_in_bfloat16"] = largest
+
+
+@pytest.mark.parametrize(
+    "command", ["eval MODEL --data PROBLEMS --samples 2", "sample MODEL --level 2 --group-size 2"]
+)
+def test_the_commands_say_the_same_with_either_sampler(command, tmp_path, capsys):
+    """Greedy, so that there is one right answer: the whole table and every text are equal."""
+    save_problems(PROBLEMS, tmp_path / "problems.jsonl")
+    places = {"MODEL": str(BASE), "PROBLEMS": str(tmp_path / "problems.jsonl")}
+    words = [places.get(word, word) for word in command.split()]
+    said = {}
+    for sampler in ("torch", "vllm"):
+        options = ["--sampler", sampler, "--temperature", "0", "--max-tokens", "40"]
+        assert cli.main([*words, *options, "--vllm.kv-cache-gb", "0.25"]) == 0
+        said[sampler] = capsys.readouterr().out
+    assert said["torch"] == said["vllm"] and len(said["torch"]) > 100
+
+
+def test_a_suite_s_model_is_opened_in_vllm():
+    sampler, tokenizer, longest = open_model(str(BASE), "vllm", CONFIG)
+    assert isinstance(sampler, VLLMSampler) and longest > 0 and tokenizer.eos_token_id is not None
 
 
 PORT = 18_733

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy
@@ -314,6 +315,14 @@ def test_a_missing_vllm_is_named(monkeypatch):
     monkeypatch.setattr(vllm_engines, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: install 0\.32\.0.*torch sampler"):
         build_sampler("vllm", tiny(), TOKENIZER)
+
+
+@pytest.mark.parametrize("command", ["eval data/tiny", "sample data/tiny"])
+def test_the_commands_say_in_one_sentence_that_vllm_is_missing(command, monkeypatch, capsys):
+    monkeypatch.setattr(vllm_engines, "find_spec", lambda name: None)
+    assert cli.main([*command.split(), "--sampler", "vllm"]) == cli.BAD_INPUT
+    told = " ".join(capsys.readouterr().err.split())
+    assert "vLLM is not installed: install 0.32.0" in told and "make test-vllm" in told
 
 
 def test_a_vllm_for_another_device_is_named(monkeypatch, fake_vllm):
