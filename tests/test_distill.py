@@ -72,7 +72,7 @@ def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch
     )
     run = run_student_sft(config, runs=tmp_path)
     summary = json.loads((run / "summary.json").read_text())
-    student, teacher = (load_model(f"data/{name}")[0].num_parameters() for name in ("tiny", "zero"))
+    student, teacher = (load_model(f"data/{name}")[0].num_parameters() for name in ("small", "zero"))
     assert load_model(summary["checkpoint"])[0].num_parameters() == student
     assert summary["flops"] == 6 * student * summary["tokens"]
     assert summary["sampling_flops"] == 2 * teacher * summary["data"]["tokens"]
