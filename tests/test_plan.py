@@ -21,7 +21,9 @@ from r1lab.training.estimate import (
     GB,
     GPUS,
     ModelShape,
+    check_host,
     check_memory,
+    host_memory,
     memory,
     seconds,
     shape_of,
@@ -57,6 +59,31 @@ def test_the_memory_of_a_preset_is_what_a_hand_computes():
     training = parts["layers together"] + parts["activations"] + parts["head"]
     assert training > parts["KV cache"] + parts["sampler logits"]
     assert parts["peak"] == pytest.approx(standing + training)
+
+
+def test_copies_of_the_weights_are_counted_and_offloaded_with_them():
+    """Two earlier policies and a sampler apart; a critic is trained, and holds four times as much."""
+    size = 4 * 1_543_714_304
+    alone, sharded = PRESETS["cpu"], PRESETS["qwen2.5-1.5b-8gpu"]
+    grown = [memory(replace(alone, **change), MIDDLE, 1)["peak"] - memory(alone, MIDDLE, 1)["peak"]
+             for change in ({"lag": 2}, {"advantage": "gae"})]  # fmt: skip
+    assert grown == pytest.approx([3 * size, 4 * size])
+    assert memory(replace(sharded, lag=2), MIDDLE, 8)["earlier policies"] == 2 * size / 8
+    offloaded = replace(sharded, parallel=replace(sharded.parallel, offload=True))
+    peaks = [memory(replace(offloaded, lag=lag), MIDDLE, 8)["peak"] for lag in (0, 2)]
+    assert peaks[0] == peaks[1]
+
+
+def test_a_host_that_cannot_load_the_model_in_each_process_is_refused():
+    """Every process holds model and reference whole, 4 bytes a weight, before they are sharded."""
+    config, large = GPU_PRESETS["qwen2.5-7b-8gpu"], SHAPES["Qwen/Qwen2.5-7B"]
+    assert host_memory(config, large, 8) == pytest.approx(2 * 4 * large.parameters + GB)
+    assert host_memory(replace(config, lag=3), large, 8) == pytest.approx(5 * 4 * large.parameters + GB)
+    check_host(config, large, 8, 8, 512 * GB)
+    with pytest.raises(InputError, match="8 processes.* will need 495 GB .* has 256 GB"):
+        check_host(config, large, 8, 8, 256 * GB)
+    alone = replace(config, parallel=replace(config.parallel, offload=True))  # on one GPU, of five
+    assert host_memory(alone, large, 1) == pytest.approx(5 * 4 * large.parameters + GB)
 
 
 def test_the_time_of_a_preset_is_what_a_hand_computes():
@@ -133,7 +160,8 @@ def test_the_prediction_holds_for_the_stored_run_within_a_half():
 def test_plan_prints_every_part_and_the_hours(capsys):
     assert main(["plan", "--preset", "qwen2.5-7b-2nodes"]) == 0
     out = capsys.readouterr().out
-    for words in ("7,615.6 million weights", "optimizer", "KV cache", "peak", "GPU-hours", "Assumed"):
+    for words in ("7,615.6 million weights", "optimizer", "host's memory at most", "KV cache", "peak",
+                  "GPU-hours", "Assumed"):  # fmt: skip
         assert words in out
 
 

@@ -68,6 +68,8 @@ def _memory_table(config: GRPOConfig, shape: ModelShape, count: int) -> Table:
     for name, size in parts.items():
         note = " (in the host's memory)" if name in host else ""
         table.add_row(name + note, f"{size / GB:.2f}", end_section=name == list(parts)[-2])
+    loading = estimate.host_memory(config, shape, count) / GB
+    table.add_row("in the host's memory at most, while it loads or offloads", f"{loading:.2f}")
     return table
 
 

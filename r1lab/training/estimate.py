@@ -102,7 +102,8 @@ HOST_GBS = 64  # PCIe 5 x16, between the GPU and the host's memory
 TRAINING_SHARE, DECODING_SHARE, LINK_SHARE, LAUNCH_SECONDS = 0.4, 0.6, 0.7, 0.6e-3
 
 
-HOSTED = ("weights", "gradients", "optimizer", "reference")  # with `Parallel.offload`
+# Waiting in the host's memory with `Parallel.offload`.
+HOSTED = ("weights", "gradients", "optimizer", "reference", "earlier policies", "critic")
 
 
 def memory(config: GRPOConfig, shape: ModelShape, processes: int) -> dict[str, float]:
@@ -124,8 +125,10 @@ def memory(config: GRPOConfig, shape: ModelShape, processes: int) -> dict[str, f
         "gradients": stored,
         "optimizer": 2 * stored,
         "reference": stored,
+        "earlier policies": config.lag * stored,
+        "critic": 4 * stored * (config.advantage == "gae"),  # with gradients and optimizer
         "runtime": RUNTIME_BYTES,
-        "sampler copy": each * total if parallel.shard else 0,
+        "sampler copy": each * total if parallel.shard or config.lag else 0,
         "KV cache": sampling_rows(config, processes)
         * (PROMPT_TOKENS + config.cap(config.steps)) * 1.25 * shape.kv_bytes(each),
         "sampler logits": sampling_rows(config, processes) * shape.vocabulary * (each + 16),
@@ -146,6 +149,18 @@ def memory(config: GRPOConfig, shape: ModelShape, processes: int) -> dict[str, f
     parts = {name: float(size) for name, size in parts.items()}
     standing = sum(parts[one] for one in (*HOSTED, "runtime", "sampler copy") if one not in hosted)
     return {**parts, "peak": standing + max(sum(parts[name] for name in turn) for turn in turns)}
+
+
+def host_memory(config: GRPOConfig, shape: ModelShape, processes: int) -> float:
+    """Bytes of the host's memory that one process holds, at most.
+
+    Each loads the model whole and copies it (as reference, as earlier policies, as critic) before
+    the copies are sharded or moved to a GPU; what is offloaded comes back.
+    """
+    whole = 2 + config.lag + (config.advantage == "gae")
+    parts = memory(config, shape, processes)
+    offloaded = config.parallel.offload * sum(parts[name] for name in HOSTED)
+    return RUNTIME_BYTES + max(4.0 * whole * shape.parameters, offloaded)
 
 
 def sampling_rows(config: GRPOConfig, processes: int) -> int:
@@ -186,7 +201,7 @@ def check_machine(config: GRPOConfig) -> None:
     """Refuse, before anything is loaded, settings for GPUs on a machine without or too small ones.
 
     Raises:
-        InputError: no GPU, or less memory than is predicted.
+        InputError: no GPU, or less memory than is predicted, on a GPU or in the host.
     """
     if not config.parallel.gpus:
         return
@@ -197,7 +212,11 @@ def check_machine(config: GRPOConfig) -> None:
         )
     processes = int(os.environ.get("WORLD_SIZE", torch.cuda.device_count()))
     available = float(torch.cuda.get_device_properties(0).total_memory)
-    check_memory(config, shape_of(AutoConfig.from_pretrained(config.model)), processes, available)
+    shape = shape_of(AutoConfig.from_pretrained(config.model))
+    check_memory(config, shape, processes, available)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", torch.cuda.device_count()))
+    host = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    check_host(config, shape, processes, here, host)
 
 
 def check_memory(config: GRPOConfig, shape: ModelShape, processes: int, available: float) -> None:
@@ -212,4 +231,17 @@ def check_memory(config: GRPOConfig, shape: ModelShape, processes: int, availabl
             f"too little memory: each of {processes} processes will need {peak / GB:.0f} GB "
             f"({told} among them) and has {available / GB:.0f} GB; use more GPUs, a smaller model or "
             "fewer microbatch_tokens, or set parallel.recompute, reduce_every or offload."
+        )
+
+
+def check_host(
+    config: GRPOConfig, shape: ModelShape, processes: int, here: int, available: float
+) -> None:
+    """Refuse where the processes of one machine, `here` of them, pass its memory in bytes."""
+    needed = here * host_memory(config, shape, processes)
+    if needed > available:
+        raise InputError(
+            f"too little memory: {here} processes, each of which loads the model whole before it is "
+            f"shared out, will need {needed / GB:.0f} GB of the host's memory, and it has "
+            f"{available / GB:.0f} GB; use a larger machine, fewer of its GPUs or a smaller model."
         )
