@@ -1,5 +1,6 @@
 """RL and SFT in one loss: the gradient is the sum of both, for any processes and after any stop."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,7 @@ from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.loop import Learner
+from r1lab.training.ppo import Critic
 from r1lab.training.supervised import document_loss
 
 ROWS = [
@@ -117,15 +119,43 @@ def test_without_demonstrations_nothing_changes(config):
     assert torch.equal(weights(run(plain)[0].policy), weights(run(other)[0].policy))
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(config, tmp_path, monkeypatch):
+@pytest.fixture
+def whole(config, tmp_path) -> GRPOConfig:
+    """A whole run's settings, with files of its own."""
     model = tmp_path / "model"
     tiny_policy().model.save_pretrained(model)
     TOKENIZER.save_pretrained(model)
     save_problems(load_problems("data/test_signs.jsonl")[62:64], tmp_path / "test.jsonl")
-    config = replace(
+    return replace(
         questions(config).__self__, model=str(model), rollouts=3, arm="random",
         eval_file=str(tmp_path / "test.jsonl"), eval_every=9, final_samples=1, checkpoint_every=1,
     )  # fmt: skip
+
+
+def test_flops_are_those_of_all_that_is_read_and_learned_from(whole, tmp_path):
+    """6 a weight and token learned, 2 a weight and token read; a critic reads before it learns."""
+
+    def flops(name: str, **changes) -> int:
+        settings = replace(whole, rollouts=1, **changes)  # all draw the same answers
+        grpo_run.prepare_folder(tmp_path / name, settings, resume=False, overwrite=False)
+        assert grpo_run.grpo_worker(settings, tmp_path / name) == 0
+        return json.loads((tmp_path / name / "summary.json").read_text())["flops"]
+
+    policy = tiny_policy()
+    alone = {"demonstrations": "", "demonstration_weight": 0.0}
+    plain, weights = flops("plain", **alone), policy.model.num_parameters()
+    tokens = plain // (8 * weights)
+    assert plain == 8 * weights * tokens > 0
+    documents = Demonstrations(whole, policy.model, TOKENIZER)
+    read = sum(len(p) + len(c) for step in range(whole.minibatches) for p, c in documents.of_step(step))
+    assert flops("taught") == plain + 6 * weights * read
+    critic = sum(part.numel() for part in Critic(policy.model).parameters())
+    assert flops("judged", advantage="gae", **alone) == plain + 8 * critic * tokens
+    assert flops("lagging", lag=1, **alone) == plain + 2 * weights * tokens
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(whole, tmp_path):
+    config = whole
     for name, stops in (("whole", ()), ("stopped", (1, 1))):
         grpo_run.prepare_folder(tmp_path / name, config, resume=False, overwrite=False)
         for rollouts in stops:

@@ -14,11 +14,14 @@ def sampling_flops(parameters: int, tokens: int) -> int:
     return 2 * parameters * tokens
 
 
-def rl_flops(parameters: int, tokens: int, scored_by_reference: bool = False) -> int:
+def rl_flops(
+    parameters: int, tokens: int, scored_by_reference: bool = False, rescored: bool = False
+) -> int:
     """Of `tokens` of prompts and completions that are sampled and then learned from once.
 
     Args:
         scored_by_reference: with a KL penalty, a reference policy of the same size reads them, too.
+        rescored: so does the policy itself, where the sampler is another one.
     """
-    readings = 2 if scored_by_reference else 1
+    readings = 1 + scored_by_reference + rescored
     return training_flops(parameters, tokens) + readings * sampling_flops(parameters, tokens)

@@ -19,7 +19,7 @@ from r1lab.evaluation.evaluate import (
 from r1lab.evaluation.rows import read_rows
 from r1lab.rewards import RewardSet
 from r1lab.tasks import Problem
-from r1lab.training.compute import rl_flops
+from r1lab.training.compute import rl_flops, training_flops
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience
@@ -63,8 +63,7 @@ class Recorder:
         config, learner = self.learner.config, self.learner
         seconds = time.monotonic() - self.rollout_started
         self.clock["train_seconds"] += seconds
-        flops = rl_flops(self.parameters, sum(experience.lengths), config.loss.beta > 0)
-        self.clock["flops"] = self.clock.get("flops", 0) + flops
+        self.clock["flops"] = self.clock.get("flops", 0) + self._flops(experience)
         if learner.world.is_main:
             self._write_training(experience, updates, seconds)
         self.rollouts_left -= 1
@@ -77,6 +76,20 @@ class Recorder:
         self.progress.update(learner.step, **self._notes())
         self.start_rollout()
         return self.stopped or last
+
+    def _flops(self, experience: Experience) -> int:
+        """Of the rollout and its updates: the answers, the demonstrations beside them, the critic,
+        which reads each answer before it learns from it."""
+        learner, config, tokens = self.learner, self.learner.config, sum(experience.lengths)
+        rescored = experience.rollout_logps is not None
+        flops = rl_flops(self.parameters, tokens, config.loss.beta > 0, rescored)
+        if learner.demonstrations.documents:
+            for step in range(learner.step - config.minibatches, learner.step):
+                read = learner.demonstrations.of_step(step)
+                flops += training_flops(self.parameters, sum(len(p) + len(c) for p, c in read))
+        if critic := learner.modules.get("critic"):
+            flops += rl_flops(sum(part.numel() for part in critic.parameters()), tokens)
+        return flops
 
     def start_rollout(self) -> None:
         """Start the clock of the first rollout."""
