@@ -78,6 +78,16 @@ def test_the_sampler_s_own_log_probs_stay_beside_the_policy_s():
     assert updates[4]["ratio_max"] == pytest.approx(1, abs=1e-5)
 
 
+def test_a_lagging_sampler_that_never_gets_its_weights_is_noticed():
+    """Before the first update, it should hold the policy's. vLLM starts with random ones."""
+    trained = learner(replace(SHORT, lag=1))
+    for parameter in trained.sampler.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    trained.sampler.load_weights = lambda named_parameters: None
+    with pytest.raises(InputError, match="did not take over the weights"):
+        trained.train(questions(SHORT), reward_set("random"), lambda *_: False)
+
+
 def test_the_first_rollout_of_a_lagging_run_is_that_of_any_run():
     _, fresh, _ = run(replace(SHORT, rollouts=2))
     _, lagged, _ = run(replace(SHORT, rollouts=2, lag=1))

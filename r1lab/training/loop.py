@@ -88,7 +88,8 @@ class Learner:
     def rescore(self, samples: Samples) -> tuple[Samples, dict[str, float]]:
         """Where the sampler is not the policy: the policy's own log-probs beside the sampler's.
 
-        A sampler that lags is as far off as the policy has gone since: that has no limit.
+        A sampler that lags is as far off as the policy has gone since: that has no limit, but at
+        first neither has gone anywhere.
 
         Returns the samples, and what the sampler cost and how far it was off, for the metrics.
 
@@ -104,7 +105,8 @@ class Learner:
             samples, old_logps=[own[row] for row in sorted(own)],
             rollout_logps=samples.old_logps,
         )  # fmt: skip
-        drift = sampler_drift(samples, math.inf if config.lag else config.vllm.drift_limit)
+        as_policy = config.lag == 0 or self.step == 0
+        drift = sampler_drift(samples, config.vllm.drift_limit if as_policy else math.inf)
         if config.sampler == "vllm":
             drift["weights_seconds"] = self.sampler.weights_seconds
         return samples, drift
