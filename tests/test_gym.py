@@ -14,9 +14,19 @@ from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.models import smollm2
 from r1lab.models.policy import load_model
+from r1lab.models.tokenizer import build_tokenizer
 from r1lab.rewards import correct, reward_set, validate
-from r1lab.tasks import FAMILIES, held_out, load_problems, sample_problem, training_problems
+from r1lab.rewards.format import has_format
+from r1lab.tasks import (
+    FAMILIES,
+    apply_template,
+    held_out,
+    load_problems,
+    sample_problem,
+    training_problems,
+)
 from r1lab.tasks.gym import GYM_LEVELS
+from r1lab.tasks.templates import CHAT_EXAMPLE
 
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
@@ -62,6 +72,19 @@ def test_the_shipped_test_sets_are_held_out(family):
     assert counts.keys() == set(FAMILIES[family][1]) and min(counts.values()) >= 60
     drawn = training_problems(0, 0, 200, {f"{family}/{level}": 1.0 for level in counts}, {"en": 1.0})
     assert not ids & {problem.id for problem in drawn}
+
+
+def test_the_example_of_the_chat_is_right_and_no_test_problem():
+    asked, told = (message["content"] for message in CHAT_EXAMPLE)
+    problems = load_problems("data/test_gym_sums.jsonl")
+    assert asked not in {problem.prompt for problem in problems}
+    assert asked.partition(":")[0] == problems[0].prompt.partition(":")[0]
+    assert has_format(told) and correct(told, "8", "gym_sums", question=asked)
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    plain, shown = (apply_template(name, "2 + 2 =", tokenizer) for name in ("chat", "chat_example"))
+    assert plain.startswith("system: First think") and plain.endswith("user: 2 + 2 =\n")
+    assert shown == plain.replace("user", f"user: {asked}\nassistant: {told}\nuser")
 
 
 def test_eval_takes_a_family_or_a_file(capsys):

@@ -14,6 +14,7 @@ TEMPLATES = {
         "process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
     ),
     "chat": "{prompt}",
+    "chat_example": "{prompt}",
     "r1": "{prompt}",
 }
 # For models with a chat template of their own: the system message that asks for the same structure.
@@ -21,26 +22,37 @@ CHAT_INSTRUCTION = (
     "First think about the reasoning process, then give the answer. Write the reasoning between "
     "<think> and </think> and the answer between <answer> and </answer>."
 )
+# For models that do not follow it: a sum of gym_sums, which no test set holds, answered so.
+CHAT_EXAMPLE = [
+    {
+        "role": "user",
+        "content": "State the final answer to the following arithmetic problem: 3 + 5 =",
+    },
+    {"role": "assistant", "content": "<think> 3 + 5 = 8 </think> <answer> 8 </answer>"},
+]
 
 
 def apply_template(template: str, prompt: str, tokenizer=None) -> str:
     """The text that the model completes.
 
-    With "chat" and "r1" the tokenizer's own chat template is used: "chat" adds an instruction that
-    asks for R1-Zero's structure; "r1" adds nothing and begins the thinking, as DeepSeek advises for
-    R1 and its distilled models (README: no system message, begin with <think>).
+    With "chat", "chat_example" and "r1" the tokenizer's own chat template is used: "chat" adds an
+    instruction that asks for R1-Zero's structure, "chat_example" also a question answered in it;
+    "r1" adds nothing and begins the thinking, as DeepSeek advises for R1 and its distilled models
+    (README: no system message, begin with <think>).
 
     Raises:
         InputError: the template is unknown, or the tokenizer has no chat template.
     """
     if template not in TEMPLATES:
         raise InputError(f"unknown template {template!r}; choose one of {', '.join(TEMPLATES)}.")
-    if template not in ("chat", "r1"):
+    if template not in ("chat", "chat_example", "r1"):
         return TEMPLATES[template].format(prompt=prompt)
     if tokenizer is None or not tokenizer.chat_template:
         raise InputError('this tokenizer has no chat template; use template "r1_zero".')
     messages = [{"role": "user", "content": prompt}]
-    if template == "chat":
+    if template == "chat_example":
+        messages = CHAT_EXAMPLE + messages
+    if template != "r1":
         messages.insert(0, {"role": "system", "content": CHAT_INSTRUCTION})
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if template == "r1" and not text.rstrip().endswith("<think>"):
