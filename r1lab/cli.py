@@ -289,13 +289,17 @@ def evaluate_model(
         max_tokens=max_tokens or 384, seed=seed,
         template=few_shot(shots, seed) if shots else template or "small",
     )  # fmt: skip
-    seconds = round(time.monotonic() - started, 1)
     measured = result.summary() | {"by_level": _by_level(result)}
     _print_evaluation(measured, len(result.completions[0]))
     if save:
-        when = {"seconds": seconds, "date": time.strftime("%Y-%m-%d", time.gmtime())}
-        made = {"command": command(), "commit": commit(), **when, "machine": machine()}
-        save.write_text(json.dumps(measured | made, indent=1) + "\n")
+        _save_evaluation(measured, time.monotonic() - started, save)
+
+
+def _save_evaluation(measured: dict, seconds: float, file: Path) -> None:
+    """The numbers with what they were made by and on."""
+    when = {"seconds": round(seconds, 1), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    made = {"command": command(), "commit": commit(), **when, "machine": machine()}
+    file.write_text(json.dumps(measured | made, indent=1) + "\n", encoding="utf-8")
 
 
 def _by_level(result: Evaluation) -> dict[str, dict]:
