@@ -1,5 +1,9 @@
-"""The lab on a real language model, SmolLM2-135M-Instruct: `make test-real`."""
+"""The lab on a real language model, SmolLM2-135M-Instruct: `make test-real`.
 
+When all of them have passed, what they measured is written to data/benchmarks/real.json.
+"""
+
+import json
 import os
 import re
 import signal
@@ -24,10 +28,12 @@ from r1lab.stages.zero import PRESETS
 from r1lab.tasks import apply_template, load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
+from r1lab.training.runs import commit, machine
 
 pytestmark = pytest.mark.real
 PRESET = PRESETS["smollm2"]
 TEST_SET = Path(PRESET.eval_file)
+RECORD = Path(__file__).parents[1] / "data" / "benchmarks" / "real.json"
 # A run of two steps that takes seconds: the same code, the same model, little to do.
 TINY = ("--questions 2 --group-size 4 --caps 0 12 --checkpoint-every 1 --eval-every 9").split()
 
@@ -40,6 +46,18 @@ def real():
         pytest.skip(str(missing))
     model, tokenizer = load_model("smollm2")
     return Policy(model), tokenizer, TorchSampler(model, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def measured(request, real):
+    """What the tests measured, for the record."""
+    numbers = {}
+    yield numbers
+    if request.session.testsfailed == 0 and len(numbers) == 5:  # all of this file ran
+        head = {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine()}
+        RECORD.parent.mkdir(exist_ok=True)
+        told = {"command": "make test-real", **head, **numbers}
+        RECORD.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -72,7 +90,7 @@ def last_weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.6, "top_p": 0.8, "top_k": 20}])
-def test_what_is_sampled_is_what_is_scored(real, options):
+def test_what_is_sampled_is_what_is_scored(real, measured, options):
     policy, tokenizer, sampler = real
     params = SamplingParams(n=4, max_tokens=64, seed=1, **options)
     drawn = sampler.generate(ask(tokenizer, load_problems(TEST_SET)[:4]), params)
@@ -85,9 +103,10 @@ def test_what_is_sampled_is_what_is_scored(real, options):
     )
     print(f"\nlargest difference of a log-probability at {options or 'temperature 1'}: {largest:.1e}")
     assert largest <= 1e-3
+    measured[f"largest_difference_at_temperature_{params.temperature}"] = largest
 
 
-def test_its_real_answers_are_graded_as_a_person_would(real):
+def test_its_real_answers_are_graded_as_a_person_would(real, measured):
     """Where the last thing in a text is a whole number, that number decides, and nothing else."""
     _, tokenizer, sampler = real
     problems = [problem for problem in load_problems(TEST_SET) if problem.level == 1][:12]
@@ -107,9 +126,11 @@ def test_its_real_answers_are_graded_as_a_person_would(real):
             verdicts.append(right)
     print(f"\n{sum(verdicts)} of {len(verdicts)} plain answers right, {len(drawn)} asked for")
     assert len(verdicts) >= len(drawn) / 4 and 0 < sum(verdicts) < len(verdicts)
+    counts = {"right": sum(verdicts), "plain": len(verdicts), "asked": len(drawn)}
+    measured["graded_answers"] = counts
 
 
-def test_two_real_steps_on_two_cores(real, folder):
+def test_two_real_steps_on_two_cores(real, measured, folder):
     assert zero(folder, "real").wait() == 0
     run = folder / "runs" / "real"
     rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
@@ -125,9 +146,11 @@ def test_two_real_steps_on_two_cores(real, folder):
     text = "<think> 12 + 3 isn't 35 </think>"
     assert tokenizer(text).input_ids == real[1](text).input_ids
     assert tokenizer.chat_template == real[1].chat_template
+    shown = ("step", "seconds", "tokens_mean", "reward", "grad_norm")
+    measured["two_rollouts"] = [{name: row[name] for name in shown} for row in rows]
 
 
-def test_a_killed_run_resumes_to_the_same_weights(real, folder):
+def test_a_killed_run_resumes_to_the_same_weights(real, measured, folder):
     assert zero(folder, "unbroken", *TINY).wait() == 0
     unbroken, run = folder / "runs" / "unbroken", folder / "runs" / "killed"
     process = zero(folder, "killed", *TINY)
@@ -140,3 +163,4 @@ def test_a_killed_run_resumes_to_the_same_weights(real, folder):
     expected, got = last_weights(unbroken), last_weights(run)
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+    measured["equal_tensors_after_a_kill"] = len(expected)

