@@ -47,7 +47,7 @@ from r1lab.stages.pretrain import run_pretrain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.suite import evaluate_suite
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import FAMILIES, load_problems
+from r1lab.tasks import FAMILIES, Problem, load_problems
 from r1lab.tasks.corpus import describe
 from r1lab.tasks.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.training.config import GRPOConfig
@@ -268,9 +268,7 @@ def evaluate_model(
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
     """
-    chosen = folder or model
-    if chosen is None:
-        raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
+    chosen = _given(folder or model)
     if shots and (suite or template not in (None, "small")):
         raise InputError("solved examples are of the small world: leave out --suite and --template.")
     if suite:
@@ -280,8 +278,7 @@ def evaluate_model(
         )  # fmt: skip
         evaluate_suite(config, name, sampler=sampler, vllm=vllm)
         return
-    asked = load_source(f"data/test_{data}.jsonl" if data in FAMILIES else data)
-    asked = _first_of_each_level(asked, problems) if problems else asked
+    asked = _problems(data, problems)
     drawing, tokenizer = _sampler(chosen, sampler, vllm)
     started = time.monotonic()
     result = evaluate(
@@ -291,15 +288,15 @@ def evaluate_model(
     )  # fmt: skip
     measured = result.summary() | {"by_level": _by_level(result)}
     _print_evaluation(measured, len(result.completions[0]))
-    if save:
-        _save_evaluation(measured, time.monotonic() - started, save)
+    _save_evaluation(measured, time.monotonic() - started, save)
 
 
-def _save_evaluation(measured: dict, seconds: float, file: Path) -> None:
-    """The numbers with what they were made by and on."""
-    when = {"seconds": round(seconds, 1), "date": time.strftime("%Y-%m-%d", time.gmtime())}
-    made = {"command": command(), "commit": commit(), **when, "machine": machine()}
-    file.write_text(json.dumps(measured | made, indent=1) + "\n", encoding="utf-8")
+def _save_evaluation(measured: dict, seconds: float, file: Path | None) -> None:
+    """Write the numbers, with what they were made by and on, to the file if one is given."""
+    if file:
+        when = {"seconds": round(seconds, 1), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        made = {"command": command(), "commit": commit(), **when, "machine": machine()}
+        file.write_text(json.dumps(measured | made, indent=1) + "\n", encoding="utf-8")
 
 
 def _by_level(result: Evaluation) -> dict[str, dict]:
@@ -345,9 +342,18 @@ def _sampler(
     return build_sampler(name, loaded, tokenizer, vllm), tokenizer
 
 
-def _first_of_each_level(problems: list, count: int) -> list:
+def _given(model: Path | None) -> Path:
+    if model is None:
+        raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
+    return model
+
+
+def _problems(data: str, count: int) -> list[Problem]:
+    """Those of a family, a file or a set of the Hub; the first `count` of each level, or all."""
+    problems = load_source(f"data/test_{data}.jsonl" if data in FAMILIES else data)
     levels = sorted({problem.level for problem in problems})
-    return [p for level in levels for p in [p for p in problems if p.level == level][:count]]
+    of_level = ([p for p in problems if p.level == level] for level in levels)
+    return [p for own in of_level for p in own[:count]] if count else problems
 
 
 def _share(value) -> str:
