@@ -44,7 +44,7 @@ def base(tmp_path, monkeypatch):
     torch.manual_seed(0)
     build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
-    Dataset.from_list(DEMONSTRATIONS).save_to_disk(tmp_path / "data")
+    Dataset.from_list(DEMONSTRATIONS).save_to_disk(tmp_path / "chain/dev3/data")
     save_problems(load_problems("data/test_signs.jsonl")[62:66], tmp_path / "test.jsonl")
     return tmp_path
 
@@ -76,10 +76,10 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
 
     monkeypatch.setattr(next_steps, "benchmark_worker", invented)
     config = OneLoss(
-        base=str(base / "base"), rl=quick(base), data=str(base / "data"), processes=1, seed=3,
+        base=str(base / "base"), rl=quick(base), chain=str(base / "chain"), processes=1, seed=3,
         sft=SFTConfig(epochs=2, tokens_per_step=128),
     )  # fmt: skip
-    one_loss(config, base / "runs")
+    kept = one_loss(config, base / "runs")
     settings = {
         arm: json.loads((base / "runs" / arm / "config.json").read_text())
         for arm in ("rl", "sft_then_rl", "one_loss", "sft_then_one_loss")
@@ -94,6 +94,8 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     table = json.loads((base / "runs/summary.json").read_text())
     assert set(table) == set(ROWS) and set(table["signs"]) == {"sft", *settings}
     assert table["signs"]["sft_then_rl"]["difference"] == 0 != table["signs"]["rl"]["difference"]
+    assert kept["one_loss/signs"].mean() != kept["rl/signs"].mean()
+    assert (kept["levels/signs"] == asked("signs").strata).all()
     before = capsys.readouterr().out
     assert "helpfulness    one_loss" in before
 
@@ -116,7 +118,7 @@ def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys
     config = Wordings(
         base=str(base / "base"), rl=quick(base), processes=1, samples=2, problems=3
     )
-    wordings(config, base / "runs")
+    kept = wordings(config, base / "runs")
     arms = {
         arm: json.loads((base / "runs" / arm / "config.json").read_text())["wordings"]
         for arm in ("varied", "usual")
@@ -125,6 +127,8 @@ def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys
     table = json.loads((base / "runs/summary.json").read_text())
     assert set(table) == {*NAMES, "held out", "lost"}
     assert table["lost"]["usual"]["difference"] == 0 and table["lost"]["usual"]["n"] >= 3
+    lost = kept["usual/usual"] - kept["usual/held out"]
+    assert np.allclose(kept["usual/lost"], lost) and len(kept["levels/lost"]) == len(lost)
     files = {file: file.stat().st_mtime for file in (base / "runs").glob("*.npz")}
     wordings(config, base / "runs")
     assert files == {file: file.stat().st_mtime for file in (base / "runs").glob("*.npz")}

@@ -18,8 +18,9 @@ def run_claims(
     """Run the claims that are missing or stale, and print the table.
 
     Args:
-        only: the id of one claim, or chain or search for all claims of such an experiment.
-        seed: one of their seeds alone (0 to 2; the chain's are 1 to 3).
+        only: the id of one claim, or chain, search, french, programs, one-loss or wordings for all
+            claims of such an experiment.
+        seed: one of their seeds alone (0 to 2; of the chain and what starts from it 1 to 3).
         replay: first begin each stale run anew; where it begins alike to the last bit, keep its result.
         budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.
     """
@@ -34,7 +35,8 @@ def run_claims(
         update_readme(readme, table)
     if missing:
         print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
-        print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`.")
+        print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`; a next step "
+              "that starts from a chain for `r1lab claims --only chain`.")  # fmt: skip
 
 
 def _seconds(budget: str | None) -> float | None:

@@ -1,4 +1,5 @@
-"""Experiments that are run as a whole, once for each seed: the chain of all stages, and the searches.
+"""Experiments that are run as a whole, once for each seed: the chain of all stages, the searches, and
+the paper's next steps.
 
 Many claims read one of them. Of each seed only the values per problem are kept, in one small file
 of the repository, with the key of what they depend on.
@@ -10,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from r1lab.claims.registry import SEEDS
 from r1lab.errors import InputError
 from r1lab.search.compare import CompareConfig, compare, per_problem
 from r1lab.stages.kept import chain_values
+from r1lab.stages.more_data import French, Programs, french, programs
+from r1lab.stages.next_steps import OneLoss, Wordings, one_loss, wordings
 from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.training.runs import commit
 
@@ -36,9 +40,10 @@ class Experiment:
     Attributes:
         entry: the module whose code, with all that it imports, decides what comes out.
         models, problems: what it starts from and asks, besides what the code makes.
-        run: (config, seed, key, folder, the finished R1-Zero of that seed or None).
+        run: (config, seed, key, folder, the finished folder of `after` in that seed or None).
         load: what is kept of a seed, None where it was never run.
         seeds: that the ledger asks for: none that was seen before the claims were written.
+        after: an arm, whose run is used where it is there; or an experiment, which is waited for.
     """
 
     entry: str
@@ -48,6 +53,7 @@ class Experiment:
     run: Callable[[Any, int, str, Path, Path | None], None]
     load: Callable[[int], StoredRun | None]
     seeds: tuple[int, ...] = SEEDS
+    after: str = "true"
 
 
 def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | None) -> None:
@@ -64,12 +70,30 @@ def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | 
     chain.controls()
     told = chain.summary()
     seconds = sum(stage.get("wall_seconds", 0) for stage in told.values())
-    about = {"key": key, "seed": seed, "commit": commit(), "wall_seconds": round(seconds, 1)}
-    save_run(FILES / f"chain-seed{seed}.npz", about, chain_values(chain, told))
+    save_run("chain", seed, key, seconds, chain_values(chain, told))
 
 
-def save_run(file: Path, about: dict, values: dict[str, np.ndarray]) -> None:
+def run_step(
+    name: str, arms: Callable[[Any, Path], dict[str, np.ndarray]],
+    config: Any, seed: int, key: str, folder: Path, chain: Path | None,
+) -> None:  # fmt: skip
+    """All arms of a next step, or what is left of them; then the file.
+
+    Args:
+        chain: the finished chain of that seed, for those that start from one.
+    """
+    place = {"chain": str(chain)} if hasattr(config, "chain") else {}
+    values = arms(replace(config, seed=seed, **place), folder)
+    told = [json.loads(file.read_text("utf-8")) for file in folder.glob("*/summary.json")]
+    save_run(name, seed, key, sum(arm["wall_seconds"] for arm in told), values)
+
+
+def save_run(
+    name: str, seed: int, key: str, seconds: float, values: dict[str, np.ndarray]
+) -> None:
     """Keep an experiment's values, whole or not at all; float32 holds them to 7 digits."""
+    file = FILES / f"{name}-seed{seed}.npz"
+    about = {"key": key, "seed": seed, "commit": commit(), "wall_seconds": round(seconds, 1)}
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.npz")
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -79,9 +103,9 @@ def save_run(file: Path, about: dict, values: dict[str, np.ndarray]) -> None:
     partial.replace(file)
 
 
-def load_chain(seed: int) -> StoredRun | None:
-    """Raises InputError where the file is damaged."""
-    file = FILES / f"chain-seed{seed}.npz"
+def load_run(name: str, seed: int) -> StoredRun | None:
+    """What `save_run` kept. Raises InputError where the file is damaged."""
+    file = FILES / f"{name}-seed{seed}.npz"
     if not file.is_file():
         return None
     try:
@@ -115,14 +139,29 @@ def load_search(seed: int) -> StoredRun | None:
     return StoredRun(about | {"wall_seconds": run.get("wall_seconds", 0.0)}, values | levels)
 
 
+def next_step(name: str, arms: Callable[[Any, Path], dict[str, np.ndarray]], config: Any) -> Experiment:
+    """A next step of the paper; one whose settings name a chain starts from the chain of its seed."""
+    return Experiment(
+        arms.__module__, config, (getattr(config, "base", CHAIN.base),), tuple(held_out_files()),
+        partial(run_step, name, arms), partial(load_run, name), CHAIN_SEEDS,
+        after="chain" if hasattr(config, "chain") else "true",
+    )  # fmt: skip
+
+
+CHAIN_SEEDS = (1, 2, 3)  # of seed 0 a chain with a smaller student was known
 EXPERIMENTS = {
     "chain": Experiment(
         "r1lab.stages.kept", CHAIN, (CHAIN.base, CHAIN.student),
-        tuple(held_out_files()), run_chain, load_chain,
-        seeds=(1, 2, 3),  # of 0 a chain with a smaller student was known
+        tuple(held_out_files()), run_chain, partial(load_run, "chain"),
+        CHAIN_SEEDS,
     ),
     "search": Experiment(
         "r1lab.search.compare", CompareConfig(), (CompareConfig.base, CompareConfig.zero), (),
         run_search, load_search,
     ),
+    "french": next_step("french", french, French()),
+    "programs": next_step("programs", programs, Programs()),
+    "one-loss": next_step("one-loss", one_loss, OneLoss()),
+    "wordings": next_step("wordings", wordings, Wordings()),
+    "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
 }  # fmt: skip

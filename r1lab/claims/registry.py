@@ -86,10 +86,11 @@ class Claim:
 
 def stages(
     id: str, statement: str, section: str, first: str, second: str | None = None,
-    rows: tuple[str, ...] = REASONING, **expected: Any,
+    rows: tuple[str, ...] = REASONING, experiment: str = "chain", **expected: Any,
 ) -> Claim:  # fmt: skip
-    """A claim about a stage of the chain, or about the difference of two, on rows of its table."""
-    arms = [f"chain/{stage}" for stage in (first, second) if stage]
+    """A claim about a stage of the chain (an arm of the experiment), or about the difference of two,
+    on rows of its table."""
+    arms = [f"{experiment}/{stage}" for stage in (first, second) if stage]
     parts = [stored(arm, *rows) for arm in arms]
     measure = difference(*parts) if second else parts[0]
     return Claim(id, statement, section, tuple(arms), measure, **expected)
@@ -105,6 +106,7 @@ def late(
 
 
 LANGUAGE, CHAT = ("language_en", "language_zh"), ("helpfulness",)
+WITHOUT_PROGRAMS = tuple(row for row in REASONING if row != "programs")
 BLOCK = 3  # rollouts, 12 updates, that are averaged before blocks are resampled
 # The chain's seed 0 had been run, with a smaller student, when these were written: it is not asked
 # for (`claims.experiments.EXPERIMENTS`), and none of the seeds that are had been run.
@@ -140,6 +142,36 @@ CHAIN_CLAIMS = (
          "v2 B.5, Fig. 6", "chain/hacking_model", "human", "below"),
     late("hacking-control", "… and does not (5 points) where that person pays",
          "our control", "chain/hacking_human", "human", threshold=-NO_GAIN),
+)  # fmt: skip
+FUTURE, AT_MOST_3 = "v1 §5, v2 §6", -0.03
+# That French can be taught was seen before these were written, in lesson 6's small live run.
+NEXT_STEPS = (
+    stages("french-words", "One example in ten in French: French is thought about in French (at "
+           "least half of the words more)", FUTURE, "french", "dev3", ("language_fr",), "french",
+           threshold=0.5),
+    stages("french-accuracy", "… which costs French questions less than 5 points",
+           FUTURE, "french", "dev3", ("french",), "french", threshold=-NO_GAIN),
+    stages("french-reasoning", "… and reasoning in English and Chinese at most 3 points",
+           FUTURE, "french", "dev3", REASONING, "french", threshold=AT_MOST_3),
+    stages("programs-data", "More rejection-sampled programs teach programs better than as many "
+           "other samples", FUTURE, "programs", "others", ("programs",), "programs"),
+    stages("programs-others", "… and cost the other families at most 3 points",
+           FUTURE, "programs", "others", WITHOUT_PROGRAMS, "programs", threshold=AT_MOST_3),
+    stages("one-loss-reasoning", "RL and SFT in one loss reason as well as one after the other (at "
+           "most 3 points less)", "beyond the paper", "one_loss", "sft_then_rl", REASONING, "one-loss",
+           threshold=AT_MOST_3),
+    stages("one-loss-general", "… and forget less of chat and safety",
+           "beyond the paper", "one_loss", "sft_then_rl", ("helpfulness", "safety"), "one-loss"),
+    *(
+        claim
+        for name, base in (("wordings", "Qwen2"), ("wordings-llama", "Llama"))
+        for claim in (
+            stages(name, f"Trained in several wordings, new ones cost less ({base})",
+                   FUTURE, "varied", "usual", ("lost",), name, relation="below"),
+            stages(f"{name}-usual", "… and the usual one stays as good (at most 3 points less)",
+                   FUTURE, "varied", "usual", ("usual",), name, threshold=AT_MOST_3),
+        )
+    ),
 )  # fmt: skip
 SEARCH_CLAIMS = tuple(
     Claim(id, statement, PAPER, ("search",), stored(f"search/{id}", f"effect-{id}"),
@@ -194,6 +226,7 @@ CLAIMS = (
           "arXiv 2503.14476 (DAPO)", ("true",), gain("true", "all_right")),
     *CHAIN_CLAIMS,
     *SEARCH_CLAIMS,
+    *NEXT_STEPS,
 )  # fmt: skip
 
 
@@ -226,5 +259,5 @@ def select(only: str | None = None) -> tuple[Claim, ...]:
     chosen = tuple(claim for claim in CLAIMS if only in (None, claim.id, *claim.jobs))
     if not chosen:
         known = ", ".join(claim.id for claim in CLAIMS)
-        raise InputError(f"There is no claim {only!r}; choose chain, search, or one of {known}.")
+        raise InputError(f"There is no claim {only!r}; choose an experiment, or one of {known}.")
     return chosen

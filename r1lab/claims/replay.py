@@ -24,7 +24,7 @@ def replay_stale(laboratory: Laboratory) -> list[str]:
     jobs = {job.name: job for claim in select(None) for job in laboratory.jobs(claim)}
     kept = []
     for job in jobs.values():
-        if job.experiment or job.finished or not job.has_base:
+        if job.experiment or job.finished or not job.can_begin:
             continue  # an experiment is kept as values: nothing to begin anew
         for folder in sorted(job.runs.glob(f"claims/{job.arm}-seed{job.seed}-*")):
             finished = (folder / "summary.json").is_file() and same_settings(job, folder)

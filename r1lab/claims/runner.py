@@ -37,6 +37,7 @@ class Job:
     key: str
     runs: Path
     experiment: Experiment | None = None
+    before: "Job | None" = None
 
     @property
     def name(self) -> str:
@@ -54,10 +55,18 @@ class Job:
         return ArmRun(self.folder)
 
     @property
-    def has_base(self) -> bool:
-        """Without its base model, which `r1lab pretrain` makes, a job waits and others go on."""
+    def can_begin(self) -> bool:
+        """Without its base model, which `r1lab pretrain` makes, or the experiment that it starts
+        from, a job waits and others go on."""
+        if self.before and self.before.experiment and not self.before.left:
+            return False
         models = self.experiment.models if self.experiment else [self.config.model]
         return all(any(Path(model).glob("*.safetensors")) for model in models)
+
+    @property
+    def left(self) -> Path | None:
+        """The folder of the finished run, where that is still there."""
+        return self.folder if self.finished and self.folder.is_dir() else None
 
     @property
     def finished(self) -> bool:
@@ -92,8 +101,10 @@ class Laboratory:
         if (name, seed) not in self._jobs:
             if name in self.experiments:
                 it = self.experiments[name]
-                key = experiment_key(self._code(it.entry), it.config, it.models, it.problems)
-                job = Job(name, seed, it.config, key, self.runs, it)
+                before = self.job(it.after, seed)
+                code = self._code(it.entry) + (before.key if before.experiment else "")
+                key = experiment_key(code, it.config, it.models, it.problems)
+                job = Job(name, seed, it.config, key, self.runs, it, before)
             else:
                 config = replace(self.config, seed=seed, **ARMS[name])
                 key = job_key(self._code("r1lab.training.run"), config)
@@ -104,9 +115,7 @@ class Laboratory:
     def go(self, job: Job) -> None:
         """Run a job, or go on with it."""
         if job.experiment:
-            zero = self.job("true", job.seed)
-            finished = zero.folder if zero.finished else None
-            job.experiment.run(job.config, job.seed, job.key, job.folder, finished)
+            job.experiment.run(job.config, job.seed, job.key, job.folder, job.before.left)
         else:
             resume = (job.folder / "config.json").is_file()
             self.run(job.config, job.name, runs=job.runs, resume=resume)
@@ -146,17 +155,15 @@ def run_missing(
     missing = [job for job in mine if not job.finished]
     record(laboratory, chosen)
     started, longest = time.monotonic(), 0.0
-    waiting = [job for job in missing if not job.has_base]
-    missing = [job for job in missing if job.has_base]
-    while missing:
+    while job := next((job for job in missing if job.can_begin), None):
         begun = time.monotonic()
         if budget_seconds is not None and begun - started + longest >= budget_seconds:
             break
-        job = missing.pop(0)
+        missing.remove(job)
         laboratory.go(job)
         longest = max(longest, time.monotonic() - begun)
         record(laboratory, [claim for claim in chosen if job in laboratory.jobs(claim)])
-    return [job.name for job in missing + waiting]
+    return [job.name for job in missing]
 
 
 def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:

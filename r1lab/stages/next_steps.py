@@ -3,21 +3,23 @@
 The paper trains by SFT and by RL one after the other, and finds R1 sensitive to how it is asked
 (v2 section 6). `python -m r1lab.stages.next_steps one-loss` and `... wordings` run the two
 experiments, each for one seed in a folder of its own; what is finished there is left as it is, and
-other settings are refused. Exit codes as those of `r1lab`.
+other settings are refused. Exit codes as those of `r1lab`. The ledger runs them as well (`r1lab
+claims --only one-loss`), and `more_data` two more.
 """
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from r1lab.errors import exit_codes
-from r1lab.evaluation.benchmarks import asked
+from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import evaluate, merge
 from r1lab.evaluation.prompts import NAMES, USUAL, reworded
@@ -32,21 +34,29 @@ from r1lab.training.run import launch, prepare_folder, run_grpo
 from r1lab.training.runs import write_atomically
 from r1lab.training.sft import SFTConfig, load_documents, run_sft
 
-ROWS = ("signs", "countdown", "logic", "programs", "helpfulness", "safety")
+ROWS = (*REASONING, "helpfulness", "safety")
 # Of each kind, words around the question and other words for it, some are never trained on.
 TRAINED = (USUAL, "please", "step by step", "turned round")
 HELD_OUT = tuple(name for name in NAMES if name not in TRAINED)
+Measured = dict[str, dict[str, ndarray]]  # arm -> row -> one value per problem
+Kept = dict[str, ndarray]  # the same by ARM/ROW, and levels/ROW: what the ledger keeps
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What both experiments have. `rl` holds the settings that all arms share."""
+    """What every next step has. `samples`: answers to each question that is measured."""
 
-    base: str = "data/base"
-    rl: GRPOConfig = GRPOConfig(rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4)
     samples: int = 4
     seed: int = 0
     processes: int = 0
+
+
+@dataclass(frozen=True)
+class RLTrial(Trial):
+    """One whose arms are trained by RL. `rl` holds the settings that all of them share."""
+
+    base: str = "data/base"
+    rl: GRPOConfig = GRPOConfig(rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4)
 
     def train(self, folder: Path, arm: str, **changes) -> Path:
         """The model at the end of an arm's run, which goes on where it was stopped."""
@@ -56,7 +66,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class OneLoss(Trial):
+class OneLoss(RLTrial):
     """RL and SFT in one loss, against one after the other and against RL alone.
 
     RL asks puzzles of signs; the demonstrations hold all that R1 is to know. Each arm of RL sees as
@@ -64,17 +74,21 @@ class OneLoss(Trial):
     learning rate; "sft_then_one_loss" sees them twice.
 
     Attributes:
-        data: the data set of a chain's Dev3.
+        chain: the folder of a chain whose Dev3 is finished: its data set.
         weight: of the demonstrations' loss where it is one with that of RL.
     """
 
-    data: str = "runs/r1/dev3/data"
+    chain: str = "runs/r1"
     sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=2))
     weight: float = 1.0
 
+    @property
+    def data(self) -> str:
+        return f"{self.chain}/dev3/data"
+
 
 @dataclass(frozen=True)
-class Wordings(Trial):
+class Wordings(RLTrial):
     """Questions asked in several wordings during RL, against the usual one alone.
 
     Attributes:
@@ -93,7 +107,7 @@ def begin(config: Trial, folder: Path) -> None:
     prepare_folder(folder, config, resume=(folder / "config.json").exists(), overwrite=False)
 
 
-def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> None:
+def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> Kept:
     """Train and measure the arms; each row of the table is against SFT and then RL."""
     begin(config, folder)
     rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
@@ -114,22 +128,11 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
     models = {"sft": Path(taught)}
     for arm, changes in arms.items():
         models[arm] = config.train(folder, arm, **changes)
-    measured = {}
-    for arm, model in models.items():
-        if not (folder / arm / "benchmarks.json").exists():  # written last
-            processes = config.processes or default_processes()
-            launch(benchmark_worker, processes, model, config.samples, config.seed, folder / arm)
-        with np.load(folder / arm / "values.npz") as values:
-            measured[arm] = {row: values[row] for row in ROWS}
-    table = {
-        row: {arm: against(found[row], measured["sft_then_rl"][row], asked(row).strata)
-              for arm, found in measured.items()}
-        for row in ROWS
-    }  # fmt: skip
-    report(table, folder)
+    measured = measure(config, models, folder, ROWS)
+    return tabulate(measured, "sft_then_rl", {row: asked(row).strata for row in ROWS}, folder)
 
 
-def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> None:
+def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> Kept:
     """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
     begin(config, folder)
     models = {
@@ -144,12 +147,38 @@ def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")
             launch(asking_worker, config.processes or default_processes(), config, model, file)
         with np.load(file) as values:
             measured[arm] = dict(values)
-    table = {}
-    for row in (*NAMES, "held out", "lost"):
-        values = {arm: row_of(row, found) for arm, found in measured.items()}
-        levels = measured["usual"]["levels"]
-        table[row] = {arm: against(own, values["usual"], levels) for arm, own in values.items()}
+    rows = (*NAMES, "held out", "lost")
+    levels = dict.fromkeys(rows, measured["usual"]["levels"])
+    values = {arm: {row: row_of(row, own) for row in rows} for arm, own in measured.items()}
+    return tabulate(values, "usual", levels, folder)
+
+
+def measure(
+    config: Trial, models: dict[str, Path], folder: Path, rows: Sequence[str]
+) -> Measured:
+    """The benchmarks of each arm's model, measured once, in `folder/ARM`."""
+    measured = {}
+    for arm, model in models.items():
+        if not (folder / arm / "benchmarks.json").exists():  # written last
+            processes = config.processes or default_processes()
+            launch(benchmark_worker, processes, model, config.samples, config.seed, folder / arm)
+        with np.load(folder / arm / "values.npz") as values:
+            measured[arm] = {row: values[row] for row in rows}
+    return measured
+
+
+def tabulate(
+    measured: Measured, control: str, levels: dict[str, Int[ndarray, "problem"]], folder: Path
+) -> Kept:
+    """Print and keep the table of all rows, each arm against the control; the values behind it."""
+    table = {
+        row: {arm: against(found[row], measured[control][row], own)
+              for arm, found in measured.items()}
+        for row, own in levels.items()
+    }  # fmt: skip
     report(table, folder)
+    values = {f"{arm}/{row}": found[row] for arm, found in measured.items() for row in levels}
+    return values | {f"levels/{row}": own for row, own in levels.items()}
 
 
 def row_of(row: str, found: dict[str, ndarray]) -> Float[ndarray, "problem"]:

@@ -1,0 +1,171 @@
+"""Two next steps of the paper, on Dev3's data: a third language, and more programs.
+
+R1 answers questions in other languages in English or Chinese, and has seen little RL on programs, for
+which the authors think of rejection sampling (v1 section 5, v2 section 6). Here Dev3 of a finished chain
+is made again from the base, in as many updates: with a share of its examples in French; and with
+more of Dev2's programs, against as many more of Dev2's other samples. Run by the ledger (`r1lab
+claims --only french`), or `python -m r1lab.stages.more_data french --chain runs/r1`.
+"""
+
+import json
+import random
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from r1lab.errors import InputError, exit_codes
+from r1lab.evaluation.benchmarks import asked
+from r1lab.models.policy import Policy, load_model
+from r1lab.rewards.code import shared_sandbox
+from r1lab.sampling import TorchSampler
+from r1lab.stages.from_samples import COLUMNS, model_folder
+from r1lab.stages.next_steps import ROWS, Kept, Trial, begin, measure, tabulate
+from r1lab.stages.rejection import FILTERS, in_french
+from r1lab.tasks import Problem
+from r1lab.training.distributed import StopRequest, default_processes, join_world
+from r1lab.training.harvest import HarvestConfig, harvest, read_harvest, select
+from r1lab.training.run import STOPPED, launch
+from r1lab.training.sft import SFTConfig, run_sft
+
+MEASURED = (*ROWS, "french", "language_fr")
+PROGRAMS = HarvestConfig(
+    mixture={"programs/1": 1.0, "programs/2": 1.0}, lang_weights={"en": 0.6, "zh": 0.4},
+    filters=FILTERS, chunks=4, questions=192, per_question=8,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MoreData(Trial):
+    """What both experiments have.
+
+    Attributes:
+        chain: the folder of a chain whose Dev3 is finished; `samples` and `seed` are to be its own.
+        sft: as Dev3's; all arms get as many updates as Dev3 got.
+    """
+
+    chain: str = "runs/r1"
+    sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=2))
+
+
+@dataclass(frozen=True)
+class French(MoreData):
+    """One arm: `share` of the reasoning examples asked and thought in French instead."""
+
+    share: float = 0.1
+
+
+@dataclass(frozen=True)
+class Programs(MoreData):
+    """Two arms: right programs that Dev2 is asked for besides (`sampling`), or as many others."""
+
+    sampling: HarvestConfig = PROGRAMS
+
+
+def french(config: French = French(), folder: Path = Path("runs/french")) -> Kept:
+    """Train and measure the arm; each row of the table is against Dev3."""
+    rows, rng = dev3_rows(config), random.Random(f"french/{config.seed}")
+    begin(config, folder)
+    rows = [translated(row) if rng.random() < config.share else row for row in rows]
+    return compare(config, {"french": rows}, "dev3", folder)
+
+
+def programs(config: Programs = Programs(), folder: Path = Path("runs/programs")) -> Kept:
+    """Sample, train and measure both arms; each row of the table is against the other samples."""
+    rows = dev3_rows(config)
+    shared_sandbox()
+    begin(config, folder)
+    launch(sampling_worker, config.processes or default_processes(), config, folder)
+    drawn, before = (read_harvest(place / "samples")[0] for place in (folder, dev3(config)))
+    before = [row for row in before if row["family"] != "programs"]
+    more, others = (unused(config, found, rows) for found in (drawn, before))
+    count = min(len(more), len(others))
+    if not count:
+        raise InputError(f"{folder}: Dev2 gave {len(more)} new programs, and {len(others)} others.")
+    rng = random.Random(f"programs/{config.seed}")
+    arms = {"programs": more, "others": others}
+    return compare(
+        config, {arm: rows + rng.sample(new, count) for arm, new in arms.items()}, "others", folder
+    )
+
+
+def dev3(config: MoreData) -> Path:
+    """The stage's folder. Raises InputError where the chain has not come so far."""
+    folder = Path(config.chain) / "dev3"
+    if not (folder / "benchmarks.json").exists():  # written last
+        raise InputError(f"{folder} holds no finished Dev3; run the chain up to dev3 first.")
+    return folder
+
+
+def dev3_rows(config: MoreData) -> list[dict]:
+    """What Dev3 learned from."""
+    from datasets import load_from_disk  # takes seconds to import
+
+    return load_from_disk(str(dev3(config) / "data")).to_list()
+
+
+def translated(row: dict) -> dict:
+    """A row asked and thought in French; as it was where it is no reasoning."""
+    about = {name: row[name] for name in COLUMNS[:-1]}
+    problem, completion = in_french(Problem(**about, solution=""), row["completion"])
+    return {**row, "lang": problem.lang, "prompt": problem.prompt, "completion": completion}
+
+
+def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
+    """Different samples that passed all filters and are not among `rows` yet."""
+
+    def text(row: dict) -> tuple[str, ...]:  # the tokenizer's spaces tell nothing
+        return row["prompt"], "".join(row["completion"].split())
+
+    used = {text(row) for row in rows}
+    passed = [row for row in drawn if not row["failed"] and text(row) not in used]
+    kept = select(config.sampling, passed)[0] if passed else []
+    return [{name: row[name] for name in COLUMNS} for row in kept]
+
+
+def sampling_worker(config: Programs, folder: Path) -> int:
+    """One process of asking Dev2 for programs. Its exit code."""
+    stop, world = StopRequest().listen(), join_world()
+    model, tokenizer = load_model(model_folder(f"{config.chain}/dev2", "programs"))
+    Policy(model)  # makes its layers fast on a CPU
+    sampling = replace(config.sampling, seed=config.seed)
+    sampler = TorchSampler(model, tokenizer)
+    done = harvest(sampling, folder / "samples", sampler, tokenizer, world, stop)
+    return 0 if done else STOPPED
+
+
+def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder: Path) -> Kept:
+    """Fine-tune the base on each arm's rows, and measure; Dev3 is measured already."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    summary = json.loads((dev3(config) / "summary.json").read_text(encoding="utf-8"))
+    # One more epoch than Dev3's, cut at its steps: as many updates, however long the rows are.
+    sft = replace(
+        config.sft, steps=summary["steps"], epochs=config.sft.epochs + 1, seed=config.seed,
+        processes=config.processes,
+    )  # fmt: skip
+    models = {}
+    for arm, rows in arms.items():
+        data, run = folder / f"data_{arm}", folder / arm
+        if not data.exists():
+            partial = folder / ".data.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            Dataset.from_list(rows).save_to_disk(partial)
+            partial.rename(data)
+        begun = (run / "config.json").exists()
+        run_sft(sft, summary["base"], data, run, resume=begun)
+        models[arm] = model_folder(str(run), arm)
+    measured = measure(config, models, folder, MEASURED)
+    with np.load(dev3(config) / "values.npz") as values:
+        measured["dev3"] = {row: values[row] for row in MEASURED}
+    return tabulate(measured, control, {row: asked(row).strata for row in MEASURED}, folder)
+
+
+if __name__ == "__main__":
+    with exit_codes():
+        tyro.extras.subcommand_cli_from_dict(
+            {"french": french, "programs": programs}, description=__doc__
+        )
