@@ -73,11 +73,16 @@ def ask(tokenizer, problems):
 
 
 def zero(folder: Path, name: str, *options: str) -> subprocess.Popen:
-    """`r1lab zero --preset smollm2` for two rollouts, tested on two problems, on two cores."""
+    """`r1lab zero --preset smollm2` for two rollouts, tested on two problems, on two cores.
+
+    In small micro-batches: with the preset's, two processes need more than 8 GB of memory."""
     save_problems(load_problems(TEST_SET)[:2], folder / "test.jsonl")
     command = [sys.executable, "-m", "r1lab", "zero", "--preset", "smollm2", "--name", name]
-    shared = "--rollouts 2 --processes 2 --final-samples 2 --eval-file test.jsonl".split()
-    return subprocess.Popen([*command, *shared, *options], cwd=folder, start_new_session=True)
+    shared = "--rollouts 2 --processes 2 --final-samples 2 --eval-file test.jsonl"
+    small = "--microbatch-tokens 512"
+    return subprocess.Popen(
+        [*command, *f"{shared} {small}".split(), *options], cwd=folder, start_new_session=True
+    )
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
