@@ -13,7 +13,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import measure_completion
 from r1lab.models.policy import load_model
 from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.models.tokenizer import UNKNOWN, build_tokenizer
 from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.sampling import TorchSampler
@@ -22,7 +22,7 @@ from r1lab.tasks import Problem, held_out
 from r1lab.tasks.rewrite import SAYINGS, readable, split_completion, translate
 from r1lab.tasks.search import parse_attempts
 from r1lab.training.distributed import StopRequest, World
-from r1lab.training.harvest import draw_chunk, harvest, read_harvest
+from r1lab.training.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
 
 SMALL = replace(
     ColdStart(processes=1),
@@ -90,6 +90,12 @@ def test_whatever_the_tags_the_readable_form_is_the_same(completion):
 )  # fmt: skip
 def test_what_cannot_be_told_apart_is_not_readable(completion):
     assert split_completion(completion) is None
+
+
+def test_an_answer_with_the_token_for_no_word_is_kept_by_no_filter():
+    text = "<think> 8-3=5:5 ok </think> <answer> 8-3 </answer>"
+    found = Samples([PROBLEM] * 2, [text, text.replace("<answer> ", f"<answer> {UNKNOWN} ")], ["stop"] * 2)
+    assert FILTERS["readable"](found) == FILTERS["format"](found) == [True, False]
 
 
 def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path):

@@ -22,12 +22,13 @@ from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
 from r1lab.grpo import LossConfig
+from r1lab.models.tokenizer import UNKNOWN
 from r1lab.tasks import load_problems, save_problems
 from r1lab.training import checkpoint
 from r1lab.training import run as grpo_run
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
-from r1lab.training.demonstrations import Demonstrations
+from r1lab.training.demonstrations import Demonstrations, load_documents
 from r1lab.training.loop import Learner
 from r1lab.training.ppo import Critic
 from r1lab.training.supervised import document_loss
@@ -200,6 +201,9 @@ def test_data_that_do_not_fit_are_refused_before_the_run_begins(config, tmp_path
     assert "no data set can be read there" in refusal(tmp_path / "missing")
     assert "holds no rows" in refusal(tmp_path / "empty")
     assert "tokenizer does not know" in refusal(tmp_path / "foreign")
+    written = {"prompt": "make 5 from 8,3", "completion": f"{UNKNOWN} 8-3"}  # by the model itself
+    Dataset.from_list([written]).save_to_disk(tmp_path / "written")
+    assert TOKENIZER.unk_token_id in load_documents(tmp_path / "written", TOKENIZER, "small")[0][1]
     options = ["--demonstrations", str(tmp_path / "missing"), "--demonstration-weight", "0.5"]
     assert main(["zero", *options, "--processes", "1", "--name", "../refused"]) == 2
     assert "no data set can be read there" in capsys.readouterr().err

@@ -79,8 +79,14 @@ def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]
         (prompt, [*completion, tokenizer.eos_token_id])
         for prompt, completion in zip(prompt_ids, completion_ids, strict=True)
     ]
-    unknown = tokenizer.unk_token_id
-    foreign = [i for i, (p, c) in enumerate(documents) if unknown is not None and unknown in p + c]
+    texts = map("".join, zip(prompts, rows["completion"], strict=True))
+    foreign = [
+        number
+        for number, ((prompt, completion), text) in enumerate(zip(documents, texts, strict=True))
+        # A model may write the token itself: of words that are not known there are more.
+        if tokenizer.unk_token
+        and [*prompt, *completion].count(tokenizer.unk_token_id) > text.count(tokenizer.unk_token)
+    ]
     if foreign:
         raise InputError(
             f"{data}: {len(foreign)} of {len(rows)} rows hold words that the model's tokenizer "

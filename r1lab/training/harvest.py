@@ -17,6 +17,7 @@ from typing import Literal
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import completion_text
 from r1lab.evaluation.text import count_repeats
+from r1lab.models.tokenizer import UNKNOWN
 from r1lab.rewards import correct, language_consistency
 from r1lab.rewards.code import submit
 from r1lab.rewards.format import has_format
@@ -73,13 +74,13 @@ def finished(samples: Samples) -> list[bool]:
 
 
 def readable(samples: Samples) -> list[bool]:
-    """Can thinking and answer be told apart, and is there some of both?"""
-    return [split_completion(text) is not None for text in samples.texts]
+    """Can thinking and answer be told apart, and is there some of both, in words?"""
+    return [split_completion(text) is not None and UNKNOWN not in text for text in samples.texts]
 
 
 def formatted(samples: Samples) -> list[bool]:
-    """Has it R1-Zero's format exactly?"""
-    return [has_format(text) for text in samples.texts]
+    """Has it R1-Zero's format exactly, in words?"""
+    return [has_format(text) and UNKNOWN not in text for text in samples.texts]
 
 
 def answered_right(samples: Samples) -> list[bool]:
