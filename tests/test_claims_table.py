@@ -9,6 +9,7 @@ from r1lab.claims.registry import CLAIMS, PROOFS, select
 from r1lab.claims.runner import run_missing
 from r1lab.claims.table import BEGIN, END, _signed, render, update_readme
 from r1lab.errors import InputError
+from r1lab.lab.ledger import ledger
 from tests.fake_ledger import laboratory  # a fixture
 
 
@@ -20,6 +21,18 @@ def test_the_table_says_what_was_shown_and_what_was_not_run(laboratory):
     vote = next(row for row in rows if "cons@16" in row)
     assert "> +8.0" in vote and "**shown**" in vote and "points [+" in vote
     assert sum("**not run**" in row for row in rows) >= 3
+
+
+def test_a_lesson_prints_what_the_ledger_holds(laboratory, capsys):
+    run_missing(laboratory, only="majority-vote")
+    run_missing(laboratory, only="random-reward", seed=1)
+    capsys.readouterr()
+    ledger("majority-vote", "random-reward", "dev1-language", data=laboratory.ledger.parent)
+    vote, found, random, _, language = capsys.readouterr().out.splitlines()
+    assert vote.endswith(": SHOWN") and "expected > +8.0; found +" in found
+    assert random.endswith(": 1 OF 3 SEEDS") and language.endswith(": NOT RUN")
+    with pytest.raises(InputError, match="no claim"):
+        ledger("unheard-of", data=laboratory.ledger.parent)
 
 
 def test_small_numbers_keep_their_digits():

@@ -22,9 +22,9 @@ def render(laboratory: Laboratory) -> str:
         word = verdict(claim, entry, jobs)
         if word == "stale" and len(entry["per_seed"]) == len({job.seed for job in jobs}):
             word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
-        effect, seeds = _numbers(claim, entry) if entry else ("", "")
+        effect, seeds = numbers(claim, entry) if entry else ("", "")
         rows.append(
-            (claim.statement, claim.section, ", ".join(claim.arms), _expected(claim), effect, seeds)
+            (claim.statement, claim.section, ", ".join(claim.arms), expected(claim), effect, seeds)
             + (f"**{word}**",)
         )
     rows += [(p.statement, p.section, "", "exact", "", "", f"tested by `{p.test}`") for p in PROOFS]
@@ -41,13 +41,15 @@ def update_readme(path: Path, table: str) -> None:
     path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
-def _numbers(claim: Claim, entry: dict) -> tuple[str, str]:
+def numbers(claim: Claim, entry: dict) -> tuple[str, str]:
+    """The effect with its interval, and each seed's, in the claim's unit."""
     low, high = (_signed(claim, bound) for bound in entry["ci95"])
     effect = f"{_signed(claim, entry['effect'])} {claim.unit} [{low}, {high}]"
     return effect, ", ".join(_signed(claim, value) for value in entry["per_seed"].values())
 
 
-def _expected(claim: Claim) -> str:
+def expected(claim: Claim) -> str:
+    """Where the effect is to lie, in the claim's unit."""
     low, high = claim.bounds
     if claim.relation == "within":
         return f"within ±{_signed(claim, high).lstrip('+')}"
