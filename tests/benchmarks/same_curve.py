@@ -5,14 +5,14 @@
     python tests/benchmarks/same_curve.py --arms none --out data/benchmarks/same_curve.json
 
 All arms are the same short run of R1-Zero on the shipped base (`r1lab zero` with the settings of
-SETTINGS, 12 rollouts of 16 questions and 8 answers), with the same seeds and questions. "one" is one
-process with the torch sampler, "fsdp2" two processes with half of the weights each, "vllm" samples
-with vLLM (in the environment of make test-vllm). "lag 1" and "lag 4" draw each rollout from the
-policy of so many rollouts before, weighed as the loss does (truncated importance sampling, cap 2);
-"unweighed" leaves that weight out. A run is kept in runs/same_curve and not made again; --out gathers
-all that are there: correct answers by rollout, accuracy on the held-out problems before and after
-(two samples each at temperature 1, at most 160 tokens), and differences from "one" with the same
-seeds, with 95 % intervals over the seeds (Student's t) and over the problems (the bootstrap of
+SETTINGS, 12 rollouts of 16 questions and 8 answers), with the same seeds and questions. "one" is
+one process with the torch sampler, "fsdp2" two processes with half of the weights each, "vllm"
+samples with vLLM (in the environment of make test-vllm). "lag 1" and "lag 4" draw each rollout from
+the policy of so many rollouts before, weighed as the loss does (truncated importance sampling, cap
+2); "unweighed" leaves that weight out. A run is kept in runs/same_curve and not made again; --out
+gathers all that are there: correct answers by rollout, accuracy on the held-out problems before and
+after (two samples each at temperature 1, at most 160 tokens), and differences from "one" with the
+same seeds, with 95 % intervals over the seeds (Student's t) and over the problems (the bootstrap of
 `r1lab.evaluation.estimators`, seeds pooled). Five seeds take two cores about half an hour.
 """
 
