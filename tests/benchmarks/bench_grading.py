@@ -5,9 +5,14 @@
 A step asks 16 questions 16 times each, in two processes of one thread, and makes four updates. Each
 completion is graded by a program in the sandbox that waits (as tests do that meet a deadline), by
 one that computes, or by a reward that waits (as for a judge over a network). Without the wait, a
-step is timed first, and each grader then takes about as long in all as sampling did there. In a
-repeat each grader grades the same completions in line and asynchronously, one after the other;
-every second repeat changes the order. The learning rate is too small to change the model.
+step is timed first, and each grader then takes about as long in all as sampling did there, or half
+as long again. In a repeat each grader grades the same completions in line and asynchronously, one
+after the other; every second repeat changes the order. The learning rate is too small to change the
+model.
+
+What can be hidden is at most the grading's share of a step in line. Grades that wait are hidden
+behind the sampling that goes on after the first completions have ended, and behind the reference
+policy's scoring; a wait longer than both is not.
 
 Tests that compute gain little: sampling keeps both cores busy, and what the tests compute beside it
 they take from it. The cores have as much to do as before; only where one of them stood idle, because
@@ -108,7 +113,9 @@ def worker(model: str, repeats: int, out: Path) -> int:
     threads = len(shared_sandbox().zygotes)  # programs of a process that run at the same time
     graders = {
         "tests that wait": by_program(WAITS, each * threads),
+        "tests that wait, half as long again": by_program(WAITS, 1.5 * each * threads),
         "a judge that waits": by_judge(each),
+        "a judge that waits, half as long again": by_judge(1.5 * each),
         "tests that compute": by_program(COMPUTES, each),
     }
     seconds = {name: {way: [] for way in WAYS} for name in graders}
