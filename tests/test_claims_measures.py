@@ -11,7 +11,15 @@ from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.report.chain import mean_accuracy
-from tests.fake_ledger import BASE, LEARNED, LEVELS, K, evaluation, write_entropies
+from tests.fake_ledger import (
+    BASE,
+    LEARNED,
+    LEVELS,
+    K,
+    evaluation,
+    laboratory,  # a fixture
+    write_entropies,
+)
 
 
 def of_rows(rows, values) -> StoredRun:
