@@ -119,7 +119,7 @@ def test_the_command_asks_with_examples(monkeypatch, capsys):
             return Rollouts(prompt_ids, rows, [], [], ["stop"] * len(rows), 0)
 
     sampler = Recording(None)
-    monkeypatch.setattr(cli, "_sampler", lambda model: (sampler, TOKENIZER))
+    monkeypatch.setattr(cli, "_sampler", lambda model, *_: (sampler, TOKENIZER))
     options = ["--data", "countdown", "--samples", "1"]
     assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
     assert {text.count("User") for text in sampler.prompts} == {3}
