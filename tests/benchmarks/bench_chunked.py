@@ -10,8 +10,6 @@ are four matrix products instead of three.
 """
 
 import ctypes
-import json
-import statistics
 import subprocess
 import sys
 import time
@@ -19,10 +17,10 @@ from pathlib import Path
 
 import torch
 import tyro
+from record import record, spread
 
 from r1lab.kernels import linear_logprob
 from r1lab.kernels.reference import plain_linear
-from r1lab.training.runs import machine
 
 VOCAB, HIDDEN, ROWS = 151_936, 896, 512
 MIB = 2**20
@@ -84,10 +82,6 @@ def seconds(way: str, kind: str, tensors: tuple) -> float:
     return time.perf_counter() - start
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def main(repeats: int = 5, out: Path | None = None, only: tuple[str, str] | None = None) -> None:
     """Compare the chunked log-probs with full logits.
 
@@ -127,11 +121,8 @@ def main(repeats: int = 5, out: Path | None = None, only: tuple[str, str] | None
         "seconds": {name: spread(values) for name, values in times.items()},
         "time_ratio": ratios,
         "targets_at_most": TARGETS,
-        "machine": machine(),
     }  # fmt: skip
-    print(json.dumps(result, indent=1))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    record(result, out)
 
 
 if __name__ == "__main__":

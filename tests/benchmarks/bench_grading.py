@@ -28,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import tyro
+from record import ROOT, record, spread
 
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet
@@ -35,9 +36,7 @@ from r1lab.rewards.code import shared_sandbox
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import join_world, run_workers
 from r1lab.training.loop import Learner
-from r1lab.training.runs import machine
 
-ROOT = Path(__file__).parents[2]
 PROCESSES, QUESTIONS, GROUP, UPDATES, CAP, TOGETHER = 2, 16, 16, 4, 256, 8
 OWN = QUESTIONS * GROUP // PROCESSES  # completions of a process
 WAITS = "import time\ndef f(x):\n    time.sleep({seconds})\n    return x"
@@ -129,9 +128,8 @@ def worker(model: str, repeats: int, out: Path) -> int:
     return 0
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    rounded = [round(value, 3) for value in sorted(values)]
-    return {"min": rounded[0], "median": statistics.median(rounded), "max": rounded[-1]}
+def rounded(values: list[float]) -> dict[str, float]:
+    return spread([round(value, 3) for value in values])
 
 
 def main(
@@ -151,20 +149,17 @@ def main(
     graders = {}
     for name, seconds in told["graders"].items():
         saved = [1 - a / b for a, b in zip(seconds[WAYS[1]], seconds[WAYS[0]], strict=True)]
-        graders[name] = {way: spread(seconds[way]) for way in WAYS} | {"saved": spread(saved)}
+        graders[name] = {way: rounded(seconds[way]) for way in WAYS} | {"saved": rounded(saved)}
         print(f"{name}: {statistics.median(saved):.0%} of the step saved", flush=True)
     result = {
         "model": Path(model).name,
         "completions": QUESTIONS * GROUP,
-        "step_without_grading": spread(told["no grading"]),
-        "sampling": spread(told["sampling"]),
+        "step_without_grading": rounded(told["no grading"]),
+        "sampling": rounded(told["sampling"]),
         "seconds": graders,
         "repeats": repeats,
-        "machine": machine(),
     }
-    print(json.dumps(result, indent=1))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    record(result, out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ position (lengths from 20 to 256, mean about 120), or 0 for equal lengths. With 
 trained model ends its texts itself in the first row.
 """
 
-import json
 import os
 import statistics
 import time
@@ -32,8 +31,8 @@ os.environ.update(
 )
 
 import torch  # noqa: E402
-import transformers  # noqa: E402
 import tyro  # noqa: E402
+from record import ROOT, record, spread  # noqa: E402
 
 from r1lab.models.policy import load_model  # noqa: E402
 from r1lab.sampling import SamplingParams, TorchSampler  # noqa: E402
@@ -41,7 +40,6 @@ from r1lab.tasks.problems import load_problems  # noqa: E402
 from r1lab.tasks.templates import apply_template  # noqa: E402
 
 GROUP, PROMPTS, CAP, EQUAL = 16, 16, 256, 128
-ROOT = Path(__file__).parents[2]
 worker = {}  # what a worker process holds: model, tokenizer, prompts, chances of the end token
 
 
@@ -149,10 +147,6 @@ def run_arm(pools: dict[int, ProcessPoolExecutor], arm: Arm, lengths: str, seed:
     return {"rate": sum(counts) / (time.perf_counter() - start), "counts": counts}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def measure(pools: dict[int, ProcessPoolExecutor], lengths: str, repeats: int) -> dict:
     """One row of the benchmark: every arm in every repeat, the first (unmeasured) to warm up."""
     runs = {arm: [] for arm in ARMS}
@@ -212,15 +206,10 @@ def main(
     result = {
         "model": Path(model).name,
         "completions": GROUP * PROMPTS,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "cores": os.cpu_count(),
         "repeats": repeats,
         "rows": rows,
     }
-    print(json.dumps(result))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    record(result, out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from record import ROOT, record, spread
 
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
@@ -29,9 +30,7 @@ from r1lab.tasks import apply_template, load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import join_world, run_workers
 from r1lab.training.loop import Learner
-from r1lab.training.runs import machine
 
-ROOT = Path(__file__).parents[2]
 QUESTIONS, GROUP, UPDATES, CAP, MEASURED = 16, 16, 4, 256, 2
 ROWS = QUESTIONS * GROUP // UPDATES  # of an update
 RATE = 1e-7
@@ -157,10 +156,6 @@ def run_arm(arm: Arm, model: str) -> dict:
     return {"seconds": seconds, "tokens": statistics.mean(told["tokens"])}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
 def main(
     model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path | None = None
 ) -> None:
@@ -191,11 +186,8 @@ def main(
         "best_of_trl": str(best),
         "ratio": spread([t / o for t, o in zip(pace[best], pace[ARMS[0]], strict=True)]),
         "repeats": repeats,
-        "machine": machine(),
     }
-    print(json.dumps(result, indent=1))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    record(result, out)
 
 
 if __name__ == "__main__":
