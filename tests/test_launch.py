@@ -2,24 +2,28 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from torch.distributed.run import get_args_parser
 
 from r1lab.evaluation.rows import read_rows
+from r1lab.launch.bootstrap import VLLM_LOCK
 from r1lab.tasks import load_problems, save_problems
-from r1lab.training.checkpoint import SHARDS, checkpoint_path
+from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "r1lab" / "launch"
 BIN = Path(sys.executable).parent  # of this environment: python and torchrun
-# One rollout of two updates on the shipped base.
-TWO_STEPS = [
-    "--rollouts", "1", "--minibatches", "2", "--questions", "4", "--group-size", "4", "--caps", "0", "24",
-    "--eval-file", "asked.jsonl", "--final-samples", "1", "--microbatch-tokens", "512",
+# Small rollouts of the shipped base.
+SMALL = [
+    "--questions", "4", "--group-size", "4", "--caps", "0", "24", "--eval-file", "asked.jsonl",
+    "--final-samples", "1", "--microbatch-tokens", "512",
 ]  # fmt: skip
 
 
@@ -34,7 +38,8 @@ def test_node_sh_trains_two_steps_in_two_processes_that_share_the_weights(tmp_pa
     (tmp_path / "data").symlink_to(ROOT / "data")
     save_problems(load_problems(ROOT / "data" / "test_signs.jsonl")[:2], tmp_path / "asked.jsonl")
     done = subprocess.run(
-        ["sh", LAUNCH / "node.sh", "cpu", "--name", "two", "--parallel.shard", *TWO_STEPS],
+        ["sh", LAUNCH / "node.sh", "cpu", "--name", "two", "--parallel.shard", "--rollouts", "1",
+         "--minibatches", "2", *SMALL],
         cwd=tmp_path, capture_output=True, text=True, timeout=900,
         env=environment(
             BIN, PROCESSES="2", RESTARTS="0", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""
@@ -50,11 +55,74 @@ def test_node_sh_trains_two_steps_in_two_processes_that_share_the_weights(tmp_pa
     assert shares == {"__0_", "__1_"}, "each process wrote its share"
 
 
+def stub(folder: Path, **programs: str) -> None:
+    """Shell scripts that stand in for programs, where `folder` comes first in PATH."""
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+
+
+def worker(rank: int, mark: str) -> int:
+    """The process of this rank among those that have `mark` in their environment."""
+    found, wanted = [], {f"RANK={rank}".encode(), f"MARK={mark}".encode()}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        found += [int(process.name)] if wanted <= set(told) else []
+    return min(found)  # it came before its own children
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its worker in /proc")
+def test_node_sh_starts_again_after_a_killed_worker_and_goes_on(tmp_path):
+    """What the script promises, with the one restart that it asks of torchrun by itself."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    save_problems(load_problems(ROOT / "data" / "test_signs.jsonl")[:2], tmp_path / "asked.jsonl")
+    stub(tmp_path, python="exit 0")  # the plan; torchrun and its workers are this environment's
+    options = [*SMALL, "--rollouts", "4", "--minibatches", "1", "--checkpoint-every", "1"]
+    run = tmp_path / "runs" / "killed"
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(
+            ["sh", LAUNCH / "node.sh", "cpu", "--name", "killed", *options],
+            cwd=tmp_path, stdout=said, stderr=said,
+            env=environment(
+                f"{tmp_path}:{BIN}", PROCESSES="2", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
+                MARK=str(tmp_path),
+            ),
+        )  # fmt: skip
+    try:
+        while not list_checkpoints(run) and process.poll() is None:
+            time.sleep(0.02)
+        assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
+        os.kill(worker(1, str(tmp_path)), signal.SIGKILL)
+        begun = (run / "eval_base.npz").stat().st_mtime_ns
+        assert not (run / "eval_final.npz").exists(), "it was killed too late"
+        assert process.wait(timeout=900) == 0, (tmp_path / "said").read_text()[-3000:]
+    finally:
+        process.terminate()
+    assert "exitcode: -9" in (tmp_path / "said").read_text()
+    assert json.loads((run / "summary.json").read_text())["steps"] == 4
+    steps = [row["step"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+    assert steps == [1, 2, 3, 4], "each step once"
+    # The base is measured at the very beginning: the run did not begin a second time.
+    assert (run / "eval_base.npz").stat().st_mtime_ns == begun
+
+
+@pytest.mark.parametrize(("script", "shell"), [("node.sh", "sh"), ("slurm.sbatch", "bash")])
+def test_overwrite_is_refused_where_a_restart_would_obey_it_again(script, shell, tmp_path):
+    stub(tmp_path, **dict.fromkeys(("torchrun", "srun", "scontrol", "python"), "echo started"))
+    done = subprocess.run(
+        [shell, LAUNCH / script, "cpu", "--name", "mine", "--overwrite"], capture_output=True,
+        text=True, env=environment(tmp_path),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "delete the checkpoint" in done.stderr and "give --name" in done.stderr
+
+
 def test_node_sh_ends_before_torchrun_where_the_plan_refuses(tmp_path):
-    (tmp_path / "torchrun").write_text("#!/bin/sh\necho started\n")
-    (tmp_path / "python").write_text('#!/bin/sh\necho "$@"; exit 2\n')
-    for stub in ("torchrun", "python"):
-        (tmp_path / stub).chmod(0o755)
+    stub(tmp_path, torchrun="echo started", python='echo "$@"; exit 2')
     done = subprocess.run(
         ["sh", LAUNCH / "node.sh", "qwen2.5-7b-8gpu"], capture_output=True, text=True,
         env=environment(tmp_path),
@@ -68,20 +136,19 @@ def test_node_sh_ends_before_torchrun_where_the_plan_refuses(tmp_path):
 )
 def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
     """srun runs its command once a node, as --ntasks-per-node=1 asks; each meets at the first."""
-    stubs = {
-        "scontrol": '[ "$*" = "show hostnames NODES" ] || exit 3\nprintf "%s\\n" ' + " ".join(nodes),
-        "srun": 'for node in $(scontrol show hostnames NODES); do printf "%s\\n" "$@" > $node.line; done\n'
-        'printf $TORCH_ELASTIC_SHUTDOWN_TIMEOUT > waits',
-        "python": 'echo "$@" > plan.line',
-    }
-    for name, body in stubs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
+    stub(
+        tmp_path,
+        scontrol='[ "$*" = "show hostnames NODES" ] || exit 3\nprintf "%s\\n" ' + " ".join(nodes),
+        srun='for node in $(scontrol show hostnames NODES); do printf "%s\\n" "$@" > $node.line; done\n'
+        "echo $TORCH_ELASTIC_SHUTDOWN_TIMEOUT $SRUN_CPUS_PER_TASK > handed",
+        python='echo "$@" > plan.line',
+    )  # fmt: skip
     options = ["--name", "a run", "--rollouts", "5"]
     subprocess.run(
         ["bash", LAUNCH / "slurm.sbatch", preset, *options], cwd=tmp_path, check=True,
         env=environment(
-            tmp_path, SLURM_JOB_NODELIST="NODES", SLURM_NNODES=str(len(nodes)), SLURM_JOB_ID="77"
+            tmp_path, SLURM_JOB_NODELIST="NODES", SLURM_NNODES=str(len(nodes)), SLURM_JOB_ID="77",
+            SLURM_CPUS_PER_TASK="32",
         ),
     )  # fmt: skip
     assert (tmp_path / "plan.line").read_text().split() == f"-m r1lab plan --preset {preset}".split()
@@ -91,7 +158,7 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
     assert (told.nnodes, told.nproc_per_node) == (str(len(nodes)), "gpu")
     assert (told.rdzv_backend, told.rdzv_id, told.rdzv_endpoint) == ("c10d", "77", "alpha:29500")
     assert told.module and told.training_script == "r1lab"
-    assert (tmp_path / "waits").read_text() == "240"
+    assert (tmp_path / "handed").read_text().split() == ["240", "32"]
     assert told.training_script_args == ["zero", "--preset", preset, *options]
 
 
@@ -100,6 +167,7 @@ def test_slurm_signals_early_enough_for_the_run_to_save():
     text = (LAUNCH / "slurm.sbatch").read_text()
     assert "#SBATCH --signal=TERM@300" in text and "SHUTDOWN_TIMEOUT=240" in text
     assert "#SBATCH --ntasks-per-node=1" in text
+    assert "#SBATCH --mem=0" in text, "all of a machine's memory: each process loads the model whole"
 
 
 def test_the_container_is_made_of_files_that_exist():
@@ -108,7 +176,21 @@ def test_the_container_is_made_of_files_that_exist():
     (start,) = [json.loads(line.split(" ", 1)[1]) for line in lines if line.startswith("ENTRYPOINT")]
     assert start[0] == "sh" and (ROOT / start[1]).samefile(LAUNCH / "node.sh")
     (install,) = [line for line in lines if "pip install" in line]
-    assert "-c constraints.txt" in install and (ROOT / "constraints.txt").is_file()
+    assert f"-c {VLLM_LOCK}" in install and "-e '.[gpu]'" in install, "--sampler vllm works inside"
+    tested = re.search(r"Python (\d\.\d+)", (ROOT / VLLM_LOCK).read_text())[1]
     (image,) = [line.split()[1] for line in lines if line.startswith("FROM")]
-    assert image.startswith("python:3.12"), "a version that r1lab.launch.bootstrap supports"
-    assert any(line.startswith("#   podman run") and "qwen2.5-1.5b-8gpu" in line for line in lines)
+    assert image == f"python:{tested}-slim", "the version that those pins are tested with"
+    text = "\n".join(lines)
+    assert "podman run" in text and "qwen2.5-1.5b-8gpu" in text
+    assert all(f":{folder}" in text for folder in ("/lab/runs", "/root/.cache/huggingface"))
+
+
+def test_the_image_holds_neither_the_history_nor_what_git_ignores():
+    """git's patterns without a leading slash hold in every folder; in .dockerignore, with **/."""
+    told = {name: (ROOT / name).read_text().splitlines() for name in (".gitignore", ".dockerignore")}
+    left_out = {line for line in told[".dockerignore"] if not line.startswith("#")}
+    everywhere = {line.removeprefix("**/") for line in left_out}
+    assert ".git" in left_out
+    for line in told[".gitignore"]:
+        name = line.strip("/")
+        assert name in (left_out if line.startswith("/") else everywhere), line

@@ -3,10 +3,17 @@
 #   sh r1lab/launch/node.sh PRESET [options of r1lab zero]
 # On a machine without a GPU: PROCESSES=2 sh r1lab/launch/node.sh cpu --parallel.shard
 # A process that dies takes the others along; torchrun then starts all of them again, and the run
-# goes on from its last checkpoint. Not run on several GPUs yet.
+# goes on from its last checkpoint: tested with two processes on a CPU. Not run on any GPU yet.
 set -eu
 preset=${1:?name a preset of r1lab zero, for example qwen2.5-1.5b-8gpu}
 shift
+for option; do
+  if [ "$option" = --overwrite ]; then
+    echo "node.sh: every restart would obey --overwrite, and delete the checkpoint that it should go" \
+      "on from; remove the run's folder by hand, or give --name for another run." >&2
+    exit 2
+  fi
+done
 python -m r1lab plan --preset "$preset" # ends here, with the reason, if it will not fit
 # Told to end, a run saves after its step; torchrun would wait 30 s for it.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-240}"
