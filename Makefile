@@ -48,7 +48,7 @@ test-gpu: ## Run the kernels' full matrix on an NVIDIA GPU; skipped where there 
 	$(INSTALL) test
 	TRITON_INTERPRET=0 $(PY) -m pytest tests -m gpu -rs
 
-bench: ## Compare speed with transformers.generate and TRL, and chunked log-probs with full logits
+bench: ## Compare speed with transformers.generate, TRL and full logits; time grading and the sandbox
 	$(INSTALL) test
 	@mkdir -p data/benchmarks
 	@set -e; for script in tests/benchmarks/bench_*.py; do set -x; \

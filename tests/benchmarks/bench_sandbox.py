@@ -8,9 +8,9 @@ does it: in a locked-in process of its own, as many at a time as there are cores
 timed; the start of the sandbox, which tries what programs must not be able to do, is timed apart.
 
 On a busy machine each program waits for its turn several times, and seconds say more of the other
-work than of the sandbox. So the load average at the start is stored, and the cores that other
-processes kept busy meanwhile; and besides, the computing time of grader, clean processes and
-programs together, which depends on other work far less.
+work than of the sandbox. So the load average at the start is stored, the cores that other
+processes kept busy meanwhile, and the niceness (whether they went first); and besides, the
+computing time of grader, clean processes and programs together, which depends on them far less.
 """
 
 import os
@@ -92,9 +92,10 @@ def main(
         "programs_per_second": round(programs / seconds, 1),
         "computing_seconds": round(own, 2),
         "seconds_to_start_the_sandbox": round(started, 2),
-        "beside": {
+        "other_work_beside": {
             "load_average_at_start_1_5_15_minutes": [round(value, 2) for value in load],
             "cores_busy_with_other_work": round((all_cores - own) / seconds, 2),
+            "own_niceness": os.nice(0),
         },
     }
     record(result, out)
