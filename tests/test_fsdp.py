@@ -18,6 +18,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from transformers import PreTrainedTokenizerFast
 
 from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
@@ -25,7 +26,7 @@ from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.models.small import build_model
 from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks import load_problems, save_problems
+from r1lab.tasks import apply_template, load_problems, save_problems
 from r1lab.training import fsdp
 from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints
 from r1lab.training.config import GRPOConfig
@@ -38,7 +39,8 @@ from r1lab.training.distributed import (
 )
 from r1lab.training.loop import Learner
 from r1lab.training.run import grpo_worker, prepare_folder
-from r1lab.training.supervised import SupervisedConfig, train_supervised
+from r1lab.training.supervised import SupervisedConfig, add_gradient, train_supervised
+from tests.elsewhere import by_r1lab, by_transformers
 
 SHARDED = Parallel(shard=True)
 THRIFTY = Parallel(shard=True, recompute=True, reduce_every=True, offload=True)
@@ -137,6 +139,13 @@ def test_two_sharded_processes_learn_what_one_learns(config, alone, two):
     assert_alike(two, alone, config)
 
 
+def test_their_checkpoint_opens_in_transformers_and_answers_alike(config, two):
+    prompts = [apply_template("small", f"make {n} from {n},2,1") for n in (3, 10, 26)]
+    folder = checkpoint_path(two, config.steps)
+    told = by_transformers(folder, prompts, 24, PreTrainedTokenizerFast)
+    assert by_r1lab(folder, prompts, 24) == told
+
+
 def test_four_processes_that_save_memory_and_pack_learn_the_same(config, alone, tmp_path):
     settings = replace(config, parallel=THRIFTY, pack=True)
     assert_alike(trained(settings, tmp_path / "run", 4), alone, config)
@@ -221,6 +230,41 @@ def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(config):
     for other_norm, found in processes(2, shared):
         assert other_norm.item() == pytest.approx(norm.item(), rel=1e-5)
         assert all((found[name] - expected[name]).abs().max() < 1e-7 for name in expected)
+
+
+def test_an_update_in_bfloat16_is_near_the_one_in_float32(config):
+    """Weights, gradients and optimizer stay in float32; layers compute in bfloat16.
+
+    That keeps 8 bits of a number, so that a rounding is wrong by up to 0.4 %, and on a token's way
+    through the layers and back there are dozens, of either sign: some per cent of the gradient's
+    length. Adam's first step goes by the learning rate wherever the gradient points, so that only
+    weights whose gradient is smaller than that error may move the other way.
+    """
+    documents = [([3, 4], list(range(5, 9 + 5 * i))) for i in range(1, 9)]
+    settings = SupervisedConfig(steps=1, microbatch_tokens=64)
+
+    def update(precision: str) -> tuple:
+        world = join_world(Parallel(shard=True, precision=precision))
+        model, tokenizer = load_model(config.model)
+        policy = world.place(Policy(model))
+        before = [p.detach().full_tensor().clone() for p in policy.parameters()]
+        loss = add_gradient(settings, policy, documents, tokenizer, world, learn_prompts=True)
+        kinds = {kind for p in policy.parameters() for kind in (p.dtype, p.grad.dtype)}
+        gradient = torch.cat([p.grad.full_tensor().flatten() for p in policy.parameters()])
+        torch.optim.AdamW(policy.parameters(), lr=1e-4, weight_decay=0.0).step()
+        after = [p.detach().full_tensor() for p in policy.parameters()]
+        moved = torch.cat([(b - a).flatten() for a, b in zip(before, after, strict=True)])
+        return sum(world.gather(loss)), kinds, gradient, moved
+
+    found = {precision: processes(2, update, precision) for precision in ("float32", "bfloat16")}
+    (loss, kinds, gradient, moved), _ = found["float32"]
+    for half_loss, half_kinds, half_gradient, half_moved in found["bfloat16"]:
+        assert half_kinds == kinds == {torch.float32}
+        assert half_loss == pytest.approx(loss, rel=0.01)
+        error = (half_gradient - gradient).norm() / gradient.norm()
+        assert 1e-4 < error < 0.05, "less: it was not bfloat16 that computed"
+        against = (half_moved * moved < 0).sum() / (moved != 0).sum()
+        assert against < 0.05 and half_moved.abs().max() < 1.01e-4
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.stages.zero import PRESETS
 from r1lab.tasks import apply_template, load_problems, save_problems
 from r1lab.training.batching import pad_rows
-from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
+from r1lab.training.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
 from r1lab.training.runs import commit, machine
+from tests.elsewhere import by_r1lab, by_transformers
 
 pytestmark = pytest.mark.real
 PRESET = PRESETS["smollm2"]
@@ -133,6 +134,14 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
     assert len(verdicts) >= len(drawn) / 4 and 0 < sum(verdicts) < len(verdicts)
     counts = {"right": sum(verdicts), "plain": len(verdicts), "asked": len(drawn)}
     measured["graded_answers"] = counts
+
+
+def test_a_checkpoint_opens_in_transformers_and_answers_alike(real, folder):
+    policy, tokenizer, _ = real
+    saved = save_checkpoint(folder, 1, policy.model, tokenizer, {"step": 1}, {})
+    problems = load_problems(TEST_SET)[:64:16]
+    prompts = [apply_template(PRESET.template, problem.prompt, tokenizer) for problem in problems]
+    assert by_r1lab(saved, prompts, 32) == by_transformers(saved, prompts, 32)
 
 
 def test_two_real_steps_on_two_cores(real, measured, folder):
