@@ -12,9 +12,10 @@ from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import reward_set
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler
 from r1lab.tasks import FAMILIES, apply_template, sample_problem
+from r1lab.training.config import GRPOConfig
+from r1lab.training.run import rewards_of
 
 
 def ask(
@@ -55,9 +56,10 @@ def ask(
     texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
     columns = {
         name: [getattr(problem, name)] * group_size
-        for name in ("solution", "family", "level", "lang", "meta")
+        for name in ("solution", "family", "level", "lang", "meta", "tests")
     }
-    totals, parts = reward_set("true")(prompts=[prompt] * group_size, completions=texts, **columns)
+    reward = rewards_of(GRPOConfig())  # weighed as in training
+    totals, parts = reward(prompts=[prompt] * group_size, completions=texts, **columns)
     rewards = torch.tensor([[float("nan") if total is None else total for total in totals]])
     advantages = group_advantages(rewards)[0].tolist()
     console = Console()
