@@ -60,7 +60,7 @@ def copies(home: Path) -> None:
     put("countdown34", home, [{"target": a + b - 1, "nums": [a, b, 1]} for a, b in sums])
 
 
-@pytest.mark.parametrize("name", ["countdown-0.5b", "gsm8k-0.5b", "math-1.5b"])
+@pytest.mark.parametrize("name", ZERO_RECIPES)
 def test_two_steps_of_r1_zero(here, name):
     copies(here / "data" / "hub")
     recipe = ZERO_RECIPES[name]
@@ -79,20 +79,45 @@ def test_two_steps_of_r1_zero(here, name):
     assert json.loads((folder / "summary.json").read_text())["steps"] == 2
 
 
-def test_two_steps_of_distillation(here):
-    put("openr1_math", here / "data" / "hub")
-    recipe = SFT_RECIPES["openr1-0.5b"]
+# Traces in the Hub's schemas, in words that the small world's tokenizer knows.
+SMALL_TRACES = {
+    "openr1_math": [
+        {"problem": "make 13 from 9,5,1", "answer": "9+5-1", "correctness_math_verify": [False, True],
+         "generations": ["<think>\n9+5=14:13 no\n</think>\n\n9+5",
+                         "<think>\n9+5=14-1=13:13 ok\n</think>\n\n9+5-1"]},
+    ],
+    "openthoughts": [
+        {"problem": "make 13 from 9,5,1", "deepseek_reasoning": "9+5=14-1=13:13 ok\n",
+         "deepseek_solution": "9+5-1", "ground_truth_solution": "9+5-1"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SFT_RECIPES)
+def test_two_steps_of_distillation(here, name):
+    recipe = SFT_RECIPES[name]
+    put(recipe.source, here / "data" / "hub", SMALL_TRACES[recipe.source])
     data = hub.save_traces(recipe.source, here, begun=recipe.sft.template == "r1")
     (row,) = load_from_disk(str(data))
-    assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"  # the template gives the tag
+    assert row["completion"] == "9+5=14-1=13:13 ok\n</think>\n\n9+5-1"  # the template gives the tag
     assert hub.save_traces(recipe.source, here, begun=True) == data
-    with pytest.raises(InputError, match="does not know"):  # English, to the small world's tokenizer
+    # Two epochs of one document each; the last rate is the cosine's, after a warm-up of one step.
+    config = replace(recipe.sft, warmup_steps=1, microbatch_tokens=1024)
+    folder = run_sft(config, "tiny", data, here / "runs" / "distilled")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["steps"], summary["examples"]) == (2, 1)
+    first, second = (row["loss"] for row in read_rows(folder / "metrics.jsonl"))
+    assert second < first, "the same document a second time"
+
+
+def test_english_traces_are_refused_by_the_small_worlds_tokenizer(here):
+    put("openr1_math", here / "data" / "hub")
+    recipe = SFT_RECIPES["openr1-0.5b"]
+    data = hub.save_traces(recipe.source, here, begun=True)
+    (row,) = load_from_disk(str(data))
+    assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"
+    with pytest.raises(InputError, match="does not know"):
         run_sft(replace(recipe.sft, steps=2), "tiny", data, here / "runs" / "english")
-    small = [{"prompt": "make 13 from 9,5,1", "completion": "9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>"}]
-    datasets.Dataset.from_list(small * 4).save_to_disk(here / "small")
-    config = replace(recipe.sft, epochs=2, tokens_per_step=256, processes=1, microbatch_tokens=1024)
-    folder = run_sft(config, "tiny", here / "small", here / "runs" / "distilled")
-    assert json.loads((folder / "summary.json").read_text())["steps"] == 2
 
 
 def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
