@@ -1,6 +1,7 @@
 """The paper's benchmarks by its protocol, resumable, on local data and a sampler that is scripted."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,14 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.evaluation import suites
 from r1lab.evaluation.suites import SuiteConfig, long_tail, paper_rows, paper_value, run_suite
+from r1lab.models import policy
+from r1lab.models.policy import load_model
 from r1lab.sampling import Rollouts
 from r1lab.tasks import apply_template, hub
 from tests.hub_rows import put
@@ -212,6 +216,20 @@ def test_the_long_tail_is_one_command():
         assert part in command
 
 
+def test_a_model_that_only_r1lab_can_name_is_saved_for_the_long_tail_first(local, monkeypatch):
+    """smollm2 is not installed here; a shipped model stands in for it when the command is run."""
+    first, then = long_tail(SuiteConfig("smollm2"), local / "run").split(" && ")
+    python, flag, code = shlex.split(first)
+    shipped = load_model(ROOT / "data" / "tiny")
+    asked = []
+    monkeypatch.setattr(policy, "load_model", lambda path: asked.append(path) or shipped)
+    exec(code)  # ours, made above
+    assert (python, flag, asked) == ("python", "-c", ["smollm2"])
+    saved = str(local / "run" / "model")
+    assert f"pretrained={saved},dtype=bfloat16" in then
+    assert AutoModelForCausalLM.from_pretrained(saved).num_parameters() == shipped[0].num_parameters()
+
+
 def test_the_papers_numbers():
     rows = paper_rows(ROOT / "data" / "paper_results.json")
     values = {}
@@ -242,6 +260,7 @@ def test_the_command_runs_on_a_shipped_model(local, monkeypatch, capsys):
     assert cli.main(command.split()) == 0
     told = capsys.readouterr().out
     assert "GSM8K" in told and "A trial" in told and "lm_eval --model hf" in told
+    assert "Neither here nor in lm-eval: Codeforces" in told
     summary = json.loads((local / "runs" / "eval-small-tiny" / "summary.json").read_text())
     assert summary["gsm8k"]["n"] == 1 and summary["gsm8k"]["k"] == 2
     assert cli.main(["eval", "--suite", "small"]) == 2

@@ -2,7 +2,8 @@
 
 v2 D.1: temperature 0.6, top-p 0.95, at most 32,768 tokens, pass@1 as the mean of k samples (k = 64
 for AIME and GPQA, 16 for MATH, 8 for LiveCodeBench), a majority of 64 votes on AIME. Means are over
-problems. What is not here is left to lm-eval, with the command.
+problems. What is not here is left to lm-eval, with the command; what that does not have either, to
+nobody (`NOWHERE`).
 """
 
 import json
@@ -17,6 +18,7 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.evaluate import Evaluation, evaluate, merge
+from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
 from r1lab.tasks import Problem, apply_template
 from r1lab.tasks.hub import load_source
@@ -30,6 +32,10 @@ BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{
 CHOICE = "\nPut the letter of the right option within \\boxed{}."
 PROGRAM = "\nEnd with the whole program in one ```python block."
 LM_EVAL = "mmlu_generative,mmlu_redux_generative,mmlu_pro,drop,ifeval,ceval-valid"
+NOWHERE = (
+    "Neither here nor in lm-eval: Codeforces (a rating comes from contests against people), "
+    "SWE-bench, Aider, and what another model judges (AlpacaEval, ArenaHard, SimpleQA)."
+)
 
 
 @dataclass(frozen=True)
@@ -122,13 +128,19 @@ def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
 def long_tail(config: SuiteConfig, folder: Path) -> str:
     """The command that measures what is not here, by the field's own tool (`pip install lm_eval[hf]`).
 
-    Its prompts are not the paper's (simple-evals): compare models with it, not with the paper."""
+    Its prompts are not the paper's (simple-evals): compare models with it, not with the paper.
+    "smollm2" and .gguf files are names for r1lab alone: a first command saves such a model."""
+    model, save = config.model, ""
+    if model == SMOLLM2 or model.endswith(".gguf"):
+        model = str(folder / "model")
+        saving = f"[part.save_pretrained({model!r}) for part in load_model({config.model!r})]"
+        save = f'python -c "from r1lab.models.policy import load_model; {saving}" && '
     generation = (
         f"do_sample=True,temperature={config.temperature},top_p={config.top_p},"
         f"max_gen_toks={config.max_tokens}"
     )
-    return shlex.join([
-        "lm_eval", "--model", "hf", "--model_args", f"pretrained={config.model},dtype=bfloat16",
+    return save + shlex.join([
+        "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=bfloat16",
         "--tasks", LM_EVAL, "--apply_chat_template", "--gen_kwargs", generation,
         "--batch_size", "auto", "--output_path", str(folder / "lm_eval"),
     ])  # fmt: skip

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from r1lab.evaluation.suites import BESIDE, SuiteConfig, long_tail, run_suite
+from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 
@@ -37,6 +37,7 @@ def evaluate_suite(
         console.print(f"A trial:{trial} so not to be compared with the paper.")
     console.print(f"Kept in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
     console.print(Text(long_tail(config, folder)), soft_wrap=True)
+    console.print(NOWHERE)
     return folder
 
 
