@@ -44,7 +44,7 @@ def environment_report() -> list[Check]:
          f"a run needs {needed:.1f} GB: close programs, or give it fewer --questions"),
         ("disk", disk >= DISK_GB, f"{disk:.1f} GB free", f"free {DISK_GB:.0f} GB for checkpoints"),
         ("GPU", bool(here["gpu"]) or None, here["gpu"] or "none",
-         "not needed here; --preset paper, and sampling with vLLM, do not run without"),
+         "not needed here; --preset paper and those of Qwen2.5 on GPUs do not run without"),
         ("base model", (ROOT / "data/base/model.safetensors").is_file(), "data/base",
          "not there: r1lab pretrain makes it"),
         ("JupyterLab", True, metadata.version("jupyterlab"), ""),
