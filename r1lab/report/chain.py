@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import BENCHMARKS, REASONING
+from r1lab.evaluation.suites import paper_value
 from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, styled
 from r1lab.report.folder import Row
 from r1lab.report.html import duration, embedded, render
@@ -26,8 +27,6 @@ CONTROLLED = ("dev2", "dev2_no_language", "dev3", "dev3_random")
 MADE_FROM = {"dev1": "base", "dev2": "dev1", "dev3": "base", "r1": "dev3", "zero": "base",
              "student_sft": "student", "student_rl": "student"}  # fmt: skip
 COUNTS = ("reflection", "tokens")  # rows that are no shares
-# The paper's AIME 2024, pass@1 in per cent (v2 Table 3; the base from v1): what each stage moved.
-PAPER_AIME = {"base": 15.6, "zero": 77.9, "dev1": 59.0, "dev2": 74.0, "dev3": 78.1, "r1": 79.8}
 
 
 def write_chain_report(folder: str | Path) -> Path:
@@ -45,7 +44,11 @@ def write_chain_report(folder: str | Path) -> Path:
         chain=table(stages, CHAIN),
         students=table(stages, students) if len(students) > 1 else None,
         controls=table(stages, CONTROLLED) if controlled else None,
-        costs=[cost(stages, stage) for stage in (*CHAIN[1:], *STUDENTS[1:]) if stage in stages],
+        costs=costs(stages),
+        duration=duration,
+        families=len(measured(stages)),
+        left_out=left_out(stages),
+        paper_value=paper_value,
         figures=[
             {"caption": caption, **embedded(draw(stages))}
             for draw, caption in (
@@ -58,6 +61,13 @@ def write_chain_report(folder: str | Path) -> Path:
     path = folder / "report.html"
     path.write_text(html, encoding="utf-8", errors="replace")
     return path
+
+
+def paper_aime() -> dict[str, float]:
+    """Stage -> the paper's pass@1 on AIME 2024: of the base from v2 Fig. 1, of the rest Table 3."""
+    models = {stage: f"DeepSeek-R1-{stage.title()}".removesuffix("-R1") for stage in CHAIN[1:]}
+    found = {stage: paper_value(model, "AIME 2024") for stage, model in models.items()}
+    return found | {"base": paper_value(models["zero"], "AIME 2024 at the start")}
 
 
 def table(stages: Mapping[str, Row], columns: tuple[str, ...] | list[str]) -> dict:
@@ -83,6 +93,12 @@ def markdown(told: dict) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def markdown_tables(folder: str | Path) -> str:
+    """Every table of benchmarks that the page of a chain may show."""
+    stages = read_chain(folder)
+    return "".join(f"{markdown(table(stages, part))}\n\n" for part in (CHAIN, STUDENTS, CONTROLLED))
+
+
 def read_chain(folder: str | Path) -> dict[str, Row]:
     """Stage -> its summary. Raises InputError where the folder holds no chain."""
     path = Path(folder) / "summary.json"
@@ -91,32 +107,47 @@ def read_chain(folder: str | Path) -> dict[str, Row]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def cost(stages: Mapping[str, Row], stage: str) -> dict[str, str]:
-    """What a stage took, and what it moved against the model it was made from."""
-    told, before = stages[stage], stages.get(MADE_FROM[stage])
-    gained = "–"
-    if before:
-        gained = f"{100 * (mean_accuracy(told) - mean_accuracy(before)):+.1f}"
-    paper = "–"
-    if stage in PAPER_AIME:
-        paper = f"{PAPER_AIME[stage] - PAPER_AIME[MADE_FROM[stage]]:+.1f}"
-    tokens = told.get("tokens") or told.get("data", {}).get("tokens")
-    return {
-        "stage": TITLES[stage],
-        "from": TITLES[MADE_FROM[stage]],
-        "tokens": f"{tokens:,}" if tokens else "–",
-        "time": duration(told.get("wall_seconds")),
-        "cpu_hours": f"{told.get('cpu_hours', float('nan')):.2f}",
-        "memory": f"{told.get('peak_memory_gb', float('nan')):.1f}",
-        "gained": gained.replace("-", "\N{MINUS SIGN}"),
-        "paper": paper.replace("-", "\N{MINUS SIGN}"),
+def costs(stages: Mapping[str, Row]) -> list[Row]:
+    """What each stage took, and what it moved against the model it was made from, as the paper's.
+
+    RL learns once from each token that it samples; of a fine-tuning, `data` tells who sampled."""
+    names, aime, rows = measured(stages), paper_aime(), []
+    for stage in (stage for stage in (*CHAIN[1:], *STUDENTS[1:]) if stage in stages):
+        told, before = stages[stage], MADE_FROM[stage]
+        spent = {key: told.get(key, 0.0) for key in ("wall_seconds", "cpu_hours", "peak_memory_gb")}
+        spent |= {"sampled": told.get("data", told).get("tokens", 0), "learned": told.get("tokens", 0)}
+        points = theirs = None
+        if before in stages:
+            points = mean_accuracy(told, names) - mean_accuracy(stages[before], names)
+        if stage in aime:
+            theirs = aime[stage] - aime[before]
+        titles = {"stage": TITLES[stage], "from": TITLES[before]}
+        rows.append(titles | spent | {"points": points and 100 * points, "paper": theirs})
+    return rows
+
+
+def left_out(stages: Mapping[str, Row]) -> dict[str, str]:
+    """Title of each stage that went without programs, in training or measuring -> why."""
+    found = {
+        TITLES[stage]: told.get("data", {}).get("programs_left_out")
+        or told["benchmarks"].get("programs", {}).get("left_out", "")
+        for stage, told in stages.items()
     }
+    return {title: why.partition(";")[0] for title, why in found.items() if why}
 
 
-def mean_accuracy(told: Row) -> float:
-    """pass@1 over the reasoning benchmarks that could be measured, each with the same weight."""
-    found = [told["benchmarks"].get(name, {}).get("value") for name in REASONING]
-    return float(np.mean([value for value in found if value is not None]))
+def measured(stages: Mapping[str, Row]) -> list[str]:
+    """The reasoning benchmarks that every stage could be measured on."""
+    columns = [told["benchmarks"] for told in stages.values()]
+    return [
+        name for name in REASONING
+        if all(column.get(name, {}).get("value") is not None for column in columns)
+    ]  # fmt: skip
+
+
+def mean_accuracy(told: Row, names: Sequence[str] = REASONING) -> float:
+    """pass@1 over reasoning benchmarks, each with the same weight."""
+    return float(np.mean([told["benchmarks"][name]["value"] for name in names]))
 
 
 def text(name: str, cell: Row) -> str:
@@ -140,10 +171,11 @@ def interval(name: str, cell: Row) -> str:
 def reasoning_by_stage(stages: Mapping[str, Row]) -> Figure:
     """pass@1 of each reasoning family, stage by stage."""
     columns = [stage for stage in CHAIN if stage in stages]
-    first, last = (100 * mean_accuracy(stages[stage]) for stage in (columns[0], columns[-1]))
+    names = measured(stages)
+    first, last = (100 * mean_accuracy(stages[at], names) for at in (columns[0], columns[-1]))
     title = (
         f"Reasoning: {first:.0f} % with the {TITLES[columns[0]].lower()}, {last:.0f} % with "
-        f"{TITLES[columns[-1]]} (mean of {len(REASONING)})"
+        f"{TITLES[columns[-1]]} (mean of {len(names)})"
     )
     return _by_stage(stages, columns, REASONING, title, "held-out problems solved (%)")
 
