@@ -18,7 +18,6 @@ from rich.text import Text
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-
 import r1lab
 from r1lab.claims import run_claims
 from r1lab.doctor.command import doctor
@@ -30,20 +29,13 @@ from r1lab.evaluation.suites import SuiteConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.launch.plan import plan
 from r1lab.report import write_report
-from r1lab.report.chain import (
-    CHAIN,
-    CONTROLLED,
-    STUDENTS,
-    markdown,
-    read_chain,
-    table,
-    write_chain_report,
-)
+from r1lab.report.chain import markdown_tables, write_chain_report
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.stages.ask import ask
 from r1lab.stages.from_samples import model_folder
-from r1lab.stages.pipeline import STAGES, Chain, R1Config
+from r1lab.stages.pipeline import STAGES, R1Config
 from r1lab.stages.pretrain import run_pretrain
+from r1lab.stages.ready import open_chain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.suite import evaluate_suite
 from r1lab.stages.zero import PRESETS
@@ -179,7 +171,7 @@ def r1(
         last: the stage to end with.
         controls: instead, run the control arms of a chain that has come to Dev3.
     """
-    chain = Chain(config, name)
+    chain = open_chain(config, name, "the control arms" if controls else first)
     chain.controls() if controls else chain.run(first, last)
     console.print(f"Report: {write_chain_report(chain.folder)}")
 
@@ -194,7 +186,7 @@ def hacking(
     Args:
         name: of the chain in runs/NAME, which has come to Dev3; give --seed as it had it.
     """
-    found = Chain(config, name).hack()
+    found = open_chain(config, name, "hacking").hack()
     rows = [
         (payer, when, *(_share(told[when][judge]) for judge in found), _share(told[when]["agreement"]))
         for payer, told in found.items()
@@ -328,9 +320,8 @@ def report(run: tyro.conf.Positional[Path]) -> None:
     if not (run / "base" / "benchmarks.json").exists():  # which a chain measures first
         console.print(f"Report: {write_report(run)}")
         return
-    path, stages = write_chain_report(run), read_chain(run)
-    for columns in (CHAIN, STUDENTS, CONTROLLED):
-        print(markdown(table(stages, columns)), end="\n\n")
+    path = write_chain_report(run)
+    print(markdown_tables(run))
     console.print(f"Report: {path}")
 
 

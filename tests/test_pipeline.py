@@ -1,18 +1,22 @@
 """The chain of all stages: order, resume, what each starts from, and the report."""
 
 import json
+import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from r1lab import cli
 from r1lab.cli import main
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import BENCHMARKS, Column
+from r1lab.evaluation.benchmarks import BENCHMARKS, Column, cannot_run_programs
 from r1lab.models.policy import load_model
 from r1lab.report.chain import STUDENTS, write_chain_report
-from r1lab.stages import pipeline
+from r1lab.rewards import code
+from r1lab.stages import pipeline, ready
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import model_folder
@@ -168,6 +172,104 @@ def test_a_finished_chain_is_left_as_it_is(chain):
 def test_a_stage_that_lost_its_model_is_told_by_name(chain, tmp_path):
     with pytest.raises(InputError, match="dev1 needs the model in .*zero.*finish the stage"):
         Chain(chain.config, "other", tmp_path).run("dev1", "dev1")
+
+
+def half_chain(runs, *finished: str, begun: str = ""):
+    """A chain's folder: stages with a model and a summary, and one that was stopped on the way."""
+    for stage in (*finished, *([begun] if begun else [])):
+        step = runs / "r1" / stage / "checkpoints/step-000002"
+        step.mkdir(parents=True)
+        for file in (step / "config.json", step / "trainer.pt", step.parents[1] / "config.json"):
+            file.write_text("{}")
+        if stage in finished:
+            (runs / "r1" / stage / "summary.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("finished", "begun", "options", "words"),
+    [
+        ((), "", ("--from", "dev2"), "before dev2 comes dev1, which .* has not begun"),
+        (("zero",), "dev1", ("--from", "dev2"), "before dev2 comes dev1, which .* stopped on the way"),
+        (STAGES[:5], "", ("--from", "student_rl"), "before student_rl comes student_sft"),
+        (STAGES[:3], "dev3", ("--controls",), "before the control arms comes dev3, which .* stopped"),
+    ],
+)
+def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
+    tmp_path, monkeypatch, capsys, finished, begun, options, words
+):
+    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    half_chain(tmp_path, *finished, begun=begun)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["r1", *options]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(words, said)
+    missing = re.search(r"comes (\w+)", said).group(1)
+    assert f"r1lab r1 --name r1 --to {missing}" in said
+    assert sorted(tmp_path.rglob("*")) == before  # nothing was measured, nothing begun
+
+
+def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=chain.folder.parent))
+    models = sorted((chain.folder / "reward_models").rglob("*"))
+    before = [path.stat().st_mtime_ns for path in models]
+    for start in (cli.hacking, partial(cli.r1, first="r1")):
+        with pytest.raises(InputError, match="helpfulness was trained with seed 0, and you give 1"):
+            start(replace(chain.config, seed=1), "r1")
+    assert [path.stat().st_mtime_ns for path in models] == before
+    cli.hacking(chain.config, "r1")  # with its own settings it is found
+    assert "score of the model" in capsys.readouterr().out
+
+
+def test_where_no_program_can_be_run_the_chain_goes_on_without(
+    config, tmp_path, monkeypatch, capsys
+):
+    def refuse(*args, **options):
+        raise InputError("programs cannot be run safely on this system: no filter; leave them out")
+
+    monkeypatch.setattr(code, "Sandbox", refuse)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr(pipeline, "run_benchmarks", without_programs)
+    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    code.shared_sandbox.cache_clear()
+    mixed = EASY | {"programs/1": 20.0}
+    sampling = replace(config.cold_start.sampling, mixture=mixed)
+    config = replace(
+        config, cold_start=replace(config.cold_start, sampling=sampling),
+        reasoning=replace(config.reasoning, mixture=mixed),
+        scenarios=replace(config.scenarios, late_mixture={"chat/1": 1.0, "programs/2": 1.0}),
+    )  # fmt: skip
+    cli.r1(config, "r1", last="dev2")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "asks for no programs: programs cannot be run safely on this system: no filter" in said
+    cli.r1(config, "r1", last="dev2")  # what is finished is found again
+    chain = Chain(config, "r1", tmp_path)
+    assert settings(chain, "dev2")["mixture"] == EASY
+    opened = ready.open_chain(config, "r1", runs=tmp_path).config
+    assert opened.scenarios.late_mixture == {"chat/1": 1.0}
+    assert opened.cold_start == config.cold_start  # which leaves them out itself, and stores why
+    page = " ".join((chain.folder / "report.html").read_text().split())
+    assert (
+        "Programs were left out of Base, Student, R1-Zero, Dev1, Dev2, in training or measuring or "
+        "both: programs cannot be run safely on this system: no filter." in page
+    )
+    assert "over 4 reasoning benchmarks" in page and "(mean of 4)" in page
+
+
+def test_a_stage_that_had_programs_where_they_could_be_run_keeps_its_settings(config, tmp_path):
+    """A finished chain that is looked at, or gone on with, on a system without a sandbox."""
+    mixed = replace(config, reasoning=REASONING, scenarios=SCENARIOS)
+    (tmp_path / "dev2").mkdir()
+    (tmp_path / "dev2/config.json").write_text(json.dumps({"mixture": REASONING.mixture}))
+    left = ready.without_programs(mixed, tmp_path)
+    assert left.reasoning == REASONING and left.zero == config.zero
+    assert set(SCENARIOS.mixture) - set(left.scenarios.mixture) == {"programs/1", "programs/2"}
+
+
+def without_programs(*args, **options) -> Column:
+    column = fake_benchmarks(*args, **options)
+    missing = {"value": None, "ci95": None, "n": 0, "left_out": cannot_run_programs()}
+    return column._replace(cells=column.cells | {"programs": missing})
 
 
 def test_an_unknown_stage_is_bad_input(capsys):

@@ -1,0 +1,83 @@
+"""What must hold before a chain begins or goes on: told, or mended, before anything is computed."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from r1lab.errors import InputError
+from r1lab.evaluation.benchmarks import cannot_run_programs
+from r1lab.stages.from_samples import model_folder
+from r1lab.stages.pipeline import STAGES, Chain, R1Config
+
+# What is wanted of a chain -> the stage that must be finished before.
+BEFORE = dict(zip(STAGES[1:], STAGES[:-1], strict=True)) | dict.fromkeys(
+    ("the control arms", "hacking"), "dev3"
+)
+# The settings of RL -> the stage that they are of.
+RL = {"zero": "zero", "reasoning": "dev2", "scenarios": "r1", "student_rl": "student_rl"}
+
+
+def open_chain(
+    config: R1Config, name: str, wanted: str = STAGES[0], runs: Path = Path("runs")
+) -> Chain:
+    """The chain `runs/name`, ready for `wanted`; without programs where none can be run.
+
+    Args:
+        wanted: the stage to begin with, or another key of BEFORE.
+    Raises:
+        InputError: the stage before is not finished, or other settings than the chain's would
+            overwrite its reward models.
+    """
+    chain = Chain(config, name, runs)
+    if wanted in BEFORE:
+        _check_finished(chain, BEFORE[wanted], wanted)
+    _check_reward_models(chain)
+    why = cannot_run_programs()
+    if not why:
+        return chain
+    Console().print(Text(f"RL asks for no programs: {why}"))
+    return replace(chain, config=without_programs(config, chain.folder))
+
+
+def without_programs(config: R1Config, folder: Path) -> R1Config:
+    """RL that asks for no programs, but where a stage of the folder had them: that one is as it was.
+
+    The fine-tuned stages leave them out themselves, and store why."""
+    for field, stage in RL.items():
+        stored = folder / stage / "config.json"
+        if not (stored.exists() and '"programs/' in stored.read_text(encoding="utf-8")):
+            asked = getattr(config, field)
+            others = {
+                name: {kind: w for kind, w in mixture.items() if not kind.startswith("programs/")}
+                for name, mixture in vars(asked).items() if name in ("mixture", "late_mixture")
+            }  # fmt: skip
+            config = replace(config, **{field: replace(asked, **others)})
+    return config
+
+
+def _check_finished(chain: Chain, before: str, wanted: str) -> None:
+    run = chain.folder / before
+    if not (run / "summary.json").exists():
+        state = "stopped on the way" if (run / "config.json").exists() else "has not begun"
+        raise InputError(
+            f"before {wanted} comes {before}, which in {chain.folder} {state}; finish it with "
+            f"r1lab r1 --name {chain.name} --to {before}, and the options that the chain was given."
+        )
+    model_folder(str(run), wanted)
+
+
+def _check_reward_models(chain: Chain) -> None:
+    """Refuse settings with which the chain's reward models would be deleted and trained anew."""
+    config = chain.config
+    asked = replace(config.preferences, seed=config.seed, backbone=config.base)
+    for summary in chain.folder.glob("reward_models/*/summary.json"):
+        had = json.loads(summary.read_text(encoding="utf-8"))["config"]
+        for name, value in asdict(asked).items():
+            if name != "writers" and had.get(name, value) != value:
+                raise InputError(
+                    f"{summary.parent} was trained with {name} {had[name]}, and you give {value}, "
+                    "which would overwrite it; give the chain's own options, or another --name."
+                )
