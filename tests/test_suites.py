@@ -84,9 +84,8 @@ def scripted(**options):
 
 @pytest.fixture
 def local(tmp_path, monkeypatch):
-    """Six sets of the Hub as local files; the paper's numbers stay where they are."""
+    """Six sets of the Hub as local files."""
     monkeypatch.setattr(hub, "LOCAL", tmp_path / "hub")
-    monkeypatch.setattr(suites, "PAPER", ROOT / "data" / "paper_results.json")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     for name in ("aime24", "aime25", "math500", "gpqa", "livecodebench", "gsm8k"):
         put(name, tmp_path / "hub")

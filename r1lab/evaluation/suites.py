@@ -22,9 +22,10 @@ from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
 from r1lab.tasks import Problem, apply_template
 from r1lab.tasks.hub import load_source
+from r1lab.tasks.problems import SHIPPED
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
-PAPER = Path("data/paper_results.json")
+PAPER = SHIPPED / "paper_results.json"
 BESIDE = ("DeepSeek-R1", "DeepSeek-R1-Zero", "o1-1217", "GPT-4o-0513")
 # After the question, with template "r1"; the first is the paper's (v2 Table 32). The other
 # templates say themselves where the answer goes.
