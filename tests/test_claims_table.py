@@ -15,8 +15,9 @@ from tests.fake_ledger import laboratory  # a fixture
 
 def test_the_table_says_what_was_shown_and_what_was_not_run(laboratory):
     run_missing(laboratory, only="majority-vote")
-    rows = render(laboratory).splitlines()
+    counts, _, *rows = render(laboratory).splitlines()
     assert len(rows) == 2 + len(CLAIMS) + len(PROOFS)
+    assert re.findall(r"\d+ shown", counts) == [f"{sum('**shown**' in row for row in rows)} shown"]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no bar inside a cell
     vote = next(row for row in rows if "cons@16" in row)
     assert "> +8.0" in vote and "**shown**" in vote and "points [+" in vote

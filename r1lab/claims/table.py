@@ -1,6 +1,7 @@
 """The ledger as a Markdown table, and its place in the README."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from r1lab.claims.registry import CLAIMS, PROOFS, Claim
@@ -13,8 +14,9 @@ BAR = r"\|"  # within a cell; a bare one would end it
 
 
 def render(laboratory: Laboratory) -> str:
-    """One row per claim, with what is stale or was not run named as such; then what is exact."""
-    entries = laboratory.results()
+    """How many there are of each verdict; then a row per claim, with what is stale or was not run
+    named as such; then what is exact."""
+    entries, verdicts = laboratory.results(), Counter()
     rows = [HEADER, ("---",) * len(HEADER)]
     for claim in CLAIMS:
         entry = entries.get(claim.id)
@@ -22,13 +24,16 @@ def render(laboratory: Laboratory) -> str:
         word = verdict(claim, entry, jobs)
         if word == "stale" and len(entry["per_seed"]) == len({job.seed for job in jobs}):
             word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
+        verdicts[word] += 1
         effect, seeds = numbers(claim, entry) if entry else ("", "")
         rows.append(
             (claim.statement, claim.section, ", ".join(claim.arms), expected(claim), effect, seeds)
             + (f"**{word}**",)
         )
     rows += [(p.statement, p.section, "", "exact", "", "", f"tested by `{p.test}`") for p in PROOFS]
-    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
+    counts = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
+    table = "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
+    return f"{len(CLAIMS)} claims: {counts}. Besides, {len(PROOFS)} theorems.\n\n{table}"
 
 
 def update_readme(path: Path, table: str) -> None:
