@@ -26,14 +26,13 @@ def render(laboratory: Laboratory) -> str:
             word = f"{'shown' if entry['shown'] else 'not shown'} (stale)"
         verdicts[word] += 1
         effect, seeds = numbers(claim, entry) if entry else ("", "")
-        rows.append(
-            (claim.statement, claim.section, ", ".join(claim.arms), expected(claim), effect, seeds)
-            + (f"**{word}**",)
-        )
+        about = claim.statement, claim.section, ", ".join(claim.arms), expected(claim)
+        rows.append((*about, effect, seeds, f"**{word}**"))
     rows += [(p.statement, p.section, "", "exact", "", "", f"tested by `{p.test}`") for p in PROOFS]
     counts = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
-    table = "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
-    return f"{len(CLAIMS)} claims: {counts}. Besides, {len(PROOFS)} theorems.\n\n{table}"
+    lines = [f"{len(CLAIMS)} claims: {counts}. Besides, {len(PROOFS)} theorems.", ""]
+    lines += [f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
 
 
 def update_readme(path: Path, table: str) -> None:

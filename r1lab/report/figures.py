@@ -58,7 +58,6 @@ MEASURES = {
     "format": Measure("format kept"),
     "mixing": Measure("answers that mix languages"),
     "in_order": Measure("searches in order"),
-    "in_order": Measure("searches in order"),
     "truncated": Measure("cut off at the cap"),
     "clip_fraction": Measure("tokens clipped"),
     "mean_tokens": Measure("tokens per answer", "tokens"),
