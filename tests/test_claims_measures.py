@@ -10,7 +10,7 @@ from r1lab.claims.measures import ArmRun, StoredRun
 from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
-from r1lab.report.chain import mean_accuracy
+from r1lab.report.chain import mean_accuracy, measured
 from tests.fake_ledger import (
     BASE,
     LEARNED,
@@ -45,7 +45,8 @@ def test_reasoning_accuracy_means_what_the_report_means_by_it(laboratory, monkey
         cells[row] = {"value": mean}
     effect = measures.stored("chain/dev1", *REASONING)({"chain": of_rows(REASONING, values)})
     ours = macro_mean(*runner._over_seeds(effect.values[None], effect.levels))
-    assert ours == pytest.approx(mean_accuracy({"benchmarks": cells}), abs=1e-12)
+    told = {"benchmarks": cells}
+    assert ours == pytest.approx(mean_accuracy(told, measured({"dev1": told})), abs=1e-12)
     seen = np.isfinite(effect.values)
     pooled = macro_mean(effect.values[seen], effect.levels[seen])
     assert pooled != pytest.approx(ours, abs=1e-3)  # what all levels alike would give

@@ -96,7 +96,10 @@ def test_node_sh_starts_again_after_a_killed_worker_and_goes_on(tmp_path):
         while not list_checkpoints(run) and process.poll() is None:
             time.sleep(0.02)
         assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
-        os.kill(worker(1, str(tmp_path)), signal.SIGKILL)
+        victim = worker(1, str(tmp_path))
+        told = Path(f"/proc/{victim}/environ").read_bytes().split(b"\0")
+        assert b"TORCHELASTIC_USE_AGENT_STORE=False" in told, "the dead leave their addresses behind"
+        os.kill(victim, signal.SIGKILL)
         begun = (run / "eval_base.npz").stat().st_mtime_ns
         assert not (run / "eval_final.npz").exists(), "it was killed too late"
         assert process.wait(timeout=900) == 0, (tmp_path / "said").read_text()[-3000:]
@@ -140,7 +143,8 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
         tmp_path,
         scontrol='[ "$*" = "show hostnames NODES" ] || exit 3\nprintf "%s\\n" ' + " ".join(nodes),
         srun='for node in $(scontrol show hostnames NODES); do printf "%s\\n" "$@" > $node.line; done\n'
-        "echo $TORCH_ELASTIC_SHUTDOWN_TIMEOUT $SRUN_CPUS_PER_TASK > handed",
+        "echo $TORCH_ELASTIC_SHUTDOWN_TIMEOUT $SRUN_CPUS_PER_TASK"
+        " $TORCH_DISABLE_SHARE_RDZV_TCP_STORE > handed",
         python='echo "$@" > plan.line',
     )  # fmt: skip
     options = ["--name", "a run", "--rollouts", "5"]
@@ -158,7 +162,7 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
     assert (told.nnodes, told.nproc_per_node) == (str(len(nodes)), "gpu")
     assert (told.rdzv_backend, told.rdzv_id, told.rdzv_endpoint) == ("c10d", "77", "alpha:29500")
     assert told.module and told.training_script == "r1lab"
-    assert (tmp_path / "handed").read_text().split() == ["240", "32"]
+    assert (tmp_path / "handed").read_text().split() == ["240", "32", "1"]
     assert told.training_script_args == ["zero", "--preset", preset, *options]
 
 
