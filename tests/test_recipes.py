@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch.distributed as dist
 from datasets import load_from_disk
 
 from r1lab import cli
@@ -42,6 +43,8 @@ def here(tmp_path, monkeypatch):
     hub._source.cache_clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield tmp_path
+    if dist.is_initialized():
+        dist.destroy_process_group()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -64,7 +67,7 @@ def copies(home: Path) -> None:
 def test_two_steps_of_r1_zero(here, name):
     copies(here / "data" / "hub")
     recipe = ZERO_RECIPES[name]
-    config = replace(recipe, **TWO_STEPS)
+    config = replace(recipe, **TWO_STEPS, parallel=replace(recipe.parallel, gpus=0))
     if name.startswith("countdown"):  # the local copy has too few rows for 512 held-out ones
         config = replace(config, data="countdown34:train[:8]", eval_file="countdown34:train[8:]")
     folder = run_grpo(config, name)
@@ -86,18 +89,19 @@ def test_two_steps_of_distillation(here):
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"  # the template gives the tag
     assert hub.save_traces(recipe.source, here, begun=True) == data
+    here_too = replace(recipe.sft, parallel=replace(recipe.sft.parallel, gpus=0))
     with pytest.raises(InputError, match="does not know"):  # English, to the small world's tokenizer
-        run_sft(replace(recipe.sft, steps=2), "tiny", data, here / "runs" / "english")
+        run_sft(replace(here_too, steps=2), "tiny", data, here / "runs" / "english")
     small = [{"prompt": "make 13 from 9,5,1", "completion": "9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>"}]
     datasets.Dataset.from_list(small * 4).save_to_disk(here / "small")
-    config = replace(recipe.sft, epochs=2, tokens_per_step=256, processes=1, microbatch_tokens=1024)
+    config = replace(here_too, epochs=2, tokens_per_step=256, processes=1, microbatch_tokens=1024)
     folder = run_sft(config, "tiny", here / "small", here / "runs" / "distilled")
     assert json.loads((folder / "summary.json").read_text())["steps"] == 2
 
 
 def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
     put("openr1_math", here / "data" / "hub")
-    recipe = "sft tiny openr1_math:train[:1] --preset openr1-0.5b --steps 2".split()
+    recipe = "sft tiny openr1_math:train[:1] --preset openr1-0.5b --steps 2 --parallel.gpus 0".split()
     assert cli.main(recipe) == 2 and "does not know" in capsys.readouterr().err
     assert (here / "data" / "hub" / "openr1_math-train-1-begun").is_dir()
     assert cli.main(["sft", "--preset", "openr1-9b"]) == 2

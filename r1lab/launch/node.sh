@@ -3,7 +3,7 @@
 #   sh r1lab/launch/node.sh PRESET [options of r1lab zero]
 # On a machine without a GPU: PROCESSES=2 sh r1lab/launch/node.sh cpu --parallel.shard
 # A process that dies takes the others along; torchrun then starts all of them again, and the run
-# goes on from its last checkpoint. Not run on several GPUs yet.
+# goes on from its last checkpoint. Not run on any GPU yet.
 set -eu
 preset=${1:?name a preset of r1lab zero, for example qwen2.5-1.5b-8gpu}
 shift
