@@ -11,7 +11,6 @@ from r1lab.sampling import VLLMConfig
 from r1lab.stages.recipes import COUNTDOWN
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
-from r1lab.training.estimate import SHAPES
 
 # GiB of vLLM's key-value cache: room for 256 completions of half the cap.
 CACHES = {"Qwen/Qwen2.5-0.5B": 2.0, "Qwen/Qwen2.5-1.5B": 5.0, "Qwen/Qwen2.5-7B": 10.0}
