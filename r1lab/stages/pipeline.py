@@ -6,14 +6,14 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import run_benchmarks
+from r1lab.evaluation.benchmarks import SETS, run_benchmarks
 from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import TorchSampler
@@ -123,12 +123,22 @@ class Chain:
         self._rl("r1", scenarios, start)
 
     def reward_models(self, start: str) -> str:
-        """The folder of the two reward models, trained on what the base and Dev3 write."""
+        """The folder of the two reward models, trained on what the base and Dev3 write.
+
+        Raises InputError where those that are there were trained with other settings."""
         preferences = replace(
             self.config.preferences, writers=(self.config.base, start), backbone=self.config.base,
             seed=self.config.seed,
         )  # fmt: skip
-        return str(train_reward_models(preferences, self.folder / "reward_models"))
+        folder, given = self.folder / "reward_models", json.loads(json.dumps(asdict(preferences)))
+        for summary in folder.glob("*/summary.json"):
+            stored = json.loads(summary.read_text(encoding="utf-8"))["config"]
+            if different := [name for name in given if given[name] != stored.get(name)]:
+                raise InputError(
+                    f"{folder} was trained with other settings ({', '.join(different)}); give the "
+                    "same ones, or delete it to train others."
+                )
+        return str(train_reward_models(preferences, folder))
 
     def student_sft(self) -> None:
         """The student, fine-tuned on R1's samples: distillation."""
@@ -196,7 +206,8 @@ class Chain:
             if (folder / "summary.json").exists():
                 told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
                 told = {"tokens": sampled_tokens(folder), **told}
-                processes = self.config.processes or default_processes()
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                processes = config["processes"] or told["machine"]["cores"]
                 told["cpu_hours"] = round(told["wall_seconds"] * processes / 3600, 5)
             benchmarks = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
             stages[stage] = {**told, "benchmarks": benchmarks}
@@ -225,14 +236,16 @@ class Chain:
         return (self.folder / stage / "config.json").exists()
 
 
-def benchmark_worker(model: Path, samples: int, seed: int, folder: Path) -> int:
+def benchmark_worker(
+    model: Path, samples: int, seed: int, folder: Path, sets: Sequence[str] = SETS
+) -> int:
     """One process of a measurement; the first writes the column to `folder`. Exit code 0."""
     world = join_world()
     loaded, tokenizer = load_model(model)
     Policy(loaded)  # makes its layers fast on a CPU
     column = run_benchmarks(
         TorchSampler(loaded, tokenizer), tokenizer, samples, gather=world.gather,
-        shard=(world.rank, world.size), seed=seed,
+        shard=(world.rank, world.size), seed=seed, sets=sets,
     )  # fmt: skip
     if world.is_main:
         np.savez_compressed(folder / "values.npz", **column.values)
