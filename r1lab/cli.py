@@ -44,6 +44,7 @@ from r1lab.tasks.corpus import describe
 from r1lab.tasks.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import first_process
+from r1lab.training.estimate import check_machine
 from r1lab.training.pretrain import PRETRAIN_PRESETS, PretrainConfig
 from r1lab.training.run import run_grpo
 from r1lab.training.runs import command, commit, machine
@@ -143,6 +144,7 @@ def _sft(recipe: Distillation | None) -> Callable:
             resume: insist that there is a run to go on with.
             overwrite: delete an earlier run of this name first.
         """
+        check_machine(config, model)  # before the Hub is asked for the data
         rows = Path(data)
         if data.partition(":")[0] in SETS:
             rows = save_traces(data, LOCAL, begun=config.template == "r1")

@@ -12,7 +12,6 @@ from r1lab.evaluation import benchmarks
 from r1lab.evaluation.benchmarks import (
     BENCHMARKS,
     SETS,
-    compare_benchmarks,
     merge_benchmarks,
     run_benchmarks,
     sample_benchmarks,
@@ -115,6 +114,13 @@ def test_a_model_that_does_everything_wrong_has_none(small_sets):
         assert rows[name]["value"] == 0, name
 
 
+def test_of_chosen_sets_the_rows_are_as_among_all(small_sets):
+    rows, chosen = column(best, small_sets), column(best, small_sets, sets=("unsafe", "programs"))
+    assert {name for name, row in chosen.items() if row["n"] == rows[name]["n"]} == {"programs", "safety"}
+    assert all(chosen[name] == rows[name] for name in ("programs", "safety"))
+    assert chosen["signs"]["value"] is None and "not asked" in chosen["signs"]["left_out"]
+
+
 def test_a_row_without_anything_to_measure_is_empty_and_says_so(small_sets):
     rows = column(lambda problem: "<answer> 1 </answer>", small_sets)
     assert rows["language_en"]["value"] is None and rows["language_en"]["n"] == 0
@@ -166,23 +172,6 @@ def test_where_programs_cannot_be_run_their_row_is_left_out_and_named(small_sets
         "left_out": "programs cannot be run safely on this system: no filter",
     }  # fmt: skip
     assert rows["signs"] == whole["signs"] and rows["format"]["n"] < whole["format"]["n"]
-
-
-def test_stages_are_compared_problem_by_problem(small_sets):
-    def mixed(problem):
-        return best(problem) if problem.lang == "en" else worst(problem)
-
-    good, bad, some = (
-        sample_benchmarks(Scripted(script, small_sets), TOKENIZER, 2) for script in (best, worst, mixed)
-    )
-    change = compare_benchmarks(good, bad)
-    assert change["signs"] == {"difference": 1.0, "ci95": [1.0, 1.0], "n": 10}
-    assert change["safety"]["difference"] == 1.0
-    assert compare_benchmarks(some, some)["signs"] == {"difference": 0.0, "ci95": [0.0, 0.0], "n": 10}
-    low, high = compare_benchmarks(some, bad)["signs"]["ci95"]
-    assert 0 < low < 0.5 < high
-    del bad["programs"]
-    assert "programs" not in compare_benchmarks(good, bad)
 
 
 def test_the_values_behind_a_row_stand_in_the_order_of_its_problems(small_sets, monkeypatch):

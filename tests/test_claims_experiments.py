@@ -134,8 +134,7 @@ def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):
     for payer in ("model", "human"):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (chain.folder / f"hacking/{payer}.jsonl").write_text(text)
-    told = {"student_rl": {"flops": 110}, "student_sft": {"flops": 100}}
-    runs = {"chain": StoredRun({}, chain_values(chain, told))}
+    runs = {"chain": StoredRun({}, chain_values(chain))}
     found = {c.id: c.measure(runs).values for c in CLAIMS if c.jobs == ["chain"]}
     means = {name: values.mean() for name, values in found.items()}
     assert means["distill-gains"] == pytest.approx((len("student_sft") - len("student")) / 100)

@@ -1,6 +1,7 @@
 """Cold start: rewriting to one language, and the stage from samples to a fine-tuned model."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from r1lab.stages.cold_start import ColdStart, run_cold_start
 from r1lab.tasks import Problem, held_out
 from r1lab.tasks.rewrite import SAYINGS, readable, split_completion, translate
 from r1lab.tasks.search import parse_attempts
+from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest, World
 from r1lab.training.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
 
@@ -165,3 +167,13 @@ def test_when_no_sample_is_left_the_filters_that_took_them_are_named(tmp_path):
     with pytest.raises(InputError, match="none of 8 samples is left.*not truncated 8, readable 0"):
         run_cold_start(config, "dev1", runs=tmp_path)
     assert len(list((tmp_path / "dev1" / "samples").iterdir())) == 1
+
+
+def test_and_what_the_error_says_to_do_helps(tmp_path):
+    none, some = (replace(SMALL.sampling, chunks=1, questions=16, max_tokens=most) for most in (2, 96))
+    with pytest.raises(InputError, match=f"delete the folder {tmp_path}/dev1, .* same command"):
+        run_cold_start(replace(SMALL, sampling=none), runs=tmp_path)
+    with pytest.raises(InputError, match="other settings"):
+        run_cold_start(replace(SMALL, sampling=some), runs=tmp_path, resume=True)
+    shutil.rmtree(tmp_path / "dev1")
+    assert list_checkpoints(run_cold_start(replace(SMALL, sampling=some), runs=tmp_path))

@@ -7,13 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
-from r1lab.stages.distill import (
-    FEWEST_TOKENS,
-    Distill,
-    run_student_sft,
-    spent_flops,
-    student_rl_config,
-)
+from r1lab.stages.distill import FEWEST_TOKENS, Distill, run_student_sft, student_rl_config
 from r1lab.stages.rejection import MIXTURE
 from r1lab.tasks import apply_template
 from r1lab.training.compute import rl_flops, sampling_flops, training_flops
@@ -50,15 +44,6 @@ def test_rl_on_the_student_asks_what_the_samples_were_asked():
     assert (config.model, config.mixture) == ("data/tiny", {"logic/1": 2.0})
     assert config.lang_weights == {"en": 1.0}
     config.check(processes=2)
-
-
-def test_what_rl_spent_is_read_from_its_metrics(tmp_path):
-    rows = [{"kind": "train", "step": step, "tokens_mean": 20.0} for step in (4, 8)]
-    rows.append({"kind": "eval", "step": 8})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = student_rl_config(account(10**11), "data/tiny")
-    tokens = 2 * 20 * config.questions * config.group_size
-    assert spent_flops(config, tmp_path, 1_000) == rl_flops(1_000, tokens, True)
 
 
 def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch):

@@ -91,6 +91,9 @@ def learned(folder, arm: str) -> list[dict]:
 def test_a_share_of_the_reasoning_is_asked_and_thought_in_french(chain, tmp_path, capsys):
     config = French(chain=str(chain), sft=QUICK, processes=1, seed=2, share=0.5)
     kept = french(config, tmp_path / "run")
+    told = json.loads((tmp_path / "run/data_french/provenance.json").read_text())
+    assert (told["stage"], told["source_run"]) == ("French", str(chain / "dev3"))
+    assert told["settings"]["share"] == 0.5 and told["examples"] == len(LEARNED) + 4
     before = load_from_disk(str(chain / "dev3/data")).to_list()
     after = learned(tmp_path / "run", "french")
     pairs = list(zip(before, after, strict=True))

@@ -147,6 +147,25 @@ def test_the_summary_tells_of_every_stage(chain):
         assert told[stage]["benchmarks"].keys() == BENCHMARKS.keys()
 
 
+def test_the_hours_are_those_of_the_run_s_own_processes(chain):
+    file = chain.folder / "dev2/summary.json"
+    run, settings_file = json.loads(file.read_text()), chain.folder / "dev2/config.json"
+    before, settings_before = file.read_text(), settings_file.read_text()
+    file.write_text(json.dumps({**run, "wall_seconds": 3600.0, "machine": {"cores": 64}}))
+    assert Chain(R1Config(), "r1", chain.runs).summary()["dev2"]["cpu_hours"] == 1
+    settings_file.write_text(json.dumps({**settings(chain, "dev2"), "processes": 0}))
+    assert chain.summary()["dev2"]["cpu_hours"] == 64
+    file.write_text(before)
+    settings_file.write_text(settings_before)
+
+
+def test_reward_models_of_another_seed_are_not_overwritten(chain):
+    before = {p: p.read_bytes() for p in (chain.folder / "reward_models").rglob("*.safetensors")}
+    with pytest.raises(InputError, match="helpfulness was trained with seed 0, and you give 5; "):
+        Chain(replace(chain.config, seed=5), "r1", chain.runs).hack()
+    assert before == {p: p.read_bytes() for p in before}
+
+
 def test_the_report_shows_every_stage_and_benchmark(chain):
     page = write_chain_report(chain.folder).read_text()
     for benchmark in BENCHMARKS.values():

@@ -4,24 +4,38 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
-from r1lab.stages.gpus import GPU_PRESETS, SHAPES
+from r1lab.stages.gpus import GPU_PRESETS
+from r1lab.stages.real_chain import RECIPES, RealChain
+from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
 from r1lab.stages.zero import PRESETS
+from r1lab.training import estimate
 from r1lab.training.batching import pad_rows
+from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.estimate import (
     GB,
     GPUS,
+    SHAPES,
     ModelShape,
     check_host,
+    check_machine,
     check_memory,
     host_memory,
     memory,
@@ -29,12 +43,20 @@ from r1lab.training.estimate import (
     shape_of,
 )
 from r1lab.training.run import run_grpo
+from r1lab.training.sft import run_sft
 
 LAUNCH = Path(__file__).resolve().parents[1] / "r1lab" / "launch"
 MIDDLE = SHAPES["Qwen/Qwen2.5-1.5B"]
+QWEN = [model for model in SHAPES if model.startswith("Qwen")]
+# Every set of settings that names a number of GPUs, with its model; but "paper", which documents.
+MADE_FOR_GPUS = {
+    **{name: (one, one.model) for name, one in (GPU_PRESETS | ZERO_RECIPES).items()},
+    **{name: (one.sft, one.model) for name, one in SFT_RECIPES.items()},
+    **{f"chain {n}": pair for n, pair in enumerate(RECIPES["qwen2.5-1.5b"].trainings())},
+}
 
 
-@pytest.mark.parametrize("model", SHAPES)
+@pytest.mark.parametrize("model", QWEN)
 def test_shapes_count_the_weights_that_transformers_makes(model):
     shape = SHAPES[model]
     config = Qwen2Config(
@@ -44,6 +66,17 @@ def test_shapes_count_the_weights_that_transformers_makes(model):
     )  # fmt: skip
     with torch.device("meta"):
         assert Qwen2ForCausalLM(config).num_parameters() == shape.parameters
+    assert shape_of(config) == shape
+
+
+def test_the_shape_of_smollm2_counts_the_weights_that_transformers_makes():
+    shape = SHAPES["smollm2"]
+    config = LlamaConfig(
+        vocab_size=49_152, hidden_size=576, num_hidden_layers=30, intermediate_size=1_536,
+        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.device("meta"):
+        assert LlamaForCausalLM(config).num_parameters() == shape.parameters == 134_515_008
     assert shape_of(config) == shape
 
 
@@ -89,7 +122,9 @@ def test_a_host_that_cannot_load_the_model_in_each_process_is_refused():
 def test_the_time_of_a_preset_is_what_a_hand_computes():
     """Qwen2.5-0.5B on one H100: 1,024 completions of 160 + 512 tokens, recomputed layers."""
     parts = seconds(PRESETS["qwen2.5-0.5b-1gpu"], SHAPES["Qwen/Qwen2.5-0.5B"], 1, GPUS["h100"])
-    assert parts["training"] == pytest.approx(8 * 494_032_768 * 1024 * 672 / (989e12 * 0.4))
+    # a token looks at 336 on average: two products of 24 layers of 14 heads of 64 numbers with each
+    token = 2 * 494_032_768 + 2 * 2 * 24 * 14 * 64 * 336
+    assert parts["training"] == pytest.approx(4 * token * 1024 * 672 / (989e12 * 0.4))
     assert parts["reference"] == pytest.approx(parts["training"] / 4)
     assert parts["messages"] == 0
     # four waves of 256 rows; launching 24 layers' operators takes longer than reading the weights
@@ -97,11 +132,73 @@ def test_the_time_of_a_preset_is_what_a_hand_computes():
     assert parts["sampling"] == pytest.approx(4 * 1024 * 24 * 0.6e-3 + prefill)
 
 
+def test_vllm_needs_its_own_weights_and_cache_and_reads_them_in_every_step():
+    """Qwen2.5-1.5B on four GPUs: 256 completions of each, in a cache of 5 GiB."""
+    config = PRESETS["qwen2.5-1.5b-4gpu"]
+    parts, own = memory(config, MIDDLE, 4), 2 * 1_543_714_304
+    assert parts["vLLM's weights"] == parts["weights handed over"] == own
+    assert parts["sampler copy"] == 0, "vLLM's own are in its place"
+    assert parts["KV cache"] == 5 * 2**30
+    # awake while it takes new weights, which are there besides
+    larger = replace(config, vllm=replace(config.vllm, kv_cache_gb=40.0))
+    standing = 5 * 1_543_714_304 + 1e9
+    assert memory(larger, MIDDLE, 4)["peak"] == pytest.approx(standing + 2 * own + 40 * 2**30)
+    assert host_memory(larger, MIDDLE, 1) == pytest.approx(8 * 1_543_714_304 + GB)
+    elsewhere = replace(config, vllm=replace(config.vllm, server="http://there"))
+    assert memory(elsewhere, MIDDLE, 4)["KV cache"] == memory(elsewhere, MIDDLE, 4)["vLLM's weights"] == 0
+    told = seconds(config, MIDDLE, 4, GPUS["h100"])
+    room = int(5 * 2**30 / (672 * 28_672))
+    assert room > 256, "all rows at once, so that there is one wave"
+    prefill = 2 * 1_543_714_304 * 16 * 160 / (989e12 * 0.4)
+    assert told["sampling"] == pytest.approx(1024 * 5e-3 + prefill)
+    assert told["scoring anew"] == told["reference"]
+    torch_sampler = replace(config, sampler="torch")
+    assert "scoring anew" not in seconds(torch_sampler, MIDDLE, 4, GPUS["h100"])
+    assert seconds(torch_sampler, MIDDLE, 4, GPUS["h100"])["sampling"] > 3 * told["sampling"]
+
+
+@pytest.mark.parametrize("model", QWEN)
+def test_one_preset_of_each_model_samples_with_vllm_and_trains_with_fsdp2(model):
+    samplers = {one.sampler: one for one in GPU_PRESETS.values() if one.model == model}
+    assert set(samplers) == {"torch", "vllm"} and samplers["vllm"].parallel.shard
+
+
 @pytest.mark.parametrize("preset", GPU_PRESETS)
-def test_every_preset_fits_the_card_that_it_is_for(preset):
+def test_presets_do_not_pack_because_attention_would_cost_more_than_padding(preset):
+    """The plan counts a line's square; sorted micro-batches are padded by a quarter at most."""
     config = GPU_PRESETS[preset]
-    config.check(config.parallel.gpus)
-    check_memory(config, SHAPES[config.model], config.parallel.gpus, 80 * GB)
+    how = (SHAPES[config.model], config.parallel.gpus, GPUS["h100"])
+    packed = seconds(replace(config, pack=True), *how)["training"]
+    assert not config.pack and packed > 1.3 * seconds(config, *how)["training"]
+
+
+def test_a_packed_line_is_counted_as_a_square():
+    sft = replace(SFT_RECIPES["openr1-0.5b"].sft, pack=True)
+    shape = SHAPES["Qwen/Qwen2.5-0.5B"]
+    assert memory(sft, shape, 1)["attention's mask"] == 32_768**2 * 3
+    longer = seconds(sft, shape, 1, GPUS["h100"])["training"]
+    shorter = seconds(replace(sft, pack=False), shape, 1, GPUS["h100"])["training"]
+    token = 2 * 2 * 24 * 14 * 64 * (32_768 - 5_355 / 2)
+    assert longer - shorter == pytest.approx(4 * token * 64 * 5_355 / (989e12 * 0.4))
+
+
+@pytest.mark.parametrize("name", MADE_FOR_GPUS)
+def test_what_is_for_gpus_fits_them_with_a_tenth_to_spare(name):
+    config, model = MADE_FOR_GPUS[name]
+    gpus = config.parallel.gpus
+    assert gpus >= 1
+    if isinstance(config, GRPOConfig):
+        config.check(gpus)
+    check_memory(config, SHAPES[model], gpus, 72 * GB)
+
+
+def test_fine_tuning_needs_weights_gradients_and_optimizer_and_no_other_policy():
+    parts = memory(SFT_RECIPES["openr1-1.5b"].sft, MIDDLE, 1)
+    assert "reference" not in parts and "KV cache" not in parts
+    training = parts["layers together"] + parts["activations"] + parts["head"]
+    assert parts["peak"] == pytest.approx(16 * 1_543_714_304 + 1e9 + training)
+    whole = replace(SFT_RECIPES["openr1-1.5b"].sft, parallel=Parallel())
+    assert memory(whole, MIDDLE, 1)["peak"] > 150 * GB, "what sharding and recomputing are for"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +254,33 @@ def test_the_prediction_holds_for_the_stored_run_within_a_half():
     assert 1 / 1.5 < predicted / measured < 1.5
 
 
+def test_the_prediction_holds_for_the_run_of_a_real_model_within_a_half():
+    """SmolLM2 on two cores, one process: 6.73 GiB of resident memory."""
+    run = Path("data/runs/smollm2")
+    stored = json.loads((run / "config.json").read_text())
+    config = replace(PRESETS["smollm2"], rollouts=24, processes=1, microbatch_tokens=1024)
+    for name in ("model", "questions", "group_size", "rollouts", "microbatch_tokens", "processes"):
+        assert stored[name] == getattr(config, name)
+    assert stored["caps"] == [list(cap) for cap in config.caps]
+    measured = json.loads((run / "summary.json").read_text())["peak_memory_gb"] * 2**30
+    predicted = memory(config, SHAPES["smollm2"], 1)["peak"]
+    assert 1 / 1.5 < predicted / measured < 1.5
+
+
+def test_plan_tells_of_a_preset_for_cores_without_naming_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr("r1lab.launch.plan.default_processes", lambda: 2)
+    assert main(["plan", "--preset", "smollm2"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "on 2 processes without a GPU" in out and "h100" not in out and "GPU-hours" not in out
+    assert "Time: not checked against any run. Not run on any GPU yet." in out
+
+
+def test_plan_tells_of_fine_tuning(capsys):
+    assert main(["plan", "--preset", "openr1-1.5b"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 x h100; 342,720 tokens a step" in out and "time of one step" in out
+
+
 def test_plan_prints_every_part_and_the_hours(capsys):
     assert main(["plan", "--preset", "qwen2.5-7b-2nodes"]) == 0
     out = capsys.readouterr().out
@@ -172,6 +296,9 @@ def test_plan_prints_every_part_and_the_hours(capsys):
         (["--preset", "qwen2.5-7b-8gpu", "--gpus", "3"], "do not divide over 3 processes"),
         (["--preset", "qwen9"], "unknown preset 'qwen9'"),
         (["--gpu", "b200"], "rates of 'b200' are not known"),
+        (["--gpus", "-1"], "-1 GPUs of 80 GB: neither can be below 0"),
+        (["--memory-gb", "0"], "neither can be below 0, nor memory 0"),
+        (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: the process will need 42"),
     ],
 )
 def test_plan_refuses_what_cannot_be(options, words, capsys):
@@ -192,7 +319,55 @@ def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, cap
 def test_a_preset_for_gpus_is_refused_without_one_before_anything_is_loaded(tmp_path):
     with pytest.raises(InputError, match="for 8 GPUs and there is none here.*r1lab plan"):
         run_grpo(PRESETS["qwen2.5-7b-8gpu"], "none", runs=tmp_path)
+    for name in ("paper", *ZERO_RECIPES):
+        with pytest.raises(InputError, match="there is none here"):
+            run_grpo(replace(PRESETS[name], processes=1), "none", runs=tmp_path)
+    for recipe in SFT_RECIPES.values():
+        with pytest.raises(InputError, match="for 1 GPU and there is none here"):
+            run_sft(recipe.sft, recipe.model, tmp_path / "data", tmp_path / "none")
+    with pytest.raises(InputError, match="for 1 GPU and there is none here"):
+        RealChain(RECIPES["qwen2.5-1.5b"], "none", tmp_path).run()
+    assert main(["sft", "--preset", "openr1-1.5b"]) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """A machine with one GPU of 40 GB, from which the Hub cannot be reached."""
+
+    def out_of_reach(name):
+        raise OSError(f"We couldn't connect to find {name}")
+
+    card = SimpleNamespace(total_memory=40 * GB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", out_of_reach)
+    monkeypatch.setattr(estimate.os, "sysconf", lambda name: 2**20)  # of a very large host
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded(a_gpu, tmp_path):
+    with pytest.raises(InputError, match="the process will need 48 GB .* and has 40 GB"):
+        run_grpo(PRESETS["countdown-1.5b"], "none", runs=tmp_path)
+    recipe = SFT_RECIPES["openr1-1.5b"]
+    with pytest.raises(InputError, match="the process will need 42 GB .* and has 40 GB"):
+        run_sft(recipe.sft, recipe.model, tmp_path / "data", tmp_path / "none")
+    with pytest.raises(InputError, match="too little memory: the process will need 48 GB"):
+        RealChain(RECIPES["qwen2.5-1.5b"], "none", tmp_path).run()
+    assert not list(tmp_path.iterdir())
+    check_machine(PRESETS["countdown-0.5b"], "Qwen/Qwen2.5-0.5B")  # fits; no Hub is asked
+
+
+def test_a_model_that_does_not_exist_is_named_in_one_sentence(a_gpu, tmp_path):
+    config = replace(PRESETS["countdown-0.5b"], model="Qwen/Qwen2.5-0.6B")
+    with pytest.raises(InputError, match="Qwen/Qwen2.5-0.6B: .* no model of the Hub has this name"):
+        run_grpo(config, "none", runs=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_experts_is_not_taken_for_a_dense_one():
+    with pytest.raises(InputError, match="mixtral has experts"):
+        shape_of(MixtralConfig())
 
 
 @pytest.mark.parametrize(("script", "shell"), [("node.sh", "sh"), ("slurm.sbatch", "bash")])

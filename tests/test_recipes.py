@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch.distributed as dist
 from datasets import load_from_disk
 
 from r1lab import cli
@@ -42,6 +43,8 @@ def here(tmp_path, monkeypatch):
     hub._source.cache_clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield tmp_path
+    if dist.is_initialized():
+        dist.destroy_process_group()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -60,11 +63,15 @@ def copies(home: Path) -> None:
     put("countdown34", home, [{"target": a + b - 1, "nums": [a, b, 1]} for a, b in sums])
 
 
+def on_cpu(recipe):
+    return replace(recipe, parallel=replace(recipe.parallel, gpus=0))
+
+
 @pytest.mark.parametrize("name", ZERO_RECIPES)
 def test_two_steps_of_r1_zero(here, name):
     copies(here / "data" / "hub")
     recipe = ZERO_RECIPES[name]
-    config = replace(recipe, **TWO_STEPS)
+    config = on_cpu(replace(recipe, **TWO_STEPS))
     if name.startswith("countdown"):  # the local copy has too few rows for 512 held-out ones
         config = replace(config, data="countdown34:train[:8]", eval_file="countdown34:train[8:]")
     folder = run_grpo(config, name)
@@ -102,7 +109,7 @@ def test_two_steps_of_distillation(here, name):
     assert row["completion"] == "9+5=14-1=13:13 ok\n</think>\n\n9+5-1"  # the template gives the tag
     assert hub.save_traces(recipe.source, here, begun=True) == data
     # Two epochs of one document each; the last rate is the cosine's, after a warm-up of one step.
-    config = replace(recipe.sft, warmup_steps=1, microbatch_tokens=1024)
+    config = replace(on_cpu(recipe.sft), warmup_steps=1, microbatch_tokens=1024)
     folder = run_sft(config, "tiny", data, here / "runs" / "distilled")
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["steps"], summary["examples"]) == (2, 1)
@@ -117,12 +124,12 @@ def test_english_traces_are_refused_by_the_small_worlds_tokenizer(here):
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"
     with pytest.raises(InputError, match="does not know"):
-        run_sft(replace(recipe.sft, steps=2), "tiny", data, here / "runs" / "english")
+        run_sft(replace(on_cpu(recipe.sft), steps=2), "tiny", data, here / "runs" / "english")
 
 
 def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
     put("openr1_math", here / "data" / "hub")
-    recipe = "sft tiny openr1_math:train[:1] --preset openr1-0.5b --steps 2".split()
+    recipe = "sft tiny openr1_math:train[:1] --preset openr1-0.5b --steps 2 --parallel.gpus 0".split()
     assert cli.main(recipe) == 2 and "does not know" in capsys.readouterr().err
     assert (here / "data" / "hub" / "openr1_math-train-1-begun").is_dir()
     assert cli.main(["sft", "--preset", "openr1-9b"]) == 2

@@ -138,14 +138,13 @@ def test_a_stored_model_scores_as_it_did(tmp_path):
     assert loaded.judge([PROMPT] * 2, replies) == model.judge([PROMPT] * 2, replies)
 
 
-def test_a_finished_model_is_not_trained_again_unless_its_settings_change(folder, monkeypatch):
+def test_a_finished_model_is_not_trained_again_nor_overwritten_by_others(folder, monkeypatch):
     fits = []
     monkeypatch.setattr(training, "written", lambda *_: fits.append(1) or [])
     assert train_safety(SMALL, folder / "safety") == summary(folder / "safety")
-    assert not fits
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="safety was trained with seed 0, and you give 1; give"):
         train_safety(replace(SMALL, seed=1), folder / "safety")
-    assert fits
+    assert not fits
 
 
 REPLIES = ("hello dear Ben, I like you.", "hey Ben, I like you.", "whatever, thank you good.",

@@ -315,10 +315,15 @@ def fails(prompts, completions, **columns):
     raise KeyError("solution")
 
 
+def refuses(prompts, completions, **columns):
+    raise InputError("no program can be run; leave them out.")
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (fails, "'bad' failed: KeyError"),
+        (refuses, r"^the reward 'bad' failed: no program can be run; leave them out\.$"),
         (scored(), "'bad' returned 0 scores for 1 completions"),
         (scored(1.0, 1.0), "'bad' returned 2 scores"),
         (scored(float("nan")), "'bad' returned a score that is not a finite number"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -175,6 +176,48 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, text, words):
         path.write_text(text)
     with pytest.raises(InputError, match=words):
         load_problems(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"level": "3"}, "line 2: .*level is '3', of type str"),
+        ({"level": True}, "line 2: .*level is True, of type bool"),
+        ({"prompt": 5}, "line 2: .*prompt is 5, of type int"),
+        ({"meta": None}, "line 2: .*meta is None"),
+        ({"tests": "f(1)"}, "line 2: .*tests is 'f"),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path, change, words):
+    good = asdict(training_problems(0, 0, 1, MIXTURE, {"en": 1.0})[0])
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+    with pytest.raises(InputError, match=words):
+        load_problems(path)
+
+
+def test_a_file_of_other_columns_is_told_what_was_found_and_what_is_needed(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"question": "1+1", "answer": "2"}\n')
+    needed = "found the keys question, answer: .* missing.* with the keys id, family, level"
+    with pytest.raises(InputError, match=needed):
+        load_problems(path)
+
+
+def test_a_file_in_another_encoding_is_told_its_line(tmp_path):
+    good = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
+    save_problems(good, tmp_path / "p.jsonl")
+    with open(tmp_path / "p.jsonl", "ab") as file:
+        file.write('{"prompt": "d\u00e9j\u00e0"}\n'.encode("latin-1"))
+    with pytest.raises(InputError, match="line 2: .*'utf-8' codec.* in UTF-8"):
+        load_problems(tmp_path / "p.jsonl")
+
+
+def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
+    (problem,) = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
+    odd = replace(problem, prompt="one\u2028two\x85three")
+    save_problems([odd], tmp_path / "p.jsonl")
+    assert load_problems(tmp_path / "p.jsonl") == [odd]
 
 
 def test_a_second_line_that_is_broken_is_named(tmp_path):

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
@@ -164,6 +166,28 @@ def test_new_weights_in_place_and_only_them(base, changed, measured):
         "difference_before": stale, "difference_after": fresh,
         "seconds": sampler.weights_seconds,
     }  # fmt: skip
+
+
+def test_an_update_that_vllm_skips_ends_the_run(base, monkeypatch):
+    """At a lag of one step so small that log-probs hardly move."""
+    sampler, own = base[2], list(base[0].model.named_parameters())
+    sampler.load_weights(own)
+    worker = "vllm.v1.worker.gpu_worker.Worker.reload_weights"
+    monkeypatch.setattr(worker, lambda self, weights_iterator: list(weights_iterator))
+    sampler.load_weights(own)
+    with pytest.raises(InputError, match="did not take over") as told:
+        sampler.load_weights((name, value * (1 + 1e-6)) for name, value in own)
+    print(f"\n{told.value}")
+
+
+def test_a_gpu_that_holds_a_model_has_room_for_vllm(base):
+    """By the function that vLLM asks on a GPU, and the engine's own settings."""
+    memory = import_module("vllm.v1.worker.utils").request_memory
+    settings = base[2].engine.llm.llm_engine.vllm_config.cache_config
+    beside = SimpleNamespace(total_memory=80 * 2**30, free_memory=10 * 2**30, device_="cuda:0")
+    assert memory(beside, settings) < 2**30 and settings.kv_cache_memory_bytes == 2**28
+    with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
+        memory(beside, replace(settings, gpu_memory_utilization=0.92))
 
 
 def test_ten_updates_leave_nothing_behind(base):

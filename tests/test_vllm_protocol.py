@@ -1,29 +1,20 @@
-"""The vLLM sampler without vLLM: what it asks for, what it makes of answers, how it refuses."""
+"""The vLLM sampler without vLLM: what it asks for, what it makes of answers, how it trains."""
 
-import json
-import sys
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy
 from r1lab.models.small import build_model
 from r1lab.models.tokenizer import build_tokenizer
 from r1lab.rewards import reward_set
-from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler, build_sampler
-from r1lab.sampling import vllm_engines
-from r1lab.sampling.vllm_engines import Answer, ServerEngine, import_vllm, server_command
-from r1lab.sampling.vllm_worker import WeightUpdate
+from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
+from r1lab.sampling.vllm_engines import Answer
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
+from r1lab.training.distributed import Parallel, World
 from r1lab.training.loop import Learner
 
 TOKENIZER = build_tokenizer()
@@ -222,220 +213,19 @@ def test_the_loss_weighs_samples_by_the_policy_over_the_sampler(monkeypatch):
     assert capped / plain == pytest.approx(2.0, rel=1e-3)
 
 
-# vLLM in this process
+@pytest.mark.parametrize(("asked", "given"), [("auto", "bfloat16"), ("float32", "float32")])
+def test_no_copy_is_made_for_vllm_and_it_computes_as_a_sharded_run_does(asked, given, monkeypatch):
+    class NoCopy(World):
+        def sampling_copy(self, model, apart=False):
+            raise AssertionError("vLLM does not use it")
 
-
-@pytest.fixture
-def fake_vllm(monkeypatch):
-    """A module in vLLM's place that notes every call."""
-    calls = []
-
-    class LLM:
-        def __init__(self, **options):
-            calls.append(("start", options))
-            torch.manual_seed(12345)
-            torch.set_num_threads = lambda count: None
-            self.asleep = False
-            self.llm_engine = SimpleNamespace(is_sleeping=lambda: self.asleep)
-
-        def generate(self, prompts, params, use_tqdm):
-            assert not self.asleep
-            calls.append(("generate", prompts))
-            token = SimpleNamespace(logprob=-0.5)
-            one = SimpleNamespace(token_ids=[7], logprobs=[{7: token}], finish_reason="length")
-            return [SimpleNamespace(outputs=[one] * each["n"]) for each in params]
-
-        def collective_rpc(self, method, kwargs):
-            assert not self.asleep
-            calls.append((method, dict(kwargs["weights"])))
-
-        def reset_prefix_cache(self):
-            calls.append(("reset_prefix_cache", None))
-            return True
-
-        def sleep(self, level):
-            self.asleep = True
-            calls.append(("sleep", level))
-
-        def wake_up(self):
-            self.asleep = False
-            calls.append(("wake_up", None))
-
-    module = ModuleType("vllm")
-    module.__spec__ = SimpleNamespace(name="vllm")
-    module.__version__, module.LLM, module.SamplingParams = "0.32.0+cpu", LLM, dict
-    module.calls = calls
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    return module
-
-
-def test_the_engine_in_this_process_holds_only_what_it_was_handed(fake_vllm):
-    model, threads = tiny(), torch.set_num_threads
-    state = torch.get_rng_state()
-    sampler = build_sampler("vllm", model, TOKENIZER, VLLMConfig(kv_cache_gb=0.25))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.set_num_threads is threads
-    (start, options), (update, weights), (reset, _) = fake_vllm.calls
-    assert (start, update, reset) == ("start", "r1lab_update", "reset_prefix_cache")
-    assert options["load_format"] == "dummy" and options["logprobs_mode"] == "processed_logprobs"
-    assert options["kv_cache_memory_bytes"] == 2**28 and options["dtype"] == "float32"
-    assert weights.keys() == dict(model.named_parameters()).keys()
-    rollouts = sampler.generate(PROMPTS, SamplingParams(n=2, max_tokens=5))
-    assert rollouts.completion_ids == [[7]] * 4 and rollouts.logprobs[0].tolist() == [-0.5]
-    assert fake_vllm.calls[-1][1] == [{"prompt_token_ids": prompt} for prompt in PROMPTS]
-
-
-def test_on_a_gpu_it_sleeps_whenever_it_does_not_sample(fake_vllm, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    sampler = VLLMSampler(tiny(), TOKENIZER)
-    for _ in range(2):
-        sampler.load_weights(sampler.model.named_parameters())
-        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
-    step = ["r1lab_update", "reset_prefix_cache", "generate", "sleep"]
-    names = [name for name, _ in fake_vllm.calls]
-    assert names == ["start", *step[:2], *step, "wake_up", *step]
-    assert fake_vllm.calls[0][1]["enable_sleep_mode"]
-
-
-def test_an_update_while_vllm_samples_is_refused(fake_vllm):
-    sampler = VLLMSampler(tiny(), TOKENIZER)
-    sampler.engine.llm.reset_prefix_cache = lambda: False
-    with pytest.raises(InputError, match="still sampling"):
-        sampler.load_weights(sampler.model.named_parameters())
-    assert sampler.weights_version == 0
-
-
-def test_another_version_is_refused(fake_vllm):
-    fake_vllm.__version__ = "0.31.2"
-    with pytest.raises(InputError, match=r"vLLM 0\.31\.2.*install 0\.32\.0"):
-        import_vllm()
-
-
-def test_a_missing_vllm_is_named(monkeypatch):
-    monkeypatch.setattr(vllm_engines, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"not installed: install 0\.32\.0.*torch sampler"):
-        build_sampler("vllm", tiny(), TOKENIZER)
-
-
-@pytest.mark.parametrize("command", ["eval data/tiny", "sample data/tiny"])
-def test_the_commands_say_in_one_sentence_that_vllm_is_missing(command, monkeypatch, capsys):
-    monkeypatch.setattr(vllm_engines, "find_spec", lambda name: None)
-    assert cli.main([*command.split(), "--sampler", "vllm"]) == cli.BAD_INPUT
-    told = " ".join(capsys.readouterr().err.split())
-    assert "vLLM is not installed: install 0.32.0" in told and "make test-vllm" in told
-
-
-def test_a_vllm_for_another_device_is_named(monkeypatch, fake_vllm):
-    del fake_vllm.LLM
-    with pytest.raises(InputError, match="cannot be imported .*LLM"):
-        import_vllm()
-
-
-def test_why_vllm_did_not_start_is_one_sentence(fake_vllm):
-    def fail(**options):
-        raise ValueError("No available memory\nfor the cache blocks")
-
-    fake_vllm.LLM = fail
-    with pytest.raises(InputError, match="No available memory for the cache blocks.*kv_cache_gb"):
-        VLLMSampler(tiny(), TOKENIZER)
-
-
-def test_the_worker_reloads_a_head_that_is_tied_to_the_embedding():
-    """What vLLM packs for the CPU once must be packed again, or the old head goes on answering."""
-    weight, packed = torch.ones(2), []
-    method = SimpleNamespace(process_weights_after_loading=lambda head: packed.append(head))
-    head = SimpleNamespace(weight=weight, quant_method=method)
-    for tied in (True, False):
-        embedding = SimpleNamespace(weight=weight if tied else torch.ones(2))
-        worker = WeightUpdate()
-        worker.device, loaded = "cpu", {}
-        worker.reload_weights = lambda weights_iterator: loaded.update(weights_iterator)
-        model = SimpleNamespace(lm_head=head, model=SimpleNamespace(embed_tokens=embedding))
-        worker.get_model = lambda: model
-        worker.r1lab_update([("a", torch.zeros(1, requires_grad=True))])
-        assert not loaded["a"].requires_grad and packed == [head]
-
-
-# vLLM as a server
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server that speaks vLLM's routes, and what it was told."""
-    told = SimpleNamespace(mode=["processed_logprobs"], weights=None, asked=[], refuse=None)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told.asked.append(self.path)
-            reply = {}
-            if told.refuse == self.path:
-                self.send_response(500)
-                reply = {"error": "out of memory"}
-            else:
-                self.send_response(200)
-            if self.path == "/collective_rpc" and body["method"] == "r1lab_logprobs_mode":
-                reply = {"results": [told.mode]}
-            elif self.path == "/collective_rpc":
-                told.weights = load_file(body["kwargs"]["path"])
-            elif self.path == "/inference/v1/generate" and not reply:
-                reply = {"choices": [choice(body, i) for i in reversed(range(2))]}
-            self.end_headers()
-            self.wfile.write(json.dumps(reply).encode())
-
-        def log_message(self, *words):
-            return
-
-    def choice(body, index):
-        tokens = [*body["token_ids"], index]
-        return {
-            "index": index, "token_ids": tokens, "finish_reason": "length",
-            "logprobs": {"content": [{"logprob": -1.0 * token} for token in tokens]},
-        }  # fmt: skip
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    told.url = f"http://127.0.0.1:{listening.server_port}/"
-    yield told
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
-
-
-def test_a_server_takes_weights_and_answers_in_order(server):
-    model = tiny()
-    sampler = build_sampler("vllm", model, TOKENIZER, VLLMConfig(server=server.url))
-    rollouts = sampler.generate(PROMPTS, SamplingParams(n=2, max_tokens=5))
-    assert rollouts.completion_ids == [[*p, i] for p in PROMPTS for i in range(2)]
-    assert rollouts.logprobs[3].tolist() == [-43, -1]
-    with torch.no_grad():
-        model.model.norm.weight.add_(1)
-    sampler.load_weights(model.named_parameters())
-    assert torch.equal(server.weights["model.norm.weight"], model.model.norm.weight)
-    assert server.asked[-2:] == ["/collective_rpc", "/reset_prefix_cache"]
-    assert sampler.weights_version == 1
-
-
-def test_a_server_of_raw_log_probs_is_refused(server):
-    server.mode = ["raw_logprobs"]
-    with pytest.raises(InputError, match="raw_logprobs.*start one with.*--logprobs-mode processed"):
-        ServerEngine(tiny(), VLLMConfig(server=server.url))
-
-
-def test_a_servers_refusal_is_told_in_its_words(server):
-    sampler = VLLMSampler(tiny(), TOKENIZER, VLLMConfig(server=server.url))
-    server.refuse = "/inference/v1/generate"
-    with pytest.raises(InputError, match="500.*out of memory"):
-        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
-
-
-def test_no_server_no_sampler():
-    with pytest.raises(InputError, match="no vLLM server answers at http://127.0.0.1:9 .*--model"):
-        VLLMSampler(tiny(), TOKENIZER, VLLMConfig(server="http://127.0.0.1:9"))
-
-
-def test_a_server_listens_to_this_machine_alone_unless_told():
-    command = server_command("data/base")
-    assert command[command.index("--host") + 1] == "127.0.0.1"
+    started = []
+    start = lambda model, config: started.append((model, config.dtype)) or Copy()  # noqa: E731
+    monkeypatch.setattr("r1lab.sampling.vllm_sampler.LocalEngine", start)
+    config = GRPOConfig(
+        sampler="vllm", lag=1, parallel=Parallel(shard=True, precision="bfloat16"),
+        vllm=VLLMConfig(dtype=asked),
+    )  # fmt: skip
+    policy = Policy(tiny())
+    Learner(config, policy, TOKENIZER, NoCopy())
+    assert started == [(policy.model, given)]

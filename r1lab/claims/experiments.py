@@ -9,7 +9,7 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,9 +68,8 @@ def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | 
         (folder / "zero.partial").rename(folder / "zero")
     chain.run()
     chain.controls()
-    told = chain.summary()
-    seconds = sum(stage.get("wall_seconds", 0) for stage in told.values())
-    save_run("chain", seed, key, seconds, chain_values(chain, told))
+    seconds = sum(stage.get("wall_seconds", 0) for stage in chain.summary().values())
+    save_run("chain", seed, key, seconds, chain_values(chain))
 
 
 def run_step(
@@ -91,9 +90,14 @@ def run_step(
 def save_run(
     name: str, seed: int, key: str, seconds: float, values: dict[str, np.ndarray]
 ) -> None:
-    """Keep an experiment's values, whole or not at all; float32 holds them to 7 digits."""
-    file = FILES / f"{name}-seed{seed}.npz"
+    """Keep an experiment's values, with what they cost."""
     about = {"key": key, "seed": seed, "commit": commit(), "wall_seconds": round(seconds, 1)}
+    write_run(name, seed, about, values)
+
+
+def write_run(name: str, seed: int, about: dict, values: Mapping[str, np.ndarray]) -> None:
+    """The file of a seed, whole or not at all; float32 holds the values to 7 digits."""
+    file = FILES / f"{name}-seed{seed}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.npz")
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)

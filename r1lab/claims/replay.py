@@ -2,37 +2,67 @@
 
 A result is keyed by all the code that could change it, so that moving a function makes it stale.
 Where the base's evaluation and the first rollouts come out equal to the last bit, the change left
-the run as it was, and its result takes the new key.
+the run as it was, and its result takes the new key. So does an experiment, where each of its stages
+begins as it did and the present code keeps the same values of its folder.
 """
 
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+
+from r1lab.claims.experiments import write_run
+from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import select
 from r1lab.claims.runner import Job, Laboratory
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
-from r1lab.training.run import prepare_folder
+from r1lab.stages.cold_start import ColdStart
+from r1lab.stages.distill import Distill
+from r1lab.stages.from_samples import model_folder, run_sampled
+from r1lab.stages.hacking import PAYERS, follow
+from r1lab.stages.pipeline import benchmark_worker
+from r1lab.stages.rejection import Rejection
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import default_processes
+from r1lab.training.harvest import read_harvest
+from r1lab.training.reward_model import RewardModelConfig, train_reward_models
+from r1lab.training.run import launch, prepare_folder
+from r1lab.training.runs import commit, write_atomically
+from r1lab.training.sft import SFTConfig, run_sft
 
-ROLLOUTS = 2  # the second is drawn from weights that the first has changed
+BEGINNING = 2  # rollouts or steps: the second is made by weights that the first has changed
 CLOCKS = ("elapsed", "seconds")
+SAMPLED = {stage.__name__: stage for stage in (ColdStart, Rejection, Distill)}
+QUICK = {"programs": "programs", "unsafe": "safety"}  # small test sets, and the row of each
 
 
 def replay_stale(laboratory: Laboratory) -> list[str]:
-    """Rename the folders of finished runs that the present code begins alike; the names of these."""
+    """Give what the present code begins alike its new key: the names of these runs."""
     jobs = {job.name: job for claim in select(None) for job in laboratory.jobs(claim)}
     kept = []
-    for job in jobs.values():
-        if job.experiment or job.finished or not job.can_begin:
-            continue  # an experiment is kept as values: nothing to begin anew
-        for folder in sorted(job.runs.glob(f"claims/{job.arm}-seed{job.seed}-*")):
-            finished = (folder / "summary.json").is_file() and same_settings(job, folder)
-            if finished and begins_alike(laboratory, job, folder):
-                folder.rename(job.folder)
-                kept.append(job.name)
-                break
+    # What starts from an experiment comes after it: its key and its settings name the other's.
+    for job in sorted(jobs.values(), key=lambda job: bool(job.before and job.before.experiment)):
+        keep = keep_experiment if job.experiment else keep_run
+        if not job.finished and job.can_begin and keep(laboratory, job):
+            kept.append(job.name)
     return kept
+
+
+def keep_run(laboratory: Laboratory, job: Job) -> bool:
+    """Rename the finished folder that the job begins alike. Is there one?"""
+    for folder in sorted(job.runs.glob(f"claims/{job.arm}-seed{job.seed}-*")):
+        finished = (folder / "summary.json").is_file() and same_settings(job, folder)
+        if finished and begins_alike(laboratory, job.config, folder):
+            folder.rename(job.folder)
+            return True
+    return False
 
 
 def same_settings(job: Job, folder: Path) -> bool:
@@ -44,25 +74,150 @@ def same_settings(job: Job, folder: Path) -> bool:
     return True
 
 
-def begins_alike(laboratory: Laboratory, job: Job, folder: Path) -> bool:
-    """Does the job, begun anew, write what the folder holds of its base and first rollouts?"""
+def begins_alike(laboratory: Laboratory, config: GRPOConfig, folder: Path) -> bool:
+    """Does the run, begun anew, write what the folder holds of its base and first rollouts?"""
     with TemporaryDirectory() as temporary:
         again = laboratory.run(
-            job.config, "run", runs=Path(temporary), resume=False, stop_after=ROLLOUTS
+            config, "run", runs=Path(temporary), resume=False, stop_after=BEGINNING
         )
         new, base = _training(again), Evaluation.load(again / "eval_base.npz")
-    old, stored = _training(folder), Evaluation.load(folder / "eval_base.npz")
+    stored = Evaluation.load(folder / "eval_base.npz")
     return (
-        all(was.items() <= now.items() for was, now in zip(old, new, strict=False))
+        _as_before(_training(folder), new)
         and base.completions == stored.completions
         and all((base[name] == stored[name]).all() for name in MEASURES)
     )
 
 
+def keep_experiment(laboratory: Laboratory, job: Job) -> bool:
+    """Rename the experiment's folder, and give the file of its values the new key, where all is
+    alike. Is it? Of a folder that is gone nothing can be told."""
+    stored = job.experiment.load(job.seed)
+    folder = stored and job.folder.with_name(f"{job.arm}-seed{job.seed}-{stored.about['key']}")
+    if not (folder and folder.is_dir()) or job.folder.exists():  # the latter: begun anew already
+        return False
+    values = values_again(job, folder, stored)
+    if values is None or not stages_alike(laboratory, job, folder):
+        return False
+    folder.rename(job.folder)
+    for file in job.runs.glob(f"claims/*-seed{job.seed}-*/**/*.json"):  # its own, and who names it
+        if folder.name in (text := file.read_text(encoding="utf-8")):
+            write_atomically(file, text.replace(folder.name, job.folder.name))
+    write_run(job.arm, job.seed, stored.about | {"key": job.key, "replayed": commit()}, values)
+    return True
+
+
+def values_again(job: Job, folder: Path, stored: StoredRun) -> dict[str, np.ndarray] | None:
+    """What the present code keeps of a finished folder; None where that is not what was kept, or
+    the folder has other settings."""
+    try:
+        job.experiment.run(job.config, job.seed, stored.about["key"], folder, job.before.left)
+    except InputError:
+        return None
+    values = job.experiment.load(job.seed).values
+    write_run(job.arm, job.seed, stored.about, stored.values)  # until all is found alike
+    return values if _equal(values, stored.values) else None
+
+
+def stages_alike(laboratory: Laboratory, job: Job, folder: Path) -> bool:
+    """Does each stage of the experiment begin anew as the folder holds it?"""
+    with TemporaryDirectory() as temporary:
+        again = Path(temporary)
+        return (
+            judges_alike(folder / "reward_models", again / "reward_models")
+            and measured_alike(job, folder, again / "measured")
+            and all(
+                stage_alike(laboratory, file.parent, again / file.parent.name)
+                for file in sorted(folder.glob("*/config.json"))
+            )
+        )
+
+
+def stage_alike(laboratory: Laboratory, stage: Path, again: Path) -> bool:
+    """Does a stage, begun anew in `again` with its own settings, go as it did?"""
+    settings = json.loads((stage / "config.json").read_text(encoding="utf-8"))
+    if "source" in settings:
+        return sampled_alike(stage, settings, again)
+    if "group_size" not in settings:
+        config = replace(restored(SFTConfig(), settings), steps=BEGINNING)
+        run_sft(config, settings["model"], settings["data"], again)
+        return _as_before(_training(stage), _training(again))
+    config = restored(GRPOConfig(), settings)
+    if (stage / "eval_base.npz").exists():
+        return begins_alike(laboratory, config, stage)
+    short = replace(config, rollouts=BEGINNING)
+    return all(_as_before(read_rows(stage / f"{p}.jsonl"), follow(short, p)) for p in PAYERS)
+
+
+def sampled_alike(stage: Path, settings: dict, again: Path) -> bool:
+    """Does it draw its first samples, choose its examples and learn from them as it did?"""
+    made = json.loads((stage / "data/provenance.json").read_text(encoding="utf-8"))
+    config = restored(SAMPLED[made["stage"]](), settings)
+    config = replace(config, sft=replace(config.sft, steps=BEGINNING))
+    others = shutil.ignore_patterns("chunk-0000.json")
+    shutil.copytree(stage / "samples", again / "samples", ignore=others)
+    run_sampled(config, again.name, runs=again.parent)
+    same = _samples_and_examples(stage) == _samples_and_examples(again)
+    return same and _as_before(_training(stage), _training(again))
+
+
+def _samples_and_examples(run: Path) -> tuple[list[dict], list[dict]]:
+    from datasets import load_from_disk  # takes seconds to import
+
+    return read_harvest(run / "samples")[0], load_from_disk(str(run / "data")).to_list()
+
+
+def judges_alike(judges: Path, again: Path) -> bool:
+    """Do the reward models, where there are any, come out with the same weights?"""
+    if not judges.is_dir():
+        return True
+    told = json.loads((judges / "helpfulness/summary.json").read_text(encoding="utf-8"))
+    train_reward_models(restored(RewardModelConfig(), told["config"]), again)
+    return all(
+        file.read_bytes() == (again / file.relative_to(judges)).read_bytes()
+        for file in judges.glob("*/model.safetensors")
+    )
+
+
+def measured_alike(job: Job, folder: Path, again: Path) -> bool:
+    """Does one stage's model do on the small benchmarks as it did, where one was measured?"""
+    stages = [file.parent for file in folder.glob("*/values.npz")]
+    trained = sorted(stage for stage in stages if (stage / "checkpoints").is_dir())
+    if not trained:
+        return True
+    again.mkdir()
+    launch(
+        benchmark_worker, job.config.processes or default_processes(),
+        model_folder(str(trained[-1]), "replay"), job.config.samples, job.seed, again, tuple(QUICK),
+    )  # fmt: skip
+    with np.load(again / "values.npz") as new, np.load(trained[-1] / "values.npz") as old:
+        return _equal({row: new[row] for row in QUICK.values()}, old)
+
+
+def restored(default: Any, stored: Any) -> Any:
+    """Settings out of their JSON; one that came later has its default, as it had in effect."""
+    if is_dataclass(default):
+        names = vars(default).keys() & stored.keys()
+        return replace(
+            default, **{name: restored(getattr(default, name), stored[name]) for name in names}
+        )
+    return tuple(restored(None, one) for one in stored) if isinstance(stored, list) else stored
+
+
+def _equal(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray]) -> bool:
+    return all(
+        name in old and np.array_equal(values, old[name], equal_nan=True)
+        for name, values in new.items()
+    )
+
+
 def _training(run: Path) -> list[dict]:
-    rows = read_rows(run / "metrics.jsonl")
-    return [_measured(row) for row in rows if row["kind"] == "train"]
+    return [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
 
 
-def _measured(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name not in CLOCKS}
+def _as_before(old: list[dict], new: list[dict]) -> bool:
+    """Has each row that is there anew all that the old one had, apart from times?"""
+    return all(
+        {name: value for name, value in was.items() if name not in CLOCKS}.items() <= now.items()
+        for was, now in zip(old, new, strict=False)
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from r1lab.errors import InputError
-from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
+from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.evaluate import Asking, Evaluation, evaluate, merge
 from r1lab.rewards.accuracy import lenient_answer
 from r1lab.rewards.code import shared_sandbox
@@ -135,6 +135,7 @@ def sample_benchmarks(
     tokenizer,
     k: int = 4,
     *,
+    sets: Sequence[str] = SETS,
     shard: tuple[int, int] = (0, 1),
     max_tokens: int = 384,
     template: Asking = "small",
@@ -142,7 +143,7 @@ def sample_benchmarks(
     temperature: float = 0.6,
     top_p: float = 0.95,
 ) -> dict[str, Evaluation]:
-    """This process's share of the answers to every test set, by the set's name.
+    """This process's share of the answers to the test sets, by the set's name.
 
     Sampling is the paper's (temperature 0.6, top-p 0.95). Each question is asked k times, in small
     sets more often. Programs are left out where none can be run safely. Raises InputError where a
@@ -152,7 +153,8 @@ def sample_benchmarks(
     parts = {}
     for name, problems in _test_sets().items():
         many = len(problems) >= processes  # of fewer problems the first process takes all
-        if (not many and process > 0) or (name == "programs" and cannot_run_programs()):
+        mine = name in sets and (many or process == 0)
+        if not mine or (name == "programs" and cannot_run_programs()):
             continue
         parts[name] = evaluate(
             sampler, tokenizer, problems, k=max(k, -(-LEAST_COMPLETIONS // len(problems))),
@@ -186,24 +188,6 @@ def score_benchmarks(evaluations: Mapping[str, Evaluation]) -> dict[str, dict]:
             if not row.ids:
                 left_out = cannot_run_programs() or "its test set was not asked"
             rows[name] = {"value": None, "ci95": None, "n": 0, "left_out": left_out}
-    return rows
-
-
-def compare_benchmarks(
-    treatment: Mapping[str, Evaluation], control: Mapping[str, Evaluation]
-) -> dict[str, dict]:
-    """{row: {"difference", "ci95", "n"}}: treatment minus control, paired problem by problem.
-
-    Rows without a problem that both could be measured on are left out."""
-    rows = {}
-    for name in BENCHMARKS:
-        ours, theirs = (benchmark_values(name, one) for one in (treatment, control))
-        both = np.isfinite(ours.values) & np.isfinite(theirs.values) if ours.ids == theirs.ids else []
-        if np.any(both):
-            difference, *ci95 = paired_bootstrap(
-                ours.values[both], theirs.values[both], ours.strata[both]
-            )
-            rows[name] = {"difference": difference, "ci95": ci95, "n": int(both.sum())}
     return rows
 
 

@@ -2,7 +2,8 @@
 
 Spaces carry no information here: encoding drops them, decoding puts them where people do
 (between words, not between digits and symbols), so that ids -> text -> ids is exact. Saved in
-Hugging Face format, it loads with `AutoTokenizer`.
+Hugging Face format, it loads with `PreTrainedTokenizerFast`; `AutoTokenizer` would make another
+tokenizer of it, by the architecture in the model's folder.
 """
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers

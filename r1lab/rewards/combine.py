@@ -58,7 +58,9 @@ def _scores(
         scores = list(function(prompts=prompts, completions=completions, **columns))
         scores = [None if score is None else float(score) for score in scores]
     except Exception as error:
-        raise InputError(f"the reward {name!r} failed: {type(error).__name__}: {error}.") from error
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        why = str(error).removesuffix(".")
+        raise InputError(f"the reward {name!r} failed: {kind}{why}.") from error
     if len(scores) != len(completions):
         raise InputError(
             f"the reward {name!r} returned {len(scores)} scores for {len(completions)} completions;"

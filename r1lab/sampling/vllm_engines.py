@@ -27,6 +27,9 @@ from r1lab.errors import InputError
 VERSION = "0.32.0"  # of vLLM: what is used of it below is no stable interface
 EXTENSION = "r1lab.sampling.vllm_worker.WeightUpdate"
 PROCESSED = "processed_logprobs"  # vLLM's word for: after temperature, top-k and top-p
+# The part of a GPU's memory that must be free when vLLM starts. It would ask for 0.92, even where
+# it is told how large its cache shall be, and refuse to start beside a model.
+FREE_AT_START = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class VLLMConfig:
         server: address of a server that `server_command` started; "" is vLLM in this process.
             Trainer and server must see the same folder for temporary files (TMPDIR), through which
             the weights go.
-        dtype: of weights and arithmetic; "auto" is the policy's own.
+        dtype: of weights and arithmetic; "auto" is the policy's own, or a sharded run's precision.
         kv_cache_gb: memory for the key-value cache, in GiB, besides the weights.
         max_rows: completions worked on at a time.
         drift_limit: a run ends where vLLM's log-probs are farther from the policy's on average, in
-            nats per token. Usual are 1e-6 in float32 and 0.01 in bfloat16.
+            nats per token. Usual are 1e-6 in float32 and 0.01 in bfloat16. It bounds arithmetic:
+            that vLLM took over the weights is compared by their bits, after every update.
     """
 
     server: str = ""
@@ -93,6 +97,7 @@ class LocalEngine:
                     load_format="dummy",
                     dtype=str(model.dtype)[6:] if config.dtype == "auto" else config.dtype,
                     kv_cache_memory_bytes=int(config.kv_cache_gb * 2**30),
+                    gpu_memory_utilization=FREE_AT_START,
                     max_num_seqs=config.max_rows,
                     max_model_len=-1,  # what the model can read and the cache can hold
                     enforce_eager=not self.sleeps,
@@ -107,8 +112,9 @@ class LocalEngine:
             except Exception as error:  # any of its parts can fail, each in its own way
                 reason = " ".join(str(error).split())[:300]
                 raise InputError(
-                    f"vLLM did not start ({type(error).__name__}: {reason}); give it memory with "
-                    "kv_cache_gb, or choose the torch sampler."
+                    f"vLLM did not start ({type(error).__name__}: {reason}); where it ran out of "
+                    "memory, lower vllm.kv_cache_gb or vllm.max_rows; where its cache is too "
+                    "small, raise vllm.kv_cache_gb; or choose the torch sampler."
                 ) from error
         if several:  # at exit vLLM would take down the process group in which the policy trains
             self.llm.llm_engine.engine_core._finalizer.detach()
@@ -135,10 +141,8 @@ class LocalEngine:
 
     def update(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         self._wake()
-        self.llm.collective_rpc("r1lab_update", kwargs={"weights": weights})
-        # Keys and values of prompts seen before were computed with the old weights.
-        if not self.llm.reset_prefix_cache():
-            raise InputError("vLLM is still sampling: load weights between two calls of generate.")
+        check_update(self.llm.collective_rpc("r1lab_update", kwargs={"weights": weights}))
+        check_forgotten(self.llm.reset_prefix_cache())
 
     def _wake(self) -> None:
         if self.sleeps and self.llm.llm_engine.is_sleeping():
@@ -147,6 +151,23 @@ class LocalEngine:
     def _sleep(self) -> None:
         if self.sleeps:
             self.llm.sleep(level=1)
+
+
+def check_update(workers: list[list | None]) -> None:
+    """Raises InputError where a worker does not hold what it was handed; see `WeightUpdate`."""
+    for answer in workers or [None]:
+        compared, differ = answer or (0, [])
+        if differ or not compared:
+            raise InputError(
+                f"vLLM did not take over the weights: of {compared} tensors compared, "
+                f"{len(differ)} are not as handed over {differ[:3]}; choose the torch sampler."
+            )
+
+
+def check_forgotten(done: bool) -> None:
+    """Keys and values of prompts seen before were computed with the old weights: InputError."""
+    if not done:
+        raise InputError("vLLM is still sampling: load weights between two calls of generate.")
 
 
 def import_vllm():
@@ -200,8 +221,11 @@ class ServerEngine:
     def __init__(self, model: PreTrainedModel, config: VLLMConfig) -> None:
         self.url, self.threads = config.server.rstrip("/"), config.max_rows
         command = " ".join(server_command("FOLDER-OF-THE-MODEL"))
-        self.remedy = f"start one with: VLLM_SERVER_DEV_MODE=1 {command}"
-        modes = self._post("collective_rpc", {"method": "r1lab_logprobs_mode"})["results"]
+        self.remedy = f"start one of vLLM {VERSION} with: VLLM_SERVER_DEV_MODE=1 {command}"
+        found = str(self._ask("version").get("version"))
+        if found.split("+")[0] != VERSION:
+            raise InputError(f"the server at {self.url} is of vLLM {found}; {self.remedy}")
+        modes = self._ask("collective_rpc", {"method": "r1lab_logprobs_mode"})["results"]
         if modes[0] != [PROCESSED]:
             raise InputError(f"the vLLM server at {self.url} reports {modes[0]}; {self.remedy}")
 
@@ -213,12 +237,13 @@ class ServerEngine:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.safetensors"
             save_file({name: w.detach().cpu().contiguous() for name, w in weights}, path)
-            self._post("collective_rpc", {"method": "r1lab_update", "kwargs": {"path": str(path)}})
-        self._post("reset_prefix_cache", {})
+            body = {"method": "r1lab_update", "kwargs": {"path": str(path)}}
+            check_update(self._ask("collective_rpc", body)["results"])
+        check_forgotten(self._ask("reset_prefix_cache", {})["success"])
 
     def _answer(self, prompt: list[int], request: dict) -> list[Answer]:
         body = {"token_ids": prompt, "sampling_params": request}
-        choices = self._post("inference/v1/generate", body)["choices"]
+        choices = self._ask("inference/v1/generate", body)["choices"]
         return [
             Answer(
                 choice["token_ids"],
@@ -228,9 +253,9 @@ class ServerEngine:
             for choice in sorted(choices, key=lambda choice: choice["index"])
         ]
 
-    def _post(self, path: str, body: dict) -> dict:
-        """Raises InputError with the server's own words where it refuses."""
-        data = json.dumps(body).encode()
+    def _ask(self, path: str, body: dict | None = None) -> dict:
+        """GET without a body, else POST; InputError with the server's own words if it refuses."""
+        data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         try:
             with urlopen(Request(f"{self.url}/{path}", data, headers), timeout=3600) as reply:

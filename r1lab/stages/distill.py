@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection
@@ -70,10 +69,3 @@ def student_rl_config(
         mixture=settings["mixture"], lang_weights=settings["lang_weights"],
         eval_every=max(base.eval_every, rollouts // 16),
     )  # fmt: skip
-
-
-def spent_flops(config: GRPOConfig, run: Path, parameters: int) -> int:
-    """What an RL run has cost, by its metrics; the tokens of the prompts are not counted."""
-    rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
-    tokens = sum(row["tokens_mean"] for row in rows) * config.questions * config.group_size
-    return rl_flops(parameters, round(tokens), config.loss.beta > 0)

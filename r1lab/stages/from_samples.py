@@ -129,37 +129,47 @@ def runnable(config: HarvestConfig) -> tuple[HarvestConfig, str]:
 def make_data(
     config: SampledStage, run: Path, source: str, left_out: str, tokenizer
 ) -> None:
-    """Filter the samples, make the examples, and store them whole or not at all."""
-    from datasets import Dataset, disable_progress_bars  # takes seconds to import
-
+    """Filter the samples, make the examples, and store them."""
     rows, seconds = read_harvest(run / "samples")
-    kept, counts = select(config.sampling, rows)
+    try:
+        kept, counts = select(config.sampling, rows)
+    except InputError as error:
+        raise InputError(
+            f"{str(error).removesuffix('.')}; delete the folder {run}, and give the same command "
+            "with more samples (sampling.chunks) or a source that is further trained."
+        ) from error
     fields = Problem.__dataclass_fields__
     samples = [(Problem(**{name: row[name] for name in fields}), row["completion"]) for row in kept]
     examples = config.examples(samples, random.Random(f"examples/{config.sampling.seed}"))
     # As the tokenizer writes it, with spaces where it puts them.
     as_read = [tokenizer.decode(tokenizer(text).input_ids) for _, text in examples]
-    partial = run / ".data.partial"
+    data = [
+        {**{name: getattr(problem, name) for name in COLUMNS[:-1]}, "completion": text}
+        for (problem, _), text in zip(examples, as_read, strict=True)
+    ]
+    about = {"programs_left_out": left_out, "sampling_seconds": round(seconds, 1)}
+    store_data(data, run / "data", config, source, **about, examples=len(data), **counts)
+
+
+def store_data(rows: list[dict], folder: Path, config: object, source: str, **about) -> None:
+    """A data set with its provenance, whole or not at all.
+
+    Args:
+        config: the settings of the stage that made it.
+        source: the folder of what it was made from.
+        about: what the provenance tells besides.
+    """
+    from datasets import Dataset, disable_progress_bars  # takes seconds to import
+
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    data = Dataset.from_list(
-        [
-            {**{name: getattr(problem, name) for name in COLUMNS[:-1]}, "completion": text}
-            for (problem, _), text in zip(examples, as_read, strict=True)
-        ]
-    )
     disable_progress_bars()  # it takes no time
-    data.save_to_disk(partial)
+    Dataset.from_list(rows).save_to_disk(partial)
     provenance = {
-        "source_run": source,
-        "commit": commit(),
-        "stage": type(config).__name__,
-        "settings": asdict(config),
-        "programs_left_out": left_out,
-        "sampling_seconds": round(seconds, 1),
-        "examples": len(examples),
-        **counts,
-    }
+        "source_run": source, "commit": commit(), "stage": type(config).__name__,
+        "settings": asdict(config), **about,
+    }  # fmt: skip
     text = json.dumps(provenance, indent=1, ensure_ascii=False)
     (partial / "provenance.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(run / "data", ignore_errors=True)
-    partial.rename(run / "data")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

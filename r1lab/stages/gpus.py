@@ -1,22 +1,19 @@
 """R1-Zero on Qwen2.5 of three sizes, from one GPU to two nodes of eight: Countdown's recipe.
 
-The presets of a size differ in how the model is spread, not in what is learned. `r1lab plan` prints
-what each will need; on GPUs of these numbers none has been run yet.
+The presets of a size differ in how the model is spread and who samples, not in what is learned. On
+one GPU and on eight it is the torch sampler; on four, and on two nodes, vLLM (which must be
+installed), and FSDP2 trains. `r1lab plan` prints what each will need. Not run on any GPU yet.
 """
 
 from dataclasses import replace
 
+from r1lab.sampling import VLLMConfig
 from r1lab.stages.recipes import COUNTDOWN
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
-from r1lab.training.estimate import ModelShape
 
-# Of the configurations on the Hub; the totals, 0.49, 1.54 and 7.61 billion, agree with the cards.
-SHAPES = {
-    "Qwen/Qwen2.5-0.5B": ModelShape(24, 896, 4_864, 14, 2, 64, 151_936, tied=True),
-    "Qwen/Qwen2.5-1.5B": ModelShape(28, 1_536, 8_960, 12, 2, 128, 151_936, tied=True),
-    "Qwen/Qwen2.5-7B": ModelShape(28, 3_584, 18_944, 28, 4, 128, 152_064, tied=False),
-}
+# GiB of vLLM's key-value cache: room for 256 completions of half the cap.
+CACHES = {"Qwen/Qwen2.5-0.5B": 2.0, "Qwen/Qwen2.5-1.5B": 5.0, "Qwen/Qwen2.5-7B": 10.0}
 MACHINES = {"1gpu": 1, "4gpu": 4, "8gpu": 8, "2nodes": 16}  # GPUs in all
 
 
@@ -28,11 +25,18 @@ def _spread(model: str, gpus: int) -> GRPOConfig:
         shard=True, precision="bfloat16", recompute=True, reduce_every=large,
         offload=large and gpus < 8, gpus=gpus,
     )  # fmt: skip
-    return replace(COUNTDOWN, model=model, parallel=parallel, pack=True, processes=0)
+    vllm = gpus in (4, 16)
+    # Rows are sorted and padded, not packed: attention (sdpa) would multiply every token with its
+    # whole line, which by the plan makes training 40 to 140 % longer, and padding is less.
+    return replace(
+        COUNTDOWN, model=model, parallel=parallel, processes=0,
+        sampler="vllm" if vllm else "torch",
+        vllm=VLLMConfig(kv_cache_gb=CACHES[model]) if vllm else VLLMConfig(),
+    )  # fmt: skip
 
 
 GPU_PRESETS: dict[str, GRPOConfig] = {
     f"{model.split('/')[1].lower()}-{machine}": _spread(model, gpus)
-    for model in SHAPES
+    for model in CACHES
     for machine, gpus in MACHINES.items()
 }

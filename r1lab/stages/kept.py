@@ -10,20 +10,15 @@ from r1lab.stages.pipeline import MEASURED, Chain
 KEPT = (*REASONING, "french", "language_en", "language_zh", "helpfulness", "safety")
 
 
-def chain_values(chain: Chain, told: dict[str, dict]) -> dict[str, np.ndarray]:
-    """By PART/ROW one value per problem, NaN where there is none; levels by levels/ROW.
-
-    Args:
-        told: the chain's summary, with `flops` of both ways to train the student.
-    """
+def chain_values(chain: Chain) -> dict[str, np.ndarray]:
+    """By PART/ROW one value per problem, NaN where there is none; levels by levels/ROW."""
     values = {f"levels/{row}": asked(row).strata for row in KEPT}
     values |= {f"{stage}/{row}": chain.values(stage, row) for stage in MEASURED for row in KEPT}
     for payer in PAYERS:
         late = after_short(read_rows(chain.folder / f"hacking/{payer}.jsonl"))
         values |= {f"hacking_{payer}/{judge}": change for judge, change in late.items()}
         values |= {f"levels/{judge}": np.ones(len(change)) for judge, change in late.items()}
-    more = told["student_rl"]["flops"] / told["student_sft"]["flops"] - 1
-    return values | {"student_rl/more_compute": np.array([more]), "levels/more_compute": np.ones(1)}
+    return values
 
 
 def after_short(rows: list[dict]) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ claims --only french`), or `python -m r1lab.stages.more_data french --chain runs
 
 import json
 import random
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from r1lab.evaluation.benchmarks import asked
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards.code import shared_sandbox
 from r1lab.sampling import TorchSampler
-from r1lab.stages.from_samples import COLUMNS, model_folder
+from r1lab.stages.from_samples import COLUMNS, model_folder, store_data
 from r1lab.stages.next_steps import ROWS, Kept, Trial, begin, measure, tabulate
 from r1lab.stages.rejection import FILTERS, in_french
 from r1lab.tasks import Problem
@@ -138,9 +137,6 @@ def sampling_worker(config: Programs, folder: Path) -> int:
 
 def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder: Path) -> Kept:
     """Fine-tune the base on each arm's rows, and measure; Dev3 is measured already."""
-    from datasets import Dataset, disable_progress_bars
-
-    disable_progress_bars()
     summary = json.loads((dev3(config) / "summary.json").read_text(encoding="utf-8"))
     # One more epoch than Dev3's, cut at its steps: as many updates, however long the rows are.
     sft = replace(
@@ -151,10 +147,7 @@ def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder:
     for arm, rows in arms.items():
         data, run = folder / f"data_{arm}", folder / arm
         if not data.exists():
-            partial = folder / ".data.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            Dataset.from_list(rows).save_to_disk(partial)
-            partial.rename(data)
+            store_data(rows, data, config, str(dev3(config)), examples=len(rows))
         begun = (run / "config.json").exists()
         run_sft(sft, summary["base"], data, run, resume=begun)
         models[arm] = model_folder(str(run), arm)

@@ -6,14 +6,14 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import run_benchmarks
+from r1lab.evaluation.benchmarks import SETS, run_benchmarks
 from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import TorchSampler
@@ -123,7 +123,9 @@ class Chain:
         self._rl("r1", scenarios, start)
 
     def reward_models(self, start: str) -> str:
-        """The folder of the two reward models, trained on what the base and Dev3 write."""
+        """The folder of the two reward models, trained on what the base and Dev3 write.
+
+        Raises InputError where those that are there were trained with other settings."""
         preferences = replace(
             self.config.preferences, writers=(self.config.base, start), backbone=self.config.base,
             seed=self.config.seed,
@@ -196,7 +198,8 @@ class Chain:
             if (folder / "summary.json").exists():
                 told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
                 told = {"tokens": sampled_tokens(folder), **told}
-                processes = self.config.processes or default_processes()
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                processes = config["processes"] or told["machine"]["cores"]
                 told["cpu_hours"] = round(told["wall_seconds"] * processes / 3600, 5)
             benchmarks = json.loads((folder / "benchmarks.json").read_text(encoding="utf-8"))
             stages[stage] = {**told, "benchmarks": benchmarks}
@@ -225,14 +228,16 @@ class Chain:
         return (self.folder / stage / "config.json").exists()
 
 
-def benchmark_worker(model: Path, samples: int, seed: int, folder: Path) -> int:
+def benchmark_worker(
+    model: Path, samples: int, seed: int, folder: Path, sets: Sequence[str] = SETS
+) -> int:
     """One process of a measurement; the first writes the column to `folder`. Exit code 0."""
     world = join_world()
     loaded, tokenizer = load_model(model)
     Policy(loaded)  # makes its layers fast on a CPU
     column = run_benchmarks(
         TorchSampler(loaded, tokenizer), tokenizer, samples, gather=world.gather,
-        shard=(world.rank, world.size), seed=seed,
+        shard=(world.rank, world.size), seed=seed, sets=sets,
     )  # fmt: skip
     if world.is_main:
         np.savez_compressed(folder / "values.npz", **column.values)

@@ -1,7 +1,7 @@
 """What must hold before a chain begins or goes on: told, or mended, before anything is computed."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import cannot_run_programs
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
+from r1lab.training.reward_model import finished
 
 # What is wanted of a chain -> the stage that must be finished before.
 BEFORE = dict(zip(STAGES[1:], STAGES[:-1], strict=True)) | dict.fromkeys(
@@ -70,14 +71,9 @@ def _check_finished(chain: Chain, before: str, wanted: str) -> None:
 
 
 def _check_reward_models(chain: Chain) -> None:
-    """Refuse settings with which the chain's reward models would be deleted and trained anew."""
+    """Refuse other settings than those of the chain's reward models before any work, not after."""
     config = chain.config
     asked = replace(config.preferences, seed=config.seed, backbone=config.base)
     for summary in chain.folder.glob("reward_models/*/summary.json"):
-        had = json.loads(summary.read_text(encoding="utf-8"))["config"]
-        for name, value in asdict(asked).items():
-            if name != "writers" and had.get(name, value) != value:
-                raise InputError(
-                    f"{summary.parent} was trained with {name} {had[name]}, and you give {value}, "
-                    "which would overwrite it; give the chain's own options, or another --name."
-                )
+        writers = json.loads(summary.read_text(encoding="utf-8"))["config"]["writers"]
+        finished(replace(asked, writers=tuple(writers)), summary.parent)

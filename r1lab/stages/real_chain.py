@@ -35,11 +35,13 @@ from r1lab.sampling import TorchSampler
 from r1lab.stages.distill import student_rl_config
 from r1lab.stages.from_samples import Example, SampledStage, model_folder, stage_worker
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
+from r1lab.stages.recipes import ONE_GPU
 from r1lab.stages.zero import PRESETS
 from r1lab.tasks import Problem, load_problems
 from r1lab.tasks.rewrite import join_completion, split_completion
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import StopRequest, default_processes, join_world
+from r1lab.training.distributed import Parallel, StopRequest, default_processes, join_world
+from r1lab.training.estimate import check_machine
 from r1lab.training.harvest import HarvestConfig, harvest
 from r1lab.training.run import STOPPED, launch, prepare_folder
 from r1lab.training.runs import write_atomically
@@ -120,6 +122,12 @@ class RealConfig:
     processes: int = 0
     samples: int = 4
 
+    def trainings(self) -> list[tuple[GRPOConfig | SFTConfig, str]]:
+        """Settings and model of every stage that trains."""
+        own = (self.zero, self.cold_start.sft, self.reasoning, self.rejection.sft, self.scenarios)
+        taught = (self.distill.sft, self.student_rl)
+        return [(one, self.base) for one in own] + [(one, self.student) for one in taught]
+
 
 def plain_english(completion: str) -> bool:
     """Is no word of the thinking of another language, and is there no code block?"""
@@ -143,16 +151,20 @@ def in_words(problem: Problem, completion: str) -> str:
     return join_completion(" ".join(said), parts[1])
 
 
-def recipe(base: str, student: str, template: str, rate: float) -> RealConfig:
+def recipe(
+    base: str, student: str, template: str, rate: float, parallel: Parallel = Parallel()
+) -> RealConfig:
     """The chain's settings for one GPU; `rate` is the learning rate of reinforcement learning."""
     zero = replace(
         PRESETS["smollm2"], model=base, mixture=MIXTURE, template=template, questions=32,
         group_size=16, learning_rate=rate, caps=((0, 128), (60, 256)), microbatch_tokens=16_384,
-        eval_problems=16,
+        eval_problems=16, parallel=parallel,
     )  # fmt: skip
     reasoning = replace(zero, language_weight=0.1, rollouts=30, caps=((0, 256),))
     # v2 B.4.3: the smaller the model, the higher its rate; 1e-4 is the paper's for 1.5B.
-    sft = SFTConfig(epochs=2, learning_rate=1e-4, microbatch_tokens=16_384, template=template)
+    sft = SFTConfig(
+        epochs=2, learning_rate=1e-4, microbatch_tokens=16_384, template=template, parallel=parallel
+    )
     sampling = replace(SAMPLING, template=template)
     # What a model writes before it is taught the format need only be readable.
     first = replace(sampling, filters=("not truncated", "readable", "correct"))
@@ -169,7 +181,7 @@ def recipe(base: str, student: str, template: str, rate: float) -> RealConfig:
 RECIPES: dict[str, RealConfig] = {
     # No smaller real model comes with it: the student is the base once more.
     "smollm2": recipe("smollm2", "smollm2", "chat_example", 1e-5),
-    "qwen2.5-1.5b": recipe("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-0.5B", "r1_zero", 1e-6),
+    "qwen2.5-1.5b": recipe("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-0.5B", "r1_zero", 1e-6, ONE_GPU),
 }
 
 
@@ -213,7 +225,9 @@ class RealChain(Chain):
     )
 
     def run(self, first: str = STAGES[0], last: str = STAGES[-1]) -> Path:
-        """`Chain.run`, from models that stand in folders."""
+        """`Chain.run`, from models that stand in folders, where each stage will find its memory."""
+        for settings, model in self.config.trainings():
+            check_machine(settings, model)
         folders = {name: self._stored(getattr(self.config, name)) for name in ("base", "student")}
         stored = replace(self, config=replace(self.config, **folders))
         return super(RealChain, stored).run(first, last)

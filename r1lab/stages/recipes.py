@@ -2,16 +2,21 @@
 
 `r1lab zero --preset NAME` and `r1lab sft --preset NAME` run them; each is a configuration of the
 code that trains the small world. The test suite runs each for two steps on a shipped model and
-local files. On the models that they name, and so on a GPU: not run yet. Numbers without a source
-are ours: chosen to fit one GPU with 80 GB, and not tuned.
+local files. On the models that they name, and so on any GPU: not run yet. Numbers without a source
+are ours, and not tuned: by `r1lab plan`, each needs less than 60 of the 80 GB of the one GPU that
+it is for, and a run on a smaller one is refused before anything is loaded.
 """
 
 from dataclasses import dataclass, replace
 
 from r1lab.grpo import LossConfig
 from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import Parallel
 from r1lab.training.sft import SFTConfig
 
+# Sharding over one GPU is what bfloat16 and recomputed activations come with: without them, 1.5B
+# would need 125 GB for R1-Zero and more for fine-tuning.
+ONE_GPU = Parallel(shard=True, precision="bfloat16", recompute=True, gpus=1)
 # TinyZero (README): of the Qwen2.5 bases on Countdown, 0.5B fails and 1.5B learns to search. Rate
 # and group are of the order that the field uses at this size; KL as in the paper (v2 2.1).
 COUNTDOWN = GRPOConfig(
@@ -28,6 +33,7 @@ COUNTDOWN = GRPOConfig(
     microbatch_tokens=16_384,
     reference_every=400,
     processes=1,
+    parallel=ONE_GPU,
     eval_file="countdown34:train[-512:]",
     eval_every=20,
     eval_samples=4,
@@ -71,6 +77,7 @@ DISTILL = SFTConfig(
     microbatch_tokens=32_768,
     template="r1",
     processes=1,
+    parallel=ONE_GPU,
 )
 SFT_RECIPES: dict[str, Distillation] = {
     "openr1-0.5b": Distillation("Qwen/Qwen2.5-0.5B", "openr1_math", DISTILL),

@@ -60,7 +60,8 @@ def open_model(
     """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one."""
     on_gpu = torch.cuda.is_available()
     model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
-    model = model.to("cuda" if on_gpu else "cpu")
+    if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
+        model = model.to("cuda")
     Policy(model)  # refuses what the sampler cannot score
     longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
     return build_sampler(sampler, model, tokenizer, vllm), tokenizer, longest

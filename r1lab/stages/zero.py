@@ -7,11 +7,13 @@ from r1lab.grpo import LossConfig
 from r1lab.stages.gpus import GPU_PRESETS
 from r1lab.stages.recipes import ZERO_RECIPES
 from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import Parallel
 
 PRESETS: dict[str, GRPOConfig] = {
     "cpu": GRPOConfig(),
     # v2 §2.1 and §3.2.1. The paper leaves open: clip (it gives 10 for R1's first RL stage),
-    # aggregation, the optimizer's settings, the format reward's size ("equal weight").
+    # aggregation, the optimizer's settings, the format reward's size ("equal weight"). 512 GPUs:
+    # v2 B.4.4. It documents; a model of 671 billion weights does not fit the way we spread it.
     "paper": GRPOConfig(
         model="deepseek-ai/DeepSeek-V3-Base",
         template="r1_zero",
@@ -26,6 +28,9 @@ PRESETS: dict[str, GRPOConfig] = {
         caps=((0, 32_768), (8_200, 65_536)),
         microbatch_tokens=65_536,
         reference_every=400,
+        parallel=Parallel(
+            shard=True, precision="bfloat16", recompute=True, reduce_every=True, gpus=512
+        ),
     ),
     # A real language model on two cores: sums in plain English, of which before training it gets 36 %
     # (two one-digit terms), 4 and 8 % right (data/runs/smollm2). A rollout is 64 short answers. It is

@@ -28,6 +28,12 @@ class Problem:
     meta: dict = field(default_factory=dict)
 
 
+# By field, as JSON gives them.
+TYPES = {name: (str,) for name in ("id", "family", "lang", "prompt", "solution")} | {
+    "level": (int,), "tests": (list, type(None)), "meta": (dict,)
+}  # fmt: skip
+
+
 def problem_id(family: str, prompt: str) -> str:
     """A stable name: two problems with the same question have the same id."""
     return f"{family}-{hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
@@ -49,21 +55,31 @@ def load_problems(path: str | Path) -> list[Problem]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file of problems; give the path of a .jsonl file.")
-    names = {f.name for f in fields(Problem)}
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            row = json.loads(line)
-            problem = Problem(**{key: row[key] for key in names if key in row})
-        except (json.JSONDecodeError, TypeError) as error:
+            problems.append(_problem(line))
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
             raise InputError(
                 f"{path}, line {number}: not a problem ({error}); each line must be a JSON object "
-                f"with the keys {', '.join(f.name for f in fields(Problem))}."
+                f"in UTF-8 with the keys {', '.join(f.name for f in fields(Problem))}."
             ) from error
-        problems.append(problem)
     if not problems:
         raise InputError(f"{path}: the file is empty; it needs at least one problem a line.")
     return problems
+
+
+def _problem(line: bytes) -> Problem:
+    """Raises ValueError: what is wrong with the line."""
+    row = json.loads(line.decode("utf-8"))
+    if not isinstance(row, dict):
+        raise ValueError(f"it is of type {type(row).__name__}")
+    if missing := [name for name in TYPES if name not in row and name not in ("tests", "meta")]:
+        raise ValueError(f"found the keys {', '.join(row)}: {', '.join(missing)} missing")
+    for name, kind in TYPES.items():
+        if name in row and type(row[name]) not in kind:
+            raise ValueError(f"{name} is {row[name]!r}, of type {type(row[name]).__name__}")
+    return Problem(**{name: row[name] for name in TYPES if name in row})
 
 
 def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:

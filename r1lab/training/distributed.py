@@ -133,7 +133,7 @@ class World:
             save_checkpoint(run, step, policy.model, tokenizer, state, modules)
 
     def agree(self, what: str, value) -> None:
-        """Refuse to go on where processes were started with different settings or files.
+        """Refuse to go on where processes were started with different settings, files or weights.
 
         Raises:
             InputError: on every process, naming those whose `value` prints differently.
@@ -176,6 +176,14 @@ class StopRequest:
 
     def is_set(self) -> bool:
         return self._event.is_set()
+
+
+def fingerprint(model: nn.Module) -> list[int]:
+    """For each parameter a number that another value would hardly have: the sum of its bits.
+
+    Integers, so that it is the same whatever the order of the sum, on every kind of machine.
+    """
+    return [p.detach().float().view(torch.int32).sum().item() for p in model.parameters()]
 
 
 def under_torchrun() -> bool:

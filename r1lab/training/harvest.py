@@ -225,8 +225,7 @@ def select(config: HarvestConfig, rows: list[dict]) -> tuple[list[dict], dict]:
     if not kept:
         taken = ", ".join(f"{one['filter']} {one['taken']}" for one in filters)
         raise InputError(
-            f"none of {len(rows)} samples is left after filtering (taken by: {taken}); sample more "
-            "of them, or a model that is further trained."
+            f"none of {len(rows)} samples is left after filtering (taken by: {taken})."
         )
     if config.select == "random":
         kept = random.Random(config.seed).sample(rows, len(kept))

@@ -30,8 +30,12 @@ class Learner:
 
     def __init__(self, config: GRPOConfig, policy: Policy, tokenizer, world: World):
         self.config, self.policy, self.tokenizer, self.world = config, policy, tokenizer, world
-        model = world.sampling_copy(policy.model, apart=config.lag > 0)
-        self.sampler = build_sampler(config.sampler, model, tokenizer, config.vllm)
+        model, vllm = policy.model, config.vllm
+        if config.sampler == "torch":  # vLLM holds weights of its own
+            model = world.sampling_copy(model, apart=config.lag > 0)
+        elif config.parallel.shard and vllm.dtype == "auto":
+            vllm = replace(vllm, dtype=config.parallel.precision)
+        self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
         self.reference = copy.deepcopy(policy).requires_grad_(False)
         self.demonstrations = Demonstrations(config, policy.model, tokenizer)
         world.agree("demonstrations", self.demonstrations.documents)

@@ -92,10 +92,11 @@ def label_loss(model: RewardModel, labels: list[Label]) -> Float[Tensor, ""]:
 
 
 def train_reward_models(config: RewardModelConfig, out: Path) -> Path:
-    """Train both in `out/helpfulness` and `out/safety`; what is there with these settings stays.
+    """Train both in `out/helpfulness` and `out/safety`; what is there stays.
 
     Raises:
-        InputError: the writers give nothing to compare, or a loss is not a number.
+        InputError: those that are there have other settings, the writers give nothing to compare,
+            or a loss is not a number.
     """
     train_helpfulness(config, out / "helpfulness")
     train_safety(config, out / "safety")
@@ -104,7 +105,7 @@ def train_reward_models(config: RewardModelConfig, out: Path) -> Path:
 
 def train_helpfulness(config: RewardModelConfig, folder: Path) -> dict:
     """The pairwise model of what is preferred in chat; returns its `summary.json`."""
-    if (summary := _finished(config, folder)) is not None:
+    if (summary := finished(config, folder)) is not None:
         return summary
     train, test = _split(written(config, "chat"))
     pairs = preference_pairs(config, train, config.label_noise)[: config.examples]
@@ -125,7 +126,7 @@ def train_helpfulness(config: RewardModelConfig, folder: Path) -> dict:
 
 def train_safety(config: RewardModelConfig, folder: Path) -> dict:
     """The pointwise model of what is safe; returns its `summary.json`."""
-    if (summary := _finished(config, folder)) is not None:
+    if (summary := finished(config, folder)) is not None:
         return summary
     train, test = _split(written(config, "unsafe"))
     labels = safety_labels(config, train)[: config.examples]
@@ -271,13 +272,27 @@ def _fit(
     return model.eval()
 
 
-def _finished(config: RewardModelConfig, folder: Path) -> dict | None:
-    """The summary of a folder that was finished with the same settings."""
+def finished(config: RewardModelConfig, folder: Path) -> dict | None:
+    """The summary of a folder that is finished, None of another.
+
+    Raises:
+        InputError: it was trained with other settings, and would be overwritten.
+    """
     stored = folder / "summary.json"
     if not stored.exists():
         return None
-    summary = json.loads(stored.read_text())
-    return summary if summary["config"] == json.loads(json.dumps(asdict(config))) else None
+    summary = json.loads(stored.read_text(encoding="utf-8"))
+    had, asked = summary["config"], json.loads(json.dumps(asdict(config)))
+    others = [
+        f"with {name} {had.get(name)}, and you give {value}"
+        for name, value in asked.items() if value != had.get(name)
+    ]  # fmt: skip
+    if others:
+        raise InputError(
+            f"{folder} was trained {', '.join(others)}; give the same settings, or another --name "
+            "or folder for what is made with yours."
+        )
+    return summary
 
 
 def _store(

@@ -22,6 +22,7 @@ from r1lab.training.distributed import (
     StopRequest,
     World,
     default_processes,
+    fingerprint,
     first_process,
     join_world,
     run_workers,
@@ -53,7 +54,7 @@ def run_grpo(
     """
     processes = config.processes or default_processes()
     config.check(processes)
-    check_machine(config)
+    check_machine(config, config.model)
     validate(rewards_of(replace(config, arm="true")), load_source(config.eval_file))
     Demonstrations(config, *load_model(config.model))
     run = runs / name
@@ -124,9 +125,14 @@ def grpo_worker(config: GRPOConfig, run: Path, stop_after: int | None = None) ->
     """One process of the run. Its exit code: 0, or 130 when the user stopped it."""
     stop = StopRequest().listen()
     world = join_world(config.parallel)
+    test_set = load_source(config.eval_file)
+    if world.size > 1:  # each has read its own machine's files
+        world.agree("settings", config)
+        pool = load_source(config.data) if config.data else []
+        world.agree("training problems", (pool, sorted(held_out_ids())))
+        world.agree("problems of eval_file", test_set)
     learner, clock = open_learner(config, run, world)
     rewards = rewards_of(config)
-    test_set = load_source(config.eval_file)
     with Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress:
         recorder = Recorder(
             run, learner, test_set, rewards, clock, progress, stop, stop_after
@@ -156,6 +162,7 @@ def open_learner(config: GRPOConfig, run: Path, world: World) -> tuple[Learner, 
     """The run's learner with its clock: from the last checkpoint, or else at the beginning."""
     checkpoints = list_checkpoints(run)
     model, tokenizer = load_model(checkpoints[-1] if checkpoints else config.model)
+    world.agree("starting weights", fingerprint(model))
     kind = {"group": Learner, "gae": PPOLearner}[config.advantage]
     learner = kind(config, Policy(model), tokenizer, world)
     if not checkpoints:

@@ -11,7 +11,13 @@ from r1lab.models.policy import load_model
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
 from r1lab.training.compute import training_flops
 from r1lab.training.demonstrations import fitting, load_documents
-from r1lab.training.distributed import StopRequest, default_processes, join_world
+from r1lab.training.distributed import (
+    StopRequest,
+    default_processes,
+    fingerprint,
+    join_world,
+)
+from r1lab.training.estimate import check_machine
 from r1lab.training.record import peak_memory_gb
 from r1lab.training.run import STOPPED, launch, prepare_folder
 from r1lab.training.runs import MetricsLog, command, commit, machine, write_atomically
@@ -61,6 +67,7 @@ def run_sft(
         InputError: model or data are missing or do not fit each other; nothing is lost.
         KeyboardInterrupt: the user stopped it; the same call with `resume` goes on.
     """
+    check_machine(config, str(model))
     load_documents(data, load_model(model)[1], config.template)
     settings = SFTRun(**vars(config), model=str(model), data=str(data))
     prepare_folder(run, settings, resume, overwrite)
@@ -89,6 +96,8 @@ def fine_tune(
     loaded, tokenizer = load_model(model)
     rows = load_documents(data, tokenizer, config.template)
     documents = fitting(rows, loaded.config.max_position_embeddings, data)
+    world.agree("rows of the data set", [hash((*p, -1, *c)) for p, c in documents])
+    world.agree("starting weights", fingerprint(loaded))
     batches = make_batches(config, [len(p) + len(c) for p, c in documents])
     config = replace(config, steps=len(batches))
     log, earlier = run / "metrics.jsonl", 0.0
