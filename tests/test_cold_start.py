@@ -18,7 +18,8 @@ from r1lab.models.tokenizer import UNKNOWN, build_tokenizer
 from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.sampling import TorchSampler
-from r1lab.stages.cold_start import ColdStart, run_cold_start
+from r1lab.stages.cold_start import ColdStart
+from r1lab.stages.from_samples import run_sampled
 from r1lab.tasks import Problem, held_out
 from r1lab.tasks.rewrite import SAYINGS, readable, split_completion, translate
 from r1lab.tasks.search import parse_attempts
@@ -101,7 +102,7 @@ def test_an_answer_with_the_token_for_no_word_is_kept_by_no_filter():
 
 
 def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path):
-    run = run_cold_start(SMALL, "dev1", runs=tmp_path)
+    run = run_sampled(SMALL, "dev1", runs=tmp_path)
     provenance = json.loads((run / "data" / "provenance.json").read_text())
     taken = sum(one["taken"] for one in provenance["filters"])
     assert provenance["sampled"] == 64 == taken + provenance["kept"]
@@ -153,7 +154,7 @@ def test_a_missing_predecessor_is_named_and_nothing_is_made(tmp_path):
     (tmp_path / "zero" / "config.json").write_text("{}")
     (tmp_path / "zero" / "checkpoints").mkdir()
     with pytest.raises(InputError, match="dev1 needs the model in .*zero, and there is none"):
-        run_cold_start(config, "dev1", runs=tmp_path)
+        run_sampled(config, "dev1", runs=tmp_path)
     assert not (tmp_path / "dev1").exists()
 
 
@@ -165,15 +166,16 @@ def test_when_no_sample_is_left_the_filters_that_took_them_are_named(tmp_path):
     sampling = replace(SMALL.sampling, chunks=1, questions=2, max_tokens=8)
     config = replace(SMALL, source=str(tmp_path / "noise"), sampling=sampling)
     with pytest.raises(InputError, match="none of 8 samples is left.*not truncated 8, readable 0"):
-        run_cold_start(config, "dev1", runs=tmp_path)
+        run_sampled(config, "dev1", runs=tmp_path)
     assert len(list((tmp_path / "dev1" / "samples").iterdir())) == 1
 
 
 def test_and_what_the_error_says_to_do_helps(tmp_path):
     none, some = (replace(SMALL.sampling, chunks=1, questions=16, max_tokens=most) for most in (2, 96))
     with pytest.raises(InputError, match=f"delete the folder {tmp_path}/dev1, .* same command"):
-        run_cold_start(replace(SMALL, sampling=none), runs=tmp_path)
+        run_sampled(replace(SMALL, sampling=none), "dev1", runs=tmp_path)
     with pytest.raises(InputError, match="other settings"):
-        run_cold_start(replace(SMALL, sampling=some), runs=tmp_path, resume=True)
+        run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path, resume=True)
     shutil.rmtree(tmp_path / "dev1")
-    assert list_checkpoints(run_cold_start(replace(SMALL, sampling=some), runs=tmp_path))
+    again = run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path)
+    assert list_checkpoints(again)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
-from r1lab.stages.distill import FEWEST_TOKENS, Distill, run_student_sft, student_rl_config
+from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_config
+from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import MIXTURE
 from r1lab.tasks import apply_template
 from r1lab.training.compute import rl_flops, sampling_flops, training_flops
@@ -55,7 +56,7 @@ def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch
     config = Distill(
         source="data/zero", sampling=sampling, sft=replace(Distill().sft, steps=2), processes=1
     )
-    run = run_student_sft(config, runs=tmp_path)
+    run = run_sampled(config, "student_sft", runs=tmp_path)
     summary = json.loads((run / "summary.json").read_text())
     student, teacher = (load_model(f"data/{name}")[0].num_parameters() for name in ("small", "zero"))
     assert load_model(summary["checkpoint"])[0].num_parameters() == student

@@ -310,7 +310,7 @@ def test_processes_with_other_data_are_refused(config, tmp_path):
 
     for error in processes(2, work):
         assert isinstance(error, InputError)
-        assert "settings and questions of process 1 differ from those of process 0" in str(error)
+        assert "settings of process 1 differ from those of process 0" in str(error)
 
 
 def test_a_full_disk_ends_the_run_on_every_process(config, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ from r1lab.models.tokenizer import build_tokenizer
 from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.stages import from_samples
-from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm, run_rejection
+from r1lab.stages.from_samples import run_sampled
+from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
 from r1lab.tasks import FAMILIES, Problem, sample_problem, verify
 from r1lab.tasks.expert import written_examples
 from r1lab.tasks.preference import is_safe
@@ -139,7 +140,7 @@ def test_the_stage_stores_its_data_with_their_counts(tmp_path, monkeypatch):
     config = Rejection(
         source="data/zero", sampling=sampling, sft=replace(Rejection().sft, steps=1), processes=1
     )
-    run = run_rejection(config, "dev3", runs=tmp_path)
+    run = run_sampled(config, "dev3", runs=tmp_path)
     rows = load_from_disk(run / "data")
     provenance = json.loads((run / "data" / "provenance.json").read_text())
     assert provenance["sampled"] == 48 and provenance["kept"] == len(

@@ -9,9 +9,8 @@ is fine-tuned, as in the paper.
 
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from r1lab.stages.from_samples import Example, SampledStage, run_sampled
+from r1lab.stages.from_samples import Example, SampledStage
 from r1lab.tasks.rewrite import readable
 from r1lab.training.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
@@ -42,11 +41,3 @@ class ColdStart(SampledStage):
     def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
         """Each sample in the question's language, with both tags and a summary."""
         return [(problem, readable(problem, completion)) for problem, completion in kept]
-
-
-def run_cold_start(
-    config: ColdStart = ColdStart(), name: str = "dev1", *, runs: Path = Path("runs"),
-    resume: bool = False, overwrite: bool = False,
-) -> Path:  # fmt: skip
-    """Make Dev1 in `runs/name`; see `from_samples.run_sampled`."""
-    return run_sampled(config, name, runs=runs, resume=resume, overwrite=overwrite)

@@ -7,10 +7,8 @@ beats for less compute. Here samples are drawn from R1 afresh, through the same 
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from r1lab.models.policy import load_model
-from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection
 from r1lab.stages.zero import PRESETS
 from r1lab.training.compute import rl_flops
@@ -37,14 +35,6 @@ class Distill(Rejection):
         )
     )  # fmt: skip
     sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=3, learning_rate=3e-3))
-
-
-def run_student_sft(
-    config: Distill = Distill(), name: str = "student_sft", *, runs: Path = Path("runs"),
-    resume: bool = False, overwrite: bool = False,
-) -> Path:  # fmt: skip
-    """Teach the student in `runs/name`; see `from_samples.run_sampled`."""
-    return run_sampled(config, name, runs=runs, resume=resume, overwrite=overwrite)
 
 
 def student_rl_config(

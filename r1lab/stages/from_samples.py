@@ -11,8 +11,10 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from r1lab.errors import InputError
-from r1lab.models.policy import Policy, load_model
+from r1lab.models.policy import load_model, load_policy
 from r1lab.rewards.code import shared_sandbox
 from r1lab.sampling import TorchSampler
 from r1lab.tasks import Problem
@@ -88,22 +90,28 @@ def model_folder(path: str, stage: str) -> Path:
     return found[-1]
 
 
+def open_sampler(model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
+    """The torch sampler of a model, where this process computes, and the model's tokenizer."""
+    policy, tokenizer = load_policy(model)
+    return TorchSampler(join_world().place(policy).model, tokenizer), tokenizer
+
+
 def stage_worker(config: SampledStage, run: Path) -> int:
     """One process of the stage. Its exit code: 0, or 130 when the user stopped it."""
     started, stop, world = time.monotonic(), StopRequest().listen(), join_world()
     source, base = (model_folder(path, run.name) for path in (config.source, config.base))
-    model, tokenizer = load_model(source)
-    Policy(model)  # makes its layers fast on a CPU
+    sampler, tokenizer = open_sampler(source)
+    parameters = sampler.model.num_parameters()
     sampling, left_out = runnable(config.sampling)
     before = read_harvest(run / "samples")[1]
-    sampler = TorchSampler(model, tokenizer)
     if not harvest(sampling, run / "samples", sampler, tokenizer, world, stop):
         return STOPPED
+    del sampler  # its model makes room for the one that is trained
     if not world.any((run / "data" / "provenance.json").exists()) and world.is_main:
         make_data(replace(config, sampling=sampling), run, str(source), left_out, tokenizer)
     wait_for(world)
     provenance = json.loads((run / "data" / "provenance.json").read_text(encoding="utf-8"))
-    cost = sampling_flops(model.num_parameters(), provenance["tokens"])
+    cost = sampling_flops(parameters, provenance["tokens"])
     about = {"data": provenance, "sampling_flops": cost}
     return fine_tune(config.sft, base, run / "data", run, about, stop, started, before)
 

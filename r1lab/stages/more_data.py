@@ -17,10 +17,8 @@ import tyro
 
 from r1lab.errors import InputError, exit_codes
 from r1lab.evaluation.benchmarks import asked
-from r1lab.models.policy import Policy, load_model
 from r1lab.rewards.code import shared_sandbox
-from r1lab.sampling import TorchSampler
-from r1lab.stages.from_samples import COLUMNS, model_folder, store_data
+from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
 from r1lab.stages.next_steps import ROWS, Kept, Trial, begin, measure, tabulate
 from r1lab.stages.rejection import FILTERS, in_french
 from r1lab.tasks import Problem
@@ -127,10 +125,8 @@ def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
 def sampling_worker(config: Programs, folder: Path) -> int:
     """One process of asking Dev2 for programs. Its exit code."""
     stop, world = StopRequest().listen(), join_world()
-    model, tokenizer = load_model(model_folder(f"{config.chain}/dev2", "programs"))
-    Policy(model)  # makes its layers fast on a CPU
+    sampler, tokenizer = open_sampler(model_folder(f"{config.chain}/dev2", "programs"))
     sampling = replace(config.sampling, seed=config.seed)
-    sampler = TorchSampler(model, tokenizer)
     done = harvest(sampling, folder / "samples", sampler, tokenizer, world, stop)
     return 0 if done else STOPPED
 

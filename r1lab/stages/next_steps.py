@@ -23,9 +23,8 @@ from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import evaluate, merge
 from r1lab.evaluation.prompts import NAMES, USUAL, reworded
-from r1lab.models.policy import Policy, load_model
-from r1lab.sampling import TorchSampler
-from r1lab.stages.from_samples import model_folder
+from r1lab.models.policy import load_model
+from r1lab.stages.from_samples import model_folder, open_sampler
 from r1lab.stages.pipeline import benchmark_worker
 from r1lab.tasks import load_problems
 from r1lab.training.config import GRPOConfig
@@ -191,9 +190,7 @@ def row_of(row: str, found: dict[str, ndarray]) -> Float[ndarray, "problem"]:
 
 def asking_worker(config: Wordings, model: Path, file: Path) -> int:
     """One process of a measurement: accuracy (lenient) of each problem in each wording. Code 0."""
-    world = join_world()
-    loaded, tokenizer = load_model(model)
-    Policy(loaded)  # makes its layers fast on a CPU
+    world, (sampler, tokenizer) = join_world(), open_sampler(model)
     by_level: dict[int, list] = {}
     for problem in load_problems(config.rl.eval_file):
         by_level.setdefault(problem.level, []).append(problem)
@@ -201,7 +198,7 @@ def asking_worker(config: Wordings, model: Path, file: Path) -> int:
     found = {"levels": np.array([problem.level for problem in problems])}
     for name in NAMES:
         part = evaluate(
-            TorchSampler(loaded, tokenizer), tokenizer, problems, k=config.samples,
+            sampler, tokenizer, problems, k=config.samples,
             max_tokens=config.rl.cap(config.rl.steps), seed=config.seed,
             template="small" if name == USUAL else reworded(name), shard=(world.rank, world.size),
         )  # fmt: skip

@@ -6,7 +6,7 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -15,14 +15,12 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import SETS, run_benchmarks
 from r1lab.evaluation.rows import read_rows
-from r1lab.models.policy import Policy, load_model
-from r1lab.sampling import TorchSampler
-from r1lab.stages.cold_start import ColdStart, run_cold_start
-from r1lab.stages.distill import Distill, run_student_sft, student_rl_config
-from r1lab.stages.from_samples import model_folder
+from r1lab.stages.cold_start import ColdStart
+from r1lab.stages.distill import Distill, student_rl_config
+from r1lab.stages.from_samples import SampledStage, model_folder, open_sampler, run_sampled
 from r1lab.stages.hacking import HACKING, run_hacking
 from r1lab.stages.reasoning import REASONING
-from r1lab.stages.rejection import Rejection, random_arm, run_rejection
+from r1lab.stages.rejection import Rejection, random_arm
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.stages.zero import PRESETS
 from r1lab.training.config import GRPOConfig
@@ -106,7 +104,7 @@ class Chain:
 
     def dev1(self) -> None:
         """Dev1: the base, fine-tuned on R1-Zero's readable samples."""
-        self._sampled("dev1", run_cold_start, self.config.cold_start, "zero", self.config.base)
+        self._sampled("dev1", self.config.cold_start, "zero", self.config.base)
 
     def dev2(self) -> None:
         """Dev2: Dev1 after RL for reasoning in one language."""
@@ -114,7 +112,7 @@ class Chain:
 
     def dev3(self) -> None:
         """Dev3: the base, fine-tuned on Dev2's best samples and on written examples."""
-        self._sampled("dev3", run_rejection, self.config.rejection, "dev2", self.config.base)
+        self._sampled("dev3", self.config.rejection, "dev2", self.config.base)
 
     def r1(self) -> None:
         """R1: Dev3 after RL for all scenarios."""
@@ -134,7 +132,7 @@ class Chain:
 
     def student_sft(self) -> None:
         """The student, fine-tuned on R1's samples: distillation."""
-        self._sampled("student_sft", run_student_sft, self.config.distill, "r1", self.config.student)
+        self._sampled("student_sft", self.config.distill, "r1", self.config.student)
 
     def student_rl(self) -> None:
         """The student after RL of its own, with no less compute than distilling took."""
@@ -159,7 +157,7 @@ class Chain:
     def dev3_random(self) -> None:
         """Dev3 from as many of Dev2's samples, which no filter has seen."""
         config = random_arm(self.config.rejection)
-        self._sampled("dev3_random", run_rejection, config, "dev2", self.config.base)
+        self._sampled("dev3_random", config, "dev2", self.config.base)
 
     def hack(self) -> dict:
         """Dev3 trained far too long on the helpfulness model alone, and on the person it stands for
@@ -214,15 +212,13 @@ class Chain:
         )
         run_grpo(config, f"{self.name}/{stage}", runs=self.runs, resume=self._begun(stage))
 
-    def _sampled(
-        self, stage: str, run: Callable[..., Path], config, source: str, base: str
-    ) -> None:
+    def _sampled(self, stage: str, config: SampledStage, source: str, base: str) -> None:
         seed = self.config.seed
         config = replace(
             config, source=self._model(source, stage), base=base, processes=self.config.processes,
             sampling=replace(config.sampling, seed=seed), sft=replace(config.sft, seed=seed),
         )  # fmt: skip
-        run(config, f"{self.name}/{stage}", runs=self.runs, resume=self._begun(stage))
+        run_sampled(config, f"{self.name}/{stage}", runs=self.runs, resume=self._begun(stage))
 
     def _begun(self, stage: str) -> bool:
         return (self.folder / stage / "config.json").exists()
@@ -232,12 +228,10 @@ def benchmark_worker(
     model: Path, samples: int, seed: int, folder: Path, sets: Sequence[str] = SETS
 ) -> int:
     """One process of a measurement; the first writes the column to `folder`. Exit code 0."""
-    world = join_world()
-    loaded, tokenizer = load_model(model)
-    Policy(loaded)  # makes its layers fast on a CPU
+    world, (sampler, tokenizer) = join_world(), open_sampler(model)
     column = run_benchmarks(
-        TorchSampler(loaded, tokenizer), tokenizer, samples, gather=world.gather,
-        shard=(world.rank, world.size), seed=seed, sets=sets,
+        sampler, tokenizer, samples, gather=world.gather, shard=(world.rank, world.size), seed=seed,
+        sets=sets,
     )  # fmt: skip
     if world.is_main:
         np.savez_compressed(folder / "values.npz", **column.values)

@@ -28,22 +28,21 @@ import tyro
 from r1lab.errors import InputError, exit_codes
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.evaluate import evaluate, merge
-from r1lab.models.policy import Policy, load_model
+from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages
 from r1lab.rewards.language import thinking
-from r1lab.sampling import TorchSampler
 from r1lab.stages.distill import student_rl_config
-from r1lab.stages.from_samples import Example, SampledStage, model_folder, stage_worker
+from r1lab.stages.from_samples import Example, SampledStage, model_folder, open_sampler
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.recipes import ONE_GPU
 from r1lab.stages.zero import PRESETS
 from r1lab.tasks import Problem, load_problems
 from r1lab.tasks.rewrite import join_completion, split_completion
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import Parallel, StopRequest, default_processes, join_world
+from r1lab.training.distributed import Parallel, default_processes, join_world
 from r1lab.training.estimate import check_machine
-from r1lab.training.harvest import HarvestConfig, harvest
-from r1lab.training.run import STOPPED, launch, prepare_folder
+from r1lab.training.harvest import HarvestConfig
+from r1lab.training.run import launch
 from r1lab.training.runs import write_atomically
 from r1lab.training.sft import SFTConfig
 
@@ -253,9 +252,6 @@ class RealChain(Chain):
             processes = self.config.processes or default_processes()
             launch(measuring_worker, processes, self, model, self.folder / stage)
 
-    def _sampled(self, stage: str, run, config, source: str, base: str) -> None:
-        super()._sampled(stage, run_stage, config, source, base)
-
     def _stored(self, model: str) -> str:
         """The model's folder; one that is no folder is stored in the chain's once."""
         if (Path(model) / "config.json").is_file():
@@ -266,33 +262,6 @@ class RealChain(Chain):
             loaded.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return str(folder)
-
-
-def run_stage(config: RealStage, name: str, *, runs: Path, resume: bool) -> Path:
-    """`from_samples.run_sampled`, with samples drawn on the GPU where there is one."""
-    run = runs / name
-    prepare_folder(run, config, resume, overwrite=False)
-    if not (run / "summary.json").exists():
-        launch(sampling_worker, config.processes or default_processes(), config, run)
-    return run
-
-
-def sampling_worker(config: RealStage, run: Path) -> int:
-    """One process: draw the samples, then do as the stage always does, which finds them there."""
-    drawn = draw_samples(config, run)
-    return stage_worker(config, run) if drawn else STOPPED
-
-
-def draw_samples(config: RealStage, run: Path) -> bool:
-    """True when all are there; the model that wrote them is let go before another is trained."""
-    stop, sampler, tokenizer = StopRequest().listen(), *open_sampler(config.source)
-    return harvest(config.sampling, run / "samples", sampler, tokenizer, join_world(), stop)
-
-
-def open_sampler(model: str | Path):
-    """(sampler, tokenizer) where this process computes."""
-    loaded, tokenizer = load_model(model)
-    return TorchSampler(join_world().place(Policy(loaded)).model, tokenizer), tokenizer
 
 
 def measuring_worker(chain: RealChain, model: Path, folder: Path) -> int:

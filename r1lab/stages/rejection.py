@@ -9,9 +9,8 @@ then trained for two epochs. The paper has a model judge what rules cannot; here
 import itertools
 import random
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from r1lab.stages.from_samples import Example, SampledStage, run_sampled
+from r1lab.stages.from_samples import Example, SampledStage
 from r1lab.tasks.expert import written_examples
 from r1lab.tasks.rewrite import ask_in, join_completion, split_completion, translate
 from r1lab.training.harvest import HarvestConfig
@@ -72,11 +71,3 @@ def in_french(problem, completion: str) -> Example:
 def random_arm(config: Rejection) -> Rejection:
     """The control: the same stage, learning from as many samples that no filter has seen."""
     return replace(config, sampling=replace(config.sampling, select="random"))
-
-
-def run_rejection(
-    config: Rejection = Rejection(), name: str = "dev3", *, runs: Path = Path("runs"),
-    resume: bool = False, overwrite: bool = False,
-) -> Path:  # fmt: skip
-    """Make Dev3 in `runs/name`; see `from_samples.run_sampled`."""
-    return run_sampled(config, name, runs=runs, resume=resume, overwrite=overwrite)
