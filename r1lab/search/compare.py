@@ -37,7 +37,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.training.runs import commit, machine, write_atomically
+from r1lab.training.runs import Progress, commit, machine, write_atomically
 
 LEVELS = (2, 3, 4, 5)
 ATTEMPTS = (1, 2, 4, 8, 16, 32)  # budgets: the tokens of so many whole attempts
@@ -132,13 +132,14 @@ def search_level(
     level = problems[0].level
     attempt = fmean(level * sum(tree.cost) / (len(tree.names) - 1) for tree in trees)
     ways = [searches(tree, own, draws) for tree, own in zip(trees, said, strict=True)]
-    solved = {
-        name: [
-            [fmean(s.found_at is not None for s in way[name](round(k * attempt))) for way in ways]
-            for k in ATTEMPTS
-        ]
-        for name in ways[0]
-    }
+    solved = {}
+    with Progress(len(ways[0]), f"searches among {2**level} leaves") as progress:
+        for done, name in enumerate(ways[0], 1):
+            solved[name] = [
+                [fmean(s.found_at is not None for s in way[name](round(k * attempt))) for way in ways]
+                for k in ATTEMPTS
+            ]
+            progress.update(done)
     chain = chain_tokens(chooser, problems, seed)
     solved["R1-Zero's own chain"] = [[float(at <= k * attempt) for at in chain] for k in ATTEMPTS]
     return {
@@ -200,7 +201,11 @@ def paid_by(reward: str, prm: ProcessRewardModel) -> RewardSet:
 def train_on(
     reward: str, prm: ProcessRewardModel, config: GRPOConfig, exclude: Container[str]
 ) -> tuple[Learner, list[dict]]:
-    """Train a policy, and note of every rollout what was paid and what was right (leniently)."""
+    """Train a policy, and note of every rollout what was paid and what was right (leniently).
+
+    Args:
+        reward: "rule", or how the PRM's scores become a reward (see `AGGREGATES`).
+    """
     policy, tokenizer = load_policy(config.model)
     learner, rows = Learner(config, policy, tokenizer, World()), []
 
@@ -213,6 +218,7 @@ def train_on(
         numbers = group_statistics(experience)
         shown = {name: numbers[name] for name in ("reward/process", "tokens_mean", "truncated")}
         rows.append({"step": learner.step, "right": fmean(right), **shown})
+        progress.update(rollout + 1, right=f"{rows[-1]['right']:.0%}")
         return False
 
     def questions(rollout: int) -> list[Problem]:
@@ -220,7 +226,8 @@ def train_on(
             config.seed, rollout, config.questions, config.mixture, config.lang_weights, exclude
         )
 
-    learner.train(questions, paid_by(reward, prm), note)
+    with Progress(config.rollouts, f"paid by {reward}") as progress:
+        learner.train(questions, paid_by(reward, prm), note)
     return learner, rows
 
 
