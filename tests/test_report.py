@@ -184,6 +184,20 @@ def test_labels_are_spread_apart_and_moved_no_more_than_needed(values, gap):
         assert placed == pytest.approx(values)
 
 
+def test_lines_that_meet_at_the_end_are_named_in_the_order_they_came_in():
+    figure, (ax,) = chart.panels()
+    for name, values in {"from above": [0.9, 1.0], "lowest": [0.0, 0.5], "from below": [0.1, 1.0]}.items():
+        ax.plot(range(2), values, label=name)
+    chart.label_ends(ax)
+    placed = sorted(ax.texts, key=lambda text: text.xy[1])
+    assert [text.get_text() for text in placed] == ["lowest", "from below", "from above"]
+
+
+def test_an_axis_names_its_unit_once():
+    named = {key: figures.measure_of(key).axis for key in ("mean_tokens", "entropy")}
+    assert named == {"mean_tokens": "tokens per answer", "entropy": "entropy (nats per token)"}
+
+
 def test_alternative_text_holds_the_title_and_the_ends(run):
     text = chart.alt_text(figures.accuracy(run.metrics))
     first, last = run.evaluation("base"), run.evaluation("final")

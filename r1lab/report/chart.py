@@ -93,8 +93,11 @@ def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
 
 
 def label_ends(ax: Axes) -> None:
-    """Write each labelled line's name at its right end, pushed apart where they would touch."""
-    lines = sorted(named_lines(ax), key=lambda line: line.get_ydata()[-1])
+    """Write each labelled line's name at its right end, pushed apart where they would touch.
+
+    Lines that end at one height are named in the order in which they came there.
+    """
+    lines = sorted(named_lines(ax), key=lambda line: list(line.get_ydata())[::-1])
     if not lines:
         return
     low, high = ax.get_ylim()

@@ -51,6 +51,11 @@ class Measure:
     def title(self) -> str:
         return self.name[0].upper() + self.name[1:]
 
+    @property
+    def axis(self) -> str:
+        """The name with its unit, which some names hold already."""
+        return self.name if self.unit in self.name else f"{self.name} ({self.unit})"
+
 
 MEASURES = {
     "pass_at_1": Measure("pass@1"),
@@ -212,7 +217,7 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
         ends.append(f"{arm} {measure.text(mean[-1][key])}".replace(" ", "\N{NO-BREAK SPACE}"))
     top = 100.0 if measure.unit == "%" else None
     title = f"{measure.title} at the end: {', '.join(ends)}"
-    finish(ax, title, f"{measure.name} ({measure.unit})", top)
+    finish(ax, title, measure.axis, top)
     return figure
 
 
