@@ -30,7 +30,7 @@ def test_an_experiment_runs_once_for_all_its_claims_and_is_found_by_its_name(lab
     found = verdicts(laboratory)
     assert {found[c.id] for c in CLAIMS if c.jobs == ["chain"]} == {"1 of 3 seeds"}
     assert not any(entry["shown"] for entry in laboratory.results().values())
-    assert "1 of 3 seeds" in render(laboratory)
+    assert " after 1 of 3 seeds" in render(laboratory).split(". Besides")[0]
     run_missing(laboratory, only="dev2-regains")
     assert verdicts(laboratory)["dev2-regains"] == "shown"
     assert [call[0][:11] for call in laboratory.experiments.calls] == [

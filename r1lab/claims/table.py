@@ -29,7 +29,9 @@ def render(laboratory: Laboratory) -> str:
         about = claim.statement, claim.section, ", ".join(claim.arms), expected(claim)
         rows.append((*about, effect, seeds, f"**{word}**"))
     rows += [(p.statement, p.section, "", "exact", "", "", f"tested by `{p.test}`") for p in PROOFS]
-    counts = ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
+    counts = ", ".join(
+        f"{count} {'after ' * word[0].isdigit()}{word}" for word, count in verdicts.most_common()
+    )
     lines = [f"{len(CLAIMS)} claims: {counts}. Besides, {len(PROOFS)} theorems.", ""]
     lines += [f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows]
     return "\n".join(lines)
