@@ -1,5 +1,6 @@
 """Each recipe for a real model runs: the same code, two steps, a shipped model, local files."""
 
+import gc
 import json
 import os
 import signal
@@ -45,6 +46,9 @@ def here(tmp_path, monkeypatch):
     yield tmp_path
     if dist.is_initialized():
         dist.destroy_process_group()
+        # A group that is garbage would be collected in whatever process is forked later, the
+        # grader's for one, and wait there for threads that a fork does not copy.
+        gc.collect()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
