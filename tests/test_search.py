@@ -27,7 +27,7 @@ from r1lab.search.prm import (
     write_search,
 )
 from r1lab.search.tree import Tree, best_of_n, learned_values, mcts, puct, signs_tree
-from r1lab.tasks import apply_template, sample_problem
+from r1lab.tasks import apply_template
 from r1lab.tasks.search import signs_problem, write_attempt
 
 # root -> a (0.6), b (0.4); a -> c, d; b -> e, f. Only f is right. Steps cost 2 and 3 tokens.

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.evaluation import suites
-from r1lab.evaluation.suites import SuiteConfig, long_tail, paper_rows, paper_value, run_suite
+from r1lab.evaluation.suites import SuiteConfig, long_tail, paper_rows, run_suite
 from r1lab.models import policy
 from r1lab.models.policy import load_model
 from r1lab.sampling import Rollouts

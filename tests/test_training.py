@@ -1,16 +1,7 @@
 """Training: the same gradients for any number of processes, the same weights after any stop."""
 
-import copy
-import hashlib
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

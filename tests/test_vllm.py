@@ -6,7 +6,6 @@ When all of them have passed, what they measured is written to data/benchmarks/v
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from importlib import import_module
@@ -20,7 +19,7 @@ import torch
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
-from r1lab.models.policy import Policy, load_policy
+from r1lab.models.policy import load_policy
 from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_engines import VERSION, import_vllm, server_command

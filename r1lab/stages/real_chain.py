@@ -32,7 +32,7 @@ from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages
 from r1lab.rewards.language import thinking
 from r1lab.stages.distill import student_rl_config
-from r1lab.stages.from_samples import Example, SampledStage, model_folder, open_sampler
+from r1lab.stages.from_samples import Example, SampledStage, open_sampler
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.recipes import ONE_GPU
 from r1lab.stages.zero import PRESETS
