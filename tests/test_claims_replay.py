@@ -11,9 +11,10 @@ import pytest
 
 from r1lab.claims import replay, runner
 from r1lab.claims.experiments import load_run, save_run, write_run
-from r1lab.claims.replay import replay_stale, restored, stage_alike
+from r1lab.claims.replay import keep_search, replay_stale, restored, stage_alike
 from r1lab.claims.runner import Laboratory
 from r1lab.models.reward_model import new_reward_model
+from r1lab.search.compare import CompareConfig, settings_of
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.from_samples import model_folder, run_sampled
 from r1lab.stages.hacking import HACKING, run_hacking
@@ -197,3 +198,53 @@ def test_where_all_is_measured_and_judged_alike_it_is_kept(finished, monkeypatch
     measured(1.0)(None, 1, None, 4, 1, job.folder / "stage")
     judges(b"y")(None, job.folder / "reward_models")
     assert len(replay_stale(replace(finished))) == 2
+
+
+BEGINS = {
+    "prm_loss": [0.7, 0.3], "before": [0.5], "levels": {"2": {"solved": 0.5}, "3": {"solved": 0.25}},
+    "arms": {paid: {"rows": [{"right": 0.1}, {"right": 0.2}]} for paid in ("rule", "sum")},
+}  # fmt: skip
+
+
+@pytest.fixture
+def searched(laboratory, tmp_path, monkeypatch):
+    """Two seeds of the searches, the second of which begins otherwise under the present code."""
+    run = json.loads(json.dumps(BEGINS)) | {"key": "old", "wall_seconds": 9.0}
+    run["levels"]["4"] = {"solved": 0.1}
+    run["arms"]["rule"]["rows"].append({"right": 0.3})
+    other = run | {"before": [0.25]}
+    settings = settings_of(laboratory.job("search", 0).config)
+    file = tmp_path / "search.json"
+    file.write_text(json.dumps({"config": settings, "runs": [run, other]}))
+    monkeypatch.setattr(replay, "SEARCH", file)
+    monkeypatch.setattr(replay, "run_seed", lambda config, seed, levels, rewards: BEGINS)
+    return laboratory
+
+
+def test_a_seed_of_the_searches_that_begins_as_it_did_takes_the_new_key(searched):
+    before = json.loads(replay.SEARCH.read_text())["runs"]
+    job = searched.job("search", 0)
+    assert keep_search(job) and not keep_search(searched.job("search", 1))
+    assert not keep_search(searched.job("search", 2))  # was never run
+    after = json.loads(replay.SEARCH.read_text())["runs"]
+    assert after[0] == before[0] | {"key": job.key, "replayed": after[0]["replayed"]}
+    assert after[1] == before[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda run: run["levels"]["3"].update(solved=0.5),
+     lambda run: run["arms"]["sum"]["rows"][1].update(right=0.9),
+     lambda run: run.update(prm_loss=[0.7, 0.4])],
+)  # fmt: skip
+def test_a_seed_of_the_searches_that_begins_otherwise_stays_stale(searched, change):
+    stored = json.loads(replay.SEARCH.read_text())
+    change(stored["runs"][0])
+    replay.SEARCH.write_text(json.dumps(stored))
+    assert not keep_search(searched.job("search", 0))
+    assert json.loads(replay.SEARCH.read_text()) == stored
+
+
+def test_searches_with_other_settings_are_not_even_begun(searched, monkeypatch):
+    monkeypatch.setattr(replay, "run_seed", None)
+    assert not keep_search(replace(searched.job("search", 0), config=CompareConfig(draws=3)))

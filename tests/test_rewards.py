@@ -236,6 +236,29 @@ def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
     assert lines[0] == "[1.0]" and lines[1].isdigit()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the worker is forked on Linux only")
+def test_the_worker_leaves_its_parents_garbage_alone():
+    """Collected in the fork, a process group waits for ever for threads that stayed in the parent."""
+    script = (
+        "import gc\n"
+        "import torch.distributed as dist\n"
+        "from r1lab.rewards import accuracy\n"
+        "gc.disable()\n"
+        "dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)\n"
+        "cycle = [dist.group.WORLD]\n"
+        "cycle.append(cycle)\n"
+        "dist.all_gather_object([None], 1)\n"
+        "dist.destroy_process_group()\n"
+        "del cycle\n"
+        "gc.enable()\n"
+        "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    assert done.stdout == "[1.0]\n"
+
+
 # -------------------------------------------------------------------------------------- small world
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from r1lab.claims.experiments import write_run
+from r1lab.claims.experiments import SEARCH, write_run
 from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import select
 from r1lab.claims.runner import Job, Laboratory
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
+from r1lab.search.compare import run_seed, settings_of
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import model_folder, run_sampled
@@ -49,10 +50,16 @@ def replay_stale(laboratory: Laboratory) -> list[str]:
     kept = []
     # What starts from an experiment comes after it: its key and its settings name the other's.
     for job in sorted(jobs.values(), key=lambda job: bool(job.before and job.before.experiment)):
-        keep = keep_experiment if job.experiment else keep_run
         if not job.finished and job.can_begin and keep(laboratory, job):
             kept.append(job.name)
     return kept
+
+
+def keep(laboratory: Laboratory, job: Job) -> bool:
+    """Give the job the result that was found before, where it begins alike. Does it?"""
+    if not job.experiment:
+        return keep_run(laboratory, job)
+    return keep_search(job) if job.arm == "search" else keep_experiment(laboratory, job)
 
 
 def keep_run(laboratory: Laboratory, job: Job) -> bool:
@@ -104,6 +111,25 @@ def keep_experiment(laboratory: Laboratory, job: Job) -> bool:
         if folder.name in (text := file.read_text(encoding="utf-8")):
             write_atomically(file, text.replace(folder.name, job.folder.name))
     write_run(job.arm, job.seed, stored.about | {"key": job.key, "replayed": commit()}, values)
+    return True
+
+
+def keep_search(job: Job) -> bool:
+    """Give a seed of the file of searches the new key, where its PRM, its searches among few leaves
+    and its first rollouts come out as they did. Do they?"""
+    stored = json.loads(SEARCH.read_text(encoding="utf-8")) if SEARCH.is_file() else {"runs": []}
+    if job.seed >= len(stored["runs"]) or stored["config"] != settings_of(job.config):
+        return False
+    run, few = stored["runs"][job.seed], replace(job.config, rollouts=BEGINNING)
+    new = run_seed(few, job.seed, levels=(2, 3), rewards=("rule", "sum"))
+    if not (
+        all(new[name] == run[name] for name in ("prm_loss", "before"))
+        and new["levels"].items() <= run["levels"].items()
+        and all(_as_before(run["arms"][paid]["rows"], arm["rows"]) for paid, arm in new["arms"].items())
+    ):
+        return False
+    run |= {"key": job.key, "replayed": commit()}
+    write_atomically(SEARCH, json.dumps(stored, ensure_ascii=False) + "\n")
     return True
 
 

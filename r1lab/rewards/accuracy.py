@@ -4,6 +4,7 @@ Paper: v2 section 2.2, "accuracy rewards". The strict reading is what training p
 one finds the answer blind to format, so that learning tags is never taken for learning to reason.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -57,6 +58,7 @@ class Worker:
 
 def _start_worker() -> None:
     """Sets the limits of the worker, which also ends when its parent is gone."""
+    gc.freeze()  # what the parent left to collect is the parent's: it may wait for its threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in (signal.SIGTERM, signal.SIGPROF):
         signal.signal(name, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The experiments on the paper's two failed paths: `python -m r1lab.search.compare --seeds 3`.
+"""The experiments on the paper's two failed paths: `r1lab claims --only search`.
 
 Per seed: a PRM is trained, best-of-16 is reranked with it, policies are trained on it, and tree
 searches run against best-of-n at equal tokens. Notebook 10 prints what is stored.
@@ -12,13 +12,10 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated
 
 import numpy as np
-import tyro
 
-from r1lab.errors import InputError, exit_codes
-from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
+from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import Evaluation, completion_text, evaluate
 from r1lab.models.policy import Policy, load_policy
 from r1lab.rewards import RewardSet, accuracy, correct, format_reward
@@ -231,44 +228,36 @@ def train_on(
     return learner, rows
 
 
-def run_seed(config: CompareConfig, seed: int) -> dict:
-    """All experiments of one seed."""
+def run_seed(
+    config: CompareConfig, seed: int, levels: Sequence[int] = LEVELS,
+    rewards: Sequence[str] = ("rule", *AGGREGATES),
+) -> dict:  # fmt: skip
+    """All experiments of one seed; or at fewer `levels`, 2 and 3 among them, paid by fewer `rewards`."""
     policy, tokenizer = load_policy(config.base)
     sampler = TorchSampler(policy.model, tokenizer)
     zero = TorchSampler(load_policy(config.zero)[0].model, tokenizer)
     prm, losses = train_prm(policy.model, tokenizer, replace(config.prm, seed=seed))
-    puzzles = {level: held_out_puzzles(level, config.problems) for level in LEVELS}
+    puzzles = {level: held_out_puzzles(level, config.problems) for level in levels}
     everything = [problem for own in puzzles.values() for problem in own]
-    levels = {
-        level: search_level(policy, tokenizer, prm, zero, own, config.draws, seed)
+    searched = {
+        str(level): search_level(policy, tokenizer, prm, zero, own, config.draws, seed)
         for level, own in puzzles.items()
     }
     sampled = evaluate(sampler, tokenizer, everything, k=16, max_tokens=160, seed=seed)
     easy, arms = puzzles[2] + puzzles[3], {}
     rl = replace(RL, model=config.base, rollouts=config.rollouts, seed=seed)
-    for reward in ("rule", *AGGREGATES):
+    for reward in rewards:
         learner, rows = train_on(reward, prm, rl, {problem.id for problem in easy})
         final = evaluate(learner.sampler, tokenizer, easy, k=8, max_tokens=rl.cap(0), seed=seed)
         arms[reward] = {"rows": rows, "after": final.accuracies()["pass_at_1"].tolist()}
     base = evaluate(sampler, tokenizer, easy, k=8, max_tokens=rl.cap(0), seed=seed)
-    return {
+    return rounded({
         "prm_loss": [losses[0], fmean(losses[-20:])],
-        "levels": {str(level): found for level, found in levels.items()},
+        "levels": searched,
         "rerank": rerank(sampled, everything, prm),
         "arms": arms,
         "before": base.accuracies()["pass_at_1"].tolist(),
-    }
-
-
-# The claims and where their effects must lie, from the paper's text, before the runs.
-PAPER = "v1 §4.2, v2 G.2"
-EXPECTED = {
-    "prm-hacked": ("RL on a PRM's summed scores gains no accuracy", "below", 0.05),
-    "rule-control": ("RL on the rule, with the same budget, does", "above", 0.05),
-    "prm-reranks": ("A PRM chooses among 16 answers better than the majority", "above", 0.0),
-    "mcts-lead-shrinks": ("MCTS's lead over best-of-n shrinks from 4 leaves to 32", "below", 0.0),
-    "value-costs": ("MCTS solves less with the learned value than with none", "below", 0.0),
-}
+    })  # fmt: skip
 
 
 def per_problem(run: dict, problems: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -294,69 +283,39 @@ def per_problem(run: dict, problems: int) -> dict[str, tuple[np.ndarray, np.ndar
     return {name: (values, np.repeat(levels, problems)) for name, (levels, values) in found.items()}
 
 
-def effects(runs: Sequence[dict], problems: int) -> dict[str, dict]:
-    """Each claim's effect, pooled over seeds with its 95 % interval over problems, and by seed."""
-    by_seed, found = [per_problem(run, problems) for run in runs], {}
-    for name, (statement, relation, bound) in EXPECTED.items():
-        values, strata = [own[name][0] for own in by_seed], by_seed[0][name][1]
-        pooled = bootstrap_ci(np.stack(values), strata)
-        each = [macro_mean(own, strata) for own in values]
-        inside = [value > bound if relation == "above" else value < bound for value in
-                  (*each, pooled.low, pooled.high)]  # fmt: skip
-        found[name] = {
-            "statement": statement, "section": PAPER, "expected": f"{relation} {bound}",
-            "effect": pooled.mean, "ci95": [pooled.low, pooled.high], "per_seed": each,
-            "shown": len(runs) == 3 and all(inside),
-        }  # fmt: skip
-    return found
+def settings_of(config: CompareConfig) -> dict:
+    """All that decides how a seed goes."""
+    return {name: own for name, own in asdict(config).items() if name != "seeds"}
 
 
-def compare(
-    config: Annotated[CompareConfig, tyro.conf.arg(name="")] = CompareConfig(),
-    out: Path = Path("data/search.json"),
-    key: str = "",
-) -> None:
+def compare(config: CompareConfig, out: Path, key: str) -> None:
     """Run the seeds that `out` does not hold yet; it is written after each.
 
     Args:
-        key: of the ledger (`r1lab claims`): what the result depends on. From the first seed on that
-            was run under another one, all are run again: the file never holds runs of two keys.
+        key: what the result depends on. From the first seed on that was run under another one, all
+            are run again: the file never holds runs of two keys.
+
+    Raises InputError where `out` holds runs with other settings.
     """
-    settings = {name: own for name, own in asdict(config).items() if name != "seeds"}
-    result = json.loads(out.read_text("utf-8")) if out.is_file() else {"runs": []}
-    if result.get("config", settings) != settings:
-        raise InputError(f"{out} holds runs with other settings; delete it, or give another --out.")
-    keys = [run.get("key", "") for run in result["runs"]]
-    if not key and config.seeds > len(keys) and any(keys):
-        raise InputError(f"{out} belongs to the ledger; run r1lab claims, or give another --out.")
-    fresh = next((seed for seed, own in enumerate(keys) if key not in ("", own)), len(keys))
-    runs = result["runs"][:fresh]
+    settings = settings_of(config)
+    stored = json.loads(out.read_text("utf-8")) if out.is_file() else {"runs": []}
+    if stored.get("config", settings) != settings:
+        raise InputError(f"{out} holds runs with other settings; delete it, or name another file.")
+    keys = [run["key"] for run in stored["runs"]]
+    runs = stored["runs"][: next((seed for seed, own in enumerate(keys) if own != key), len(keys))]
     for seed in range(len(runs), config.seeds):
         started = time.monotonic()
-        about = {"key": key, "commit": commit()}
-        run = _rounded(run_seed(config, seed))
-        runs.append(run | about | {"wall_seconds": round(time.monotonic() - started, 1)})
-        result = {
-            "command": f"python -m r1lab.search.compare --seeds {len(runs)} --out {out}",
-            "commit": commit(), "machine": machine(), "config": settings,
-            "claims": _rounded(effects(runs, config.problems)), "runs": runs,
-        }  # fmt: skip
+        run = run_seed(config, seed) | {"key": key, "commit": commit()}
+        runs.append(run | {"wall_seconds": round(time.monotonic() - started, 1)})
+        result = {"machine": machine(), "config": settings, "runs": runs}
         write_atomically(out, json.dumps(result, ensure_ascii=False) + "\n")
         print(f"{out}: {seed + 1} of {config.seeds} seeds", flush=True)
-    for name, claim in result["claims"].items():
-        print(f"{name:18} {claim['effect']:+.3f} {claim['ci95']} {claim['expected']}"
-              f" shown: {claim['shown']}")  # fmt: skip
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
     """Four digits of every float, which keeps the file small."""
     if isinstance(value, dict):
-        return {name: _rounded(own) for name, own in value.items()}
+        return {name: rounded(own) for name, own in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(own) for own in value]
+        return [rounded(own) for own in value]
     return round(value, 4) if isinstance(value, float) else value
-
-
-if __name__ == "__main__":
-    with exit_codes():
-        tyro.cli(compare, description=__doc__)

@@ -25,6 +25,7 @@ from r1lab.tasks.search import ATTEMPT, MOVE, signs_candidates, write_attempt
 from r1lab.tasks.words import NO, OK, REFLECTIVE_SHARES
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.ppo import Critic
+from r1lab.training.runs import Progress
 
 # How the scores of a solution's steps become one reward.
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
@@ -144,25 +145,36 @@ class ProcessRewardModel:
         return process_reward
 
 
+def prm_batch(
+    config: PRMConfig, number: int, rng: random.Random
+) -> tuple[list[tuple[str, str]], list[bool]]:
+    """A batch's prompts and written searches, and the labels of all their steps in order."""
+    problems = training_problems(config.seed, number, config.batch, config.mixture, {"en": 1.0})
+    pairs, labels = [], []
+    for problem in problems:
+        text = write_search(rng, problem, config.attempts)
+        pairs.append((apply_template("small", problem.prompt), text))
+        labels += step_labels(problem, find_steps(text))
+    return pairs, labels
+
+
 def train_prm(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PRMConfig = PRMConfig()
 ) -> tuple[ProcessRewardModel, list[float]]:
     """A PRM from a base model, and its loss (nats per step) batch by batch, each seen once."""
     prm, rng, losses = ProcessRewardModel(model, tokenizer), random.Random(config.seed), []
     optimizer = torch.optim.AdamW(prm.critic.parameters(), lr=config.learning_rate, fused=True)
-    for number in range(config.problems // config.batch):
-        problems = training_problems(config.seed, number, config.batch, config.mixture, {"en": 1.0})
-        pairs, labels = [], []
-        for problem in problems:
-            text = write_search(rng, problem, config.attempts)
-            pairs.append((apply_template("small", problem.prompt), text))
-            labels += step_labels(problem, find_steps(text))
-        loss = binary_cross_entropy_with_logits(
-            torch.cat(prm.logits(pairs)), torch.tensor(labels, dtype=torch.float32)
-        )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(prm.critic.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+    batches = config.problems // config.batch
+    with Progress(batches, "process reward model") as progress:
+        for number in range(batches):
+            pairs, labels = prm_batch(config, number, rng)
+            loss = binary_cross_entropy_with_logits(
+                torch.cat(prm.logits(pairs)), torch.tensor(labels, dtype=torch.float32)
+            )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(prm.critic.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            progress.update(number + 1, loss=f"{losses[-1]:.3f}")
     return prm, losses

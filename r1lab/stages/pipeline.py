@@ -7,7 +7,7 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np

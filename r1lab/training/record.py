@@ -20,7 +20,6 @@ from r1lab.evaluation.rows import read_rows
 from r1lab.rewards import RewardSet
 from r1lab.tasks import Problem
 from r1lab.training.compute import rl_flops, training_flops
-from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
