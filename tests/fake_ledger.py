@@ -76,6 +76,10 @@ STEPS = {
 }
 
 
+ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
+         "r1_few-shot": 0.5}  # fmt: skip
+
+
 def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """The same where the second arm is a failure: more is lost, and all else is worse."""
     (control, own), (arm, _) = arms.items()
@@ -84,6 +88,10 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
+for steps, sign in ((STEPS, 1), (FAILED, -1)):
+    steps["few-shot"] = {
+        arm: dict.fromkeys(("signs", "countdown"), sign * value) for arm, value in ASKED.items()
+    }
 
 
 class FakeExperiments(dict):

@@ -72,6 +72,12 @@ def test_a_finished_arm_is_kept(config, tmp_path, monkeypatch):
         run_hacking(replace(config, seed=1), tmp_path / "run")
 
 
+def test_without_a_reward_model_nothing_is_begun(config, tmp_path):
+    with pytest.raises(InputError, match="no reward model there"):
+        run_hacking(replace(config, reward_models=str(tmp_path)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_summary_reads_the_start_the_short_run_and_the_end():
     rows = [{"kind": "eval", "step": 0, "reasoning": 0.7}]
     rows += [

@@ -1,19 +1,24 @@
 """The experiments on the paper's next steps: fair arms, paired rows, and stops that lose nothing."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
+from r1lab.claims.measures import StoredRun
+from r1lab.claims.registry import CLAIMS
 from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import asked
 from r1lab.evaluation.prompts import NAMES, REPHRASED, USUAL, WORDINGS
 from r1lab.models.small import build_model
 from r1lab.models.tokenizer import build_tokenizer
 from r1lab.stages import next_steps
+from r1lab.stages.few_shot import FewShot, few_shot
 from r1lab.stages.next_steps import (
     HELD_OUT,
     ROWS,
@@ -103,6 +108,48 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     assert len(measured) == 5 and capsys.readouterr().out == before
     with pytest.raises(InputError, match="other settings .samples."):  # nor with other settings
         one_loss(replace(config, samples=7), base / "runs")
+
+
+def test_what_is_not_there_is_told_and_nothing_is_begun(base):
+    with pytest.raises(InputError, match="none"):
+        one_loss(OneLoss(base=str(base / "base"), chain=str(base / "none")), base / "runs")
+    for config, experiment in (
+        (Wordings(base=str(base / "none")), wordings), (FewShot(chain=str(base / "none")), few_shot),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="none"):
+            experiment(config, base / "runs")
+    assert not (base / "runs").exists()
+
+
+def test_examples_before_the_question_are_measured_for_base_zero_and_r1(base, monkeypatch):
+    ways = []
+
+    def evaluated(sampler, tokenizer, problems, *, template, shard, **options):
+        ways.append(template)
+        drawn = evaluate(sampler, tokenizer, problems, template=template, shard=shard, **options)
+        drawn["correct"][:] = isinstance(template, str)  # asked as usual it is right
+        return drawn
+
+    evaluate = next_steps.evaluate
+    monkeypatch.setattr(next_steps, "evaluate", evaluated)
+    for arm in ("zero", "r1"):
+        shutil.copytree(base / "base", base / "chain" / arm / "model")
+        monkeypatch.setattr("r1lab.stages.few_shot.model_folder", lambda place, _: Path(place) / "model")
+    monkeypatch.setattr("r1lab.stages.few_shot.MAX_TOKENS", 8)
+    config = FewShot(
+        base=str(base / "base"), chain=str(base / "chain"), problems=1, samples=1, processes=1
+    )
+    kept = few_shot(config, base / "runs")
+    assert set(kept) == {"levels/signs", "levels/countdown"} | {
+        f"{arm}{way}/{row}" for arm in ("base", "zero", "r1") for way in ("", "_few-shot")
+        for row in ("signs", "countdown")
+    }  # fmt: skip
+    assert kept["r1/signs"].mean() == 1 and kept["r1_few-shot/signs"].mean() == 0
+    assert len(ways) == 12 and ways.count("small") == 6
+    for claim in (claim for claim in CLAIMS if claim.jobs == ["few-shot"]):
+        effect = claim.measure({"few-shot": StoredRun({}, kept)})
+        assert effect.values.mean() == -1
+    assert few_shot(config, base / "runs").keys() == kept.keys() and len(ways) == 12
 
 
 def test_what_is_lost_is_the_usual_way_s_lead_over_those_never_trained_on():

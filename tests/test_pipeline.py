@@ -291,6 +291,18 @@ def without_programs(*args, **options) -> Column:
     return column._replace(cells=column.cells | {"programs": missing})
 
 
+def test_stages_in_the_wrong_order_are_refused(config, tmp_path):
+    with pytest.raises(InputError, match="dev1 comes before r1"):
+        Chain(config, runs=tmp_path).run("r1", "dev1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_cannot_train_is_told_before_the_first_one_begins(config, tmp_path):
+    with pytest.raises(InputError, match="4 questions do not divide over 3 processes"):
+        ready.open_chain(replace(config, processes=3), "r1", runs=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_stage_is_bad_input(capsys):
     assert main(["r1", "--from", "dev7"]) == 2
     assert "dev7" in capsys.readouterr().err

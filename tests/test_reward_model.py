@@ -186,13 +186,27 @@ def test_a_loss_that_is_not_a_number_ends_training(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_are_not_numbers_after_the_last_step_are_not_stored(tmp_path, monkeypatch):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["params"][0].data.fill_(math.nan)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(training, "_split", lambda rows: (rows, rows))
+    rows = [(CHAT, [completion(reply) for reply in REPLIES])]
+    monkeypatch.setattr(training, "written", lambda *_: rows)
+    with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
+        train_helpfulness(replace(SMALL, examples=1, epochs=1), tmp_path / "helpfulness")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_model_is_refused(tmp_path):
     model = new_reward_model("data/tiny")
     model.model.score.weight.data.fill_(math.nan)
     with pytest.raises(InputError, match="score is not a number"):
         model.judge([PROMPT], ["hello Ben."])
     model.save(tmp_path / "helpfulness", average=0.0)
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="not numbers; delete that folder"):
         helpfulness(tmp_path / "helpfulness")
     (tmp_path / "helpfulness" / "model.safetensors").write_bytes(b"half")
     with pytest.raises(InputError, match="cannot be loaded"):

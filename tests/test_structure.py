@@ -17,7 +17,7 @@ PACKAGE = ROOT / "r1lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CODE_LINES = 400, 60, 14_000
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CODE_LINES = 400, 60, 14_100
 LONG_FUNCTIONS: dict[str, str] = {}  # "room/file.py:function" -> why it may be longer
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py"  # text as code, in a process the kernel locks in
 MAX_TREE_BYTES = 15 * 2**20

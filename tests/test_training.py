@@ -14,10 +14,14 @@ from r1lab.models.policy import Policy
 from r1lab.models.small import build_model
 from r1lab.models.tokenizer import build_tokenizer
 from r1lab.rewards import reward_set
+from r1lab.stages.reasoning import REASONING
+from r1lab.stages.scenarios import SCENARIOS
+from r1lab.stages.zero import PRESETS
+from r1lab.training import distributed
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
 from r1lab.training.checkpoint import list_checkpoints, save_checkpoint
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
+from r1lab.training.distributed import World, default_processes
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner
 
@@ -193,6 +197,17 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
 def test_settings_that_cannot_train_are_refused(change, words):
     with pytest.raises(InputError, match=words):
         replace(SMALL, **change).check(processes=1)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5, 7, 16, 20, 64])
+def test_the_presets_train_on_any_number_of_cores(monkeypatch, cores):
+    monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(distributed.os, "sched_getaffinity", lambda pid: range(cores))
+    assert default_processes() == cores
+    for config in (PRESETS["cpu"], REASONING, SCENARIOS):
+        processes = default_processes(config.questions)
+        config.check(processes)
+        assert cores / 2 < processes <= cores or processes == config.questions
 
 
 def test_questions_that_do_not_divide_over_the_processes_are_refused():

@@ -18,8 +18,8 @@ def run_claims(
     """Run the claims that are missing or stale, and print the table.
 
     Args:
-        only: the id of one claim, or chain, search, french, programs, one-loss or wordings for all
-            claims of such an experiment.
+        only: the id of one claim, or chain, search, few-shot, french, programs, one-loss or
+            wordings for all claims of such an experiment.
         seed: one of their seeds alone (0 to 2; of the chain and what starts from it 1 to 3).
         replay: first begin each stale run anew; where it begins alike to the last bit, keep its result.
         budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.

@@ -22,6 +22,7 @@ from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import SEEDS
 from r1lab.errors import InputError
 from r1lab.search.compare import CompareConfig, compare, per_problem
+from r1lab.stages.few_shot import FewShot, few_shot
 from r1lab.stages.kept import chain_values
 from r1lab.stages.more_data import French, Programs, french, programs
 from r1lab.stages.next_steps import OneLoss, Wordings, one_loss, wordings
@@ -163,6 +164,7 @@ EXPERIMENTS = {
         "r1lab.search.compare", CompareConfig(), (CompareConfig.base, CompareConfig.zero), (),
         run_search, load_search,
     ),
+    "few-shot": next_step("few-shot", few_shot, FewShot()),
     "french": next_step("french", french, French()),
     "programs": next_step("programs", programs, Programs()),
     "one-loss": next_step("one-loss", one_loss, OneLoss()),

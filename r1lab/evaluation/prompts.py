@@ -21,7 +21,7 @@ from r1lab.tasks import Problem, apply_template
 from r1lab.tasks.corpus import CORPUS, documents
 from r1lab.tasks.words import NO
 
-USUAL, ALL = "usual", "other wordings"
+USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
 # Of words that the tokenizer knows; the corpus asks in none of these ways.
 WORDINGS: dict[str, dict[str, str]] = {
     "please": {"en": "please {prompt}", "zh": "请{prompt}"},
@@ -96,8 +96,12 @@ def wordings(problem: Problem) -> dict[str, str]:
     return {name: by_lang[problem.lang].format(**fields) for name, by_lang in templates.items()}
 
 
-def reworded(name: str) -> Callable[[Problem], str]:
-    """Asks each question in the wording of this name."""
+def asking(name: str, shots: int = 2) -> Asking:
+    """The way of this name to ask a question: usual, few-shot, or one of the other wordings."""
+    if name == USUAL:
+        return "small"
+    if name == FEW_SHOT:
+        return few_shot(shots)
     return lambda problem: apply_template("small", wordings(problem)[name])
 
 
@@ -145,8 +149,7 @@ def prompt_sensitivity(
     `options` are those of `evaluate` (max_tokens, seed, shard ...); prompt, examples and answer
     together must fit the model. `gather` takes a process's share to the shares of all.
     """
-    ways: dict[str, Asking] = {USUAL: "small", "few-shot": few_shot(shots)}
-    ways |= {name: reworded(name) for name in (*WORDINGS, *REPHRASED)}
+    ways = {name: asking(name, shots) for name in (USUAL, FEW_SHOT, *WORDINGS, *REPHRASED)}
     options = {"max_tokens": 288, **options}
     asked = {
         name: merge(gather(evaluate(sampler, tokenizer, problems, k=k, template=way, **options)))

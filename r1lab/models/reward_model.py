@@ -97,10 +97,12 @@ def load_reward_model(folder: str | Path) -> RewardModel:
         tokenizer = tokenizer_class(folder).from_pretrained(folder)
     except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
         raise InputError(
-            f"{folder}: the reward model cannot be loaded ({type(error).__name__}); train it again."
+            f"{folder}: the reward model cannot be loaded ({type(error).__name__}); delete "
+            "that folder, and the command that trained it makes it anew."
         ) from error
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(
-            f"{folder}: the reward model holds weights that are not numbers; train it again."
+            f"{folder}: the reward model holds weights that are not numbers; delete that "
+            "folder, and the command that trained it makes it anew."
         )
     return RewardModel(model, tokenizer).eval().requires_grad_(False)

@@ -56,6 +56,7 @@ def run_hacking(config: GRPOConfig, run: Path) -> dict:
         InputError: there is no reward model, or the folder holds a run with other settings.
     """
     config.check(processes=1)
+    helpfulness(Path(config.reward_models) / "helpfulness")  # refused before the folder is begun
     prepare_folder(run, config, resume=(run / "config.json").exists(), overwrite=False)
     summary = {}
     for payer in PAYERS:

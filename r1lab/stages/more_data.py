@@ -3,8 +3,8 @@
 R1 answers questions in other languages in English or Chinese, and has seen little RL on programs, for
 which the authors think of rejection sampling (v1 section 5, v2 section 6). Here Dev3 of a finished chain
 is made again from the base, in as many updates: with a share of its examples in French; and with
-more of Dev2's programs, against as many more of Dev2's other samples. Run by the ledger (`r1lab
-claims --only french`), or `python -m r1lab.stages.more_data french --chain runs/r1`.
+more of Dev2's programs, against as many more of Dev2's other samples. The ledger runs both (`r1lab
+claims --only french`).
 """
 
 import json
@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from r1lab.errors import InputError, exit_codes
+from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import asked
 from r1lab.rewards.code import shared_sandbox
 from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
@@ -151,10 +150,3 @@ def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder:
     with np.load(dev3(config) / "values.npz") as values:
         measured["dev3"] = {row: values[row] for row in MEASURED}
     return tabulate(measured, control, {row: asked(row).strata for row in MEASURED}, folder)
-
-
-if __name__ == "__main__":
-    with exit_codes():
-        tyro.extras.subcommand_cli_from_dict(
-            {"french": french, "programs": programs}, description=__doc__
-        )

@@ -1,10 +1,9 @@
 """Two next steps, tried in small: RL and SFT in one loss, and prompts that vary in training.
 
 The paper trains by SFT and by RL one after the other, and finds R1 sensitive to how it is asked
-(v2 section 6). `python -m r1lab.stages.next_steps one-loss` and `... wordings` run the two
-experiments, each for one seed in a folder of its own; what is finished there is left as it is, and
-other settings are refused. Exit codes as those of `r1lab`. The ledger runs them as well (`r1lab
-claims --only one-loss`), and `more_data` two more.
+(v2 section 6). The ledger runs them (`r1lab claims --only one-loss`), and `more_data`'s two, each for
+one seed in a folder of its own; what is finished there is left as it is, and other settings are
+refused.
 """
 
 import json
@@ -14,15 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from r1lab.errors import exit_codes
 from r1lab.evaluation.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import evaluate, merge
-from r1lab.evaluation.prompts import NAMES, USUAL, reworded
+from r1lab.evaluation.prompts import NAMES, USUAL, asking
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder, open_sampler
 from r1lab.stages.pipeline import benchmark_worker
@@ -87,6 +84,17 @@ class OneLoss(RLTrial):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked in several ways: `problems` of each level of `file`, each `samples` times."""
+
+    file: str = "data/test_signs.jsonl"
+    problems: int = 24
+    samples: int = 4
+    max_tokens: int = 448
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Wordings(RLTrial):
     """Questions asked in several wordings during RL, against the usual one alone.
 
@@ -108,8 +116,8 @@ def begin(config: Trial, folder: Path) -> None:
 
 def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> Kept:
     """Train and measure the arms; each row of the table is against SFT and then RL."""
-    begin(config, folder)
     rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
+    begin(config, folder)
     sft = replace(config.sft, seed=config.seed, processes=config.processes)
     begun = (folder / "sft/config.json").exists()
     run = run_sft(sft, config.base, config.data, folder / "sft", resume=begun)
@@ -133,19 +141,18 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
 
 def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> Kept:
     """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
+    load_model(config.base)  # one that is not there is told before the folder is begun
     begin(config, folder)
     models = {
         "varied": config.train(folder, "varied", model=config.base, wordings=TRAINED),
         "usual": config.train(folder, "usual", model=config.base),
         "base": Path(config.base),
     }
-    measured = {}
-    for arm, model in models.items():
-        file = folder / f"{arm}.npz"
-        if not file.exists():
-            launch(asking_worker, config.processes or default_processes(), config, model, file)
-        with np.load(file) as values:
-            measured[arm] = dict(values)
+    asked = Asked(config.rl.eval_file, config.problems, config.samples,
+                  config.rl.cap(config.rl.steps), config.seed)  # fmt: skip
+    measured = {
+        arm: ask(config, asked, NAMES, model, folder / f"{arm}.npz") for arm, model in models.items()
+    }
     rows = (*NAMES, "held out", "lost")
     levels = dict.fromkeys(rows, measured["usual"]["levels"])
     values = {arm: {row: row_of(row, own) for row in rows} for arm, own in measured.items()}
@@ -188,19 +195,29 @@ def row_of(row: str, found: dict[str, ndarray]) -> Float[ndarray, "problem"]:
     return others if row == "held out" else found[USUAL] - others
 
 
-def asking_worker(config: Wordings, model: Path, file: Path) -> int:
-    """One process of a measurement: accuracy (lenient) of each problem in each wording. Code 0."""
+def ask(
+    config: Trial, asked: Asked, ways: Sequence[str], model: Path, file: Path
+) -> dict[str, ndarray]:
+    """Accuracy of each problem by the way it is asked, and its level: measured once, in `file`."""
+    if not file.exists():
+        processes = config.processes or default_processes()
+        launch(asking_worker, processes, asked, tuple(ways), model, file)
+    with np.load(file) as values:
+        return dict(values)
+
+
+def asking_worker(asked: Asked, ways: Sequence[str], model: Path, file: Path) -> int:
+    """One process of a measurement: accuracy (lenient) of each problem in each way. Code 0."""
     world, (sampler, tokenizer) = join_world(), open_sampler(model)
     by_level: dict[int, list] = {}
-    for problem in load_problems(config.rl.eval_file):
+    for problem in load_problems(asked.file):
         by_level.setdefault(problem.level, []).append(problem)
-    problems = [problem for level in by_level.values() for problem in level[: config.problems]]
+    problems = [problem for level in by_level.values() for problem in level[: asked.problems]]
     found = {"levels": np.array([problem.level for problem in problems])}
-    for name in NAMES:
+    for name in ways:
         part = evaluate(
-            sampler, tokenizer, problems, k=config.samples,
-            max_tokens=config.rl.cap(config.rl.steps), seed=config.seed,
-            template="small" if name == USUAL else reworded(name), shard=(world.rank, world.size),
+            sampler, tokenizer, problems, k=asked.samples, max_tokens=asked.max_tokens,
+            seed=asked.seed, template=asking(name), shard=(world.rank, world.size),
         )  # fmt: skip
         found[name] = merge(world.gather(part))["correct"].mean(axis=1)
     if world.is_main:
@@ -232,10 +249,3 @@ def report(table: dict[str, dict[str, dict]], folder: Path) -> None:
                 low, high = told["difference_ci95"]
                 print(f"{row:14} {arm:18} {told['value']:6.3f}   "
                       f"{told['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")  # fmt: skip
-
-
-if __name__ == "__main__":
-    with exit_codes():
-        tyro.extras.subcommand_cli_from_dict(
-            {"one-loss": one_loss, "wordings": wordings}, description=__doc__
-        )

@@ -85,10 +85,12 @@ class Chain:
         """Go through the stages from `first` to `last`; what is finished is left as it is.
 
         Raises:
-            InputError: no such stage, or the stage before `first` has left no model.
+            InputError: no such stages in that order, or the one before `first` has left no model.
             KeyboardInterrupt: the user stopped it; the same call goes on.
         """
         wanted = range(_place(first), _place(last) + 1)
+        if not wanted:
+            raise InputError(f"{last} comes before {first}; give them in the order of the stages.")
         for name in ("base", "student"):
             self.measure(name, Path(getattr(self.config, name)))
         for place in wanted:

@@ -11,6 +11,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.benchmarks import cannot_run_programs
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
+from r1lab.training.distributed import default_processes
 from r1lab.training.reward_model import finished
 
 # What is wanted of a chain -> the stage that must be finished before.
@@ -29,13 +30,15 @@ def open_chain(
     Args:
         wanted: the stage to begin with, or another key of BEFORE.
     Raises:
-        InputError: the stage before is not finished, or other settings than the chain's would
-            overwrite its reward models.
+        InputError: the stage before is not finished, other settings than the chain's would
+            overwrite its reward models, or a stage cannot train with these settings.
     """
     chain = Chain(config, name, runs)
     if wanted in BEFORE:
         _check_finished(chain, BEFORE[wanted], wanted)
     _check_reward_models(chain)
+    for stage in (getattr(config, field) for field in RL):
+        stage.check(config.processes or default_processes(stage.questions))
     why = cannot_run_programs()
     if not why:
         return chain

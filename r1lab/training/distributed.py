@@ -226,9 +226,11 @@ def join_world(parallel: Parallel = Parallel()) -> World:
     return ShardedWorld(rank, size, parallel)
 
 
-def default_processes() -> int:
-    """One per GPU, else one per core that this process may use."""
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+def default_processes(questions: int = 0) -> int:
+    """One per GPU, else one per core that this process may use; of `questions`, which are to divide
+    evenly, as many as that allows."""
+    most = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return next(number for number in range(most, 0, -1) if questions % number == 0)
 
 
 def run_workers(work: Callable[..., int], processes: int, *args) -> int:

@@ -269,6 +269,11 @@ def _fit(
             group["lr"] = learning_rate(schedule, step)
         optimizer.step()
         optimizer.zero_grad()
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(
+            "the reward model's weights are not numbers after its last step; lower its learning "
+            f"rate (now {config.learning_rate:g})."
+        )
     return model.eval()
 
 

@@ -52,7 +52,7 @@ def run_grpo(
         InputError: anything that makes the run impossible, before any work is lost.
         KeyboardInterrupt: the user stopped it; the run is saved.
     """
-    processes = config.processes or default_processes()
+    processes = config.processes or default_processes(config.questions)
     config.check(processes)
     check_machine(config, config.model)
     validate(rewards_of(replace(config, arm="true")), load_source(config.eval_file))

@@ -1,0 +1,48 @@
+"""Do solved examples before the question help or hurt? The paper finds that they hurt R1.
+
+"Few-shot prompting consistently degrades its performance" (v1 section 5, v2 section 6, without a
+number). The base, R1-Zero and R1 of a finished chain are asked held-out puzzles with two solved
+examples before each, in the corpus' own form, and without. The ledger runs it (`r1lab claims --only
+few-shot`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1lab.evaluation.prompts import FEW_SHOT, USUAL
+from r1lab.models.policy import load_model
+from r1lab.stages.from_samples import model_folder
+from r1lab.stages.next_steps import Asked, Kept, Trial, ask, begin, tabulate
+
+MAX_TOKENS = 288  # of an answer: what the examples leave of the model's positions
+ARMS = ("base", "zero", "r1")
+
+
+@dataclass(frozen=True)
+class FewShot(Trial):
+    """`chain`: the folder of a finished one. `problems`: of each level, so many are asked."""
+
+    chain: str = "runs/r1"
+    base: str = "data/base"
+    problems: int = 64
+
+
+def few_shot(config: FewShot = FewShot(), folder: Path = Path("runs/few_shot")) -> Kept:
+    """Ask the three models both ways; each row of the table is against R1 asked as usual."""
+    places = {arm: str(Path(config.chain) / arm) for arm in ARMS[1:]}
+    models = {"base": Path(config.base)}
+    models |= {arm: model_folder(place, "few-shot") for arm, place in places.items()}
+    for model in models.values():
+        load_model(str(model))  # one that is not there is told before the folder is begun
+    begin(config, folder)
+    measured, levels = {}, {}
+    for family in ("signs", "countdown"):
+        asked = Asked(
+            f"data/test_{family}.jsonl", config.problems, config.samples, MAX_TOKENS, config.seed
+        )
+        for arm, model in models.items():
+            found = ask(config, asked, (USUAL, FEW_SHOT), model, folder / f"{arm}_{family}.npz")
+            levels[family] = found["levels"]
+            for way, name in ((USUAL, arm), (FEW_SHOT, f"{arm}_{FEW_SHOT}")):
+                measured.setdefault(name, {})[family] = found[way]
+    return tabulate(measured, "r1", levels, folder)
