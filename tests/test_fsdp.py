@@ -298,6 +298,7 @@ def test_a_run_goes_on_with_another_number_of_processes(first, then, config, alo
 def test_the_number_of_processes_may_change_on_resume_and_nothing_else(config, tmp_path):
     prepare_folder(tmp_path / "run", config, resume=False, overwrite=False)
     other = replace(config, processes=2, parallel=SHARDED)
+    (tmp_path / "run/metrics.jsonl").touch()
     prepare_folder(tmp_path / "run", other, resume=True, overwrite=False)
     with pytest.raises(InputError, match="other settings .pack."):
         prepare_folder(tmp_path / "run", replace(config, pack=True), resume=True, overwrite=False)

@@ -145,6 +145,22 @@ def test_the_last_box(text, held):
     assert last_boxed(text) == held
 
 
+def test_traces_are_stored_whole_by_whichever_process_is_first(home, tmp_path, monkeypatch):
+    put("openr1_math", home)
+    traces = hub.load_traces("openr1_math")
+    found = []
+
+    def meanwhile(source, begun):
+        monkeypatch.setattr(hub, "load_traces", lambda source, begun: traces)
+        found.append(hub.save_traces(source, tmp_path / "stored"))  # the other process
+        return traces
+
+    monkeypatch.setattr(hub, "load_traces", meanwhile)
+    target = hub.save_traces("openr1_math", tmp_path / "stored")
+    assert found == [target] == list((tmp_path / "stored").iterdir())
+    assert datasets.load_from_disk(str(target)).to_list() == traces
+
+
 def test_traces_are_the_verified_ones_in_r1s_own_form(home):
     put("openr1_math", home)
     put("openthoughts", home)

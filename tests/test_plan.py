@@ -306,6 +306,12 @@ def test_plan_refuses_what_cannot_be(options, words, capsys):
     assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_only_what_is_not_set_yet_is_advised(capsys):
+    assert main(["plan", "--preset", "qwen2.5-7b-1gpu", "--memory-gb", "24"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "use more GPUs, a smaller model or shorter caps." in told
+
+
 def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, capsys):
     def offline(name):
         raise OSError("We couldn't connect")

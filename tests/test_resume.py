@@ -160,8 +160,27 @@ def test_a_finished_run_is_left_alone(config, unbroken):
         grpo_run.prepare_folder(unbroken, config, resume=False, overwrite=False)
 
 
+def test_a_run_that_came_to_nothing_takes_other_settings(config, tmp_path):
+    """It was refused after its settings were stored, for example for want of vLLM."""
+    grpo_run.prepare_folder(tmp_path / "run", config, resume=False, overwrite=False)
+    other = replace(config, learning_rate=1.0)
+    grpo_run.prepare_folder(tmp_path / "run", other, resume=False, overwrite=False)
+    assert json.loads((tmp_path / "run/config.json").read_text())["learning_rate"] == 1.0
+
+
+def test_several_processes_do_not_delete_what_the_others_look_for(config, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="by hand, or give --name"):
+            grpo_run.prepare_folder(tmp_path / "run", config, resume=False, overwrite=True)
+    assert (tmp_path / "run").exists()
+
+
 def test_another_config_does_not_continue_a_run(config, tmp_path):
     start(config, tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").touch()
     with pytest.raises(InputError, match="other settings .learning_rate."):
         grpo_run.prepare_folder(
             tmp_path / "run", replace(config, learning_rate=1.0), resume=False, overwrite=False

@@ -252,13 +252,22 @@ def test_a_missing_paper_file_is_bad_input(tmp_path):
         paper_rows(tmp_path / "none.json")
 
 
+def test_a_refusal_leaves_no_settings_that_the_remedy_would_meet(local, monkeypatch):
+    sampler = scripted()
+    put("aime25", local / "hub", [{"question": "7?", "reply": "7"}])
+    with pytest.raises(InputError, match="columns"):
+        run(sampler, local / "run", benchmarks=("aime25",))
+    put("aime25", local / "hub", [{"problem": "Find $0+0$.", "answer": "0", "id": "0"}])
+    run(sampler, local / "run", benchmarks=("aime25",), problems=1)
+
+
 def test_the_command_runs_on_a_shipped_model(local, monkeypatch, capsys):
     monkeypatch.chdir(local)
     shutil.copytree(ROOT / "data" / "tiny", local / "tiny")
     command = "eval --suite small --model tiny --samples 2 --problems 1 --max-tokens 4 --template small"
     assert cli.main(command.split()) == 0
     told = capsys.readouterr().out
-    assert "GSM8K" in told and "A trial" in told and "lm_eval --model hf" in told
+    assert "GSM8K" in told and "A trial (samples 2, problems 1, max_tokens 4, template small)" in told and "lm_eval --model hf" in told
     assert "Neither here nor in lm-eval: Codeforces" in told
     summary = json.loads((local / "runs" / "eval-small-tiny" / "summary.json").read_text())
     assert summary["gsm8k"]["n"] == 1 and summary["gsm8k"]["k"] == 2

@@ -1,8 +1,10 @@
 """The two ways to run vLLM, without vLLM: how they start it, hand it weights and refuse."""
 
 import json
+import math
 import sys
 import threading
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType, SimpleNamespace
 
@@ -55,6 +57,8 @@ def fake_vllm(monkeypatch):
 
         def collective_rpc(self, method, kwargs):
             assert not self.asleep
+            if method == "r1lab_about":
+                return [["processed_logprobs", 64]]
             calls.append((method, dict(kwargs["weights"])))
             return [[3, module.differ]]
 
@@ -253,6 +257,45 @@ def test_the_worker_reloads_a_head_that_is_tied_to_the_embedding():
         assert not loaded["a"].requires_grad and packed == [head]
 
 
+
+def test_what_vllm_has_no_room_for_is_refused_and_never_cut_short(fake_vllm, server):
+    for config in (VLLMConfig(), VLLMConfig(server=server.url)):
+        sampler = VLLMSampler(tiny(), TOKENIZER, config)
+        sampler.generate(PROMPTS, SamplingParams(n=2, max_tokens=61))
+        with pytest.raises(InputError, match="65 tokens, and vLLM has room for 64: raise vllm.kv_c"):
+            sampler.generate(PROMPTS, SamplingParams(n=2, max_tokens=62))
+
+
+def test_a_failure_of_vllm_while_it_samples_is_one_sentence(fake_vllm, monkeypatch):
+    sampler = VLLMSampler(tiny(), TOKENIZER)
+
+    def generate(*args, **options):
+        raise RuntimeError("CUDA out of memory")
+
+    sampler.engine.llm.generate = generate
+    with pytest.raises(InputError, match="failed while it sampled .RuntimeError: CUDA out of memory"):
+        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
+
+
+def test_a_server_that_ends_in_the_middle_of_an_answer_is_one_sentence(server, monkeypatch):
+    sampler = VLLMSampler(tiny(), TOKENIZER, VLLMConfig(server=server.url))
+
+    def urlopen(*args, **options):
+        raise IncompleteRead(b"half")
+
+    monkeypatch.setattr(vllm_engines, "urlopen", urlopen)
+    with pytest.raises(InputError, match="no vLLM server answers .*start one of vLLM"):
+        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
+
+
+def test_a_suite_on_a_gpu_samples_as_many_rows_as_its_memory_holds():
+    shape = suite.shape_of(tiny().config)
+    row = 1.25 * shape.kv_bytes(2) * (suite.PROMPT_TOKENS + 1000)
+    assert suite.rows_that_fit(shape, 1000, free=10**12) == 256
+    assert suite.rows_that_fit(shape, 1000, free=math.ceil(row * 10 / 0.8)) == 10
+    assert suite.rows_that_fit(shape, 1000, free=0) == 1
+
+
 # vLLM as a server
 
 
@@ -260,7 +303,7 @@ def test_the_worker_reloads_a_head_that_is_tied_to_the_embedding():
 def server(tmp_path, monkeypatch):
     """A server that speaks vLLM's routes, and what it was told."""
     told = SimpleNamespace(
-        mode=["processed_logprobs"], weights=None, asked=[], refuse=None, version="0.32.0+cu130",
+        mode="processed_logprobs", weights=None, asked=[], refuse=None, version="0.32.0+cu130",
         taken=[3, []], forgotten=True,
     )  # fmt: skip
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -281,8 +324,8 @@ def server(tmp_path, monkeypatch):
                 reply = {"error": "out of memory"}
             else:
                 self.send_response(200)
-            if self.path == "/collective_rpc" and body["method"] == "r1lab_logprobs_mode":
-                reply = {"results": [told.mode]}
+            if self.path == "/collective_rpc" and body["method"] == "r1lab_about":
+                reply = {"results": [[told.mode, 64]]}
             elif self.path == "/collective_rpc":
                 told.weights = load_file(body["kwargs"]["path"])
                 reply = {"results": [told.taken]}
@@ -328,7 +371,7 @@ def test_a_server_takes_weights_and_answers_in_order(server):
 
 
 def test_a_server_of_raw_log_probs_is_refused(server):
-    server.mode = ["raw_logprobs"]
+    server.mode = "raw_logprobs"
     with pytest.raises(InputError, match="raw_logprobs.*start one.*--logprobs-mode processed"):
         ServerEngine(tiny(), VLLMConfig(server=server.url))
 

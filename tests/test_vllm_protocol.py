@@ -30,7 +30,7 @@ def tiny(seed=0):
 class Scripted:
     """An engine that gives prepared answers and notes what it was asked."""
 
-    shared = False
+    shared, context = False, 512
 
     def __init__(self, *answers):
         self.answers, self.asked, self.held = list(answers), [], None
@@ -46,7 +46,7 @@ class Scripted:
 class Copy:
     """An engine with a model of its own, as vLLM's is; `deaf` takes only the first weights."""
 
-    shared = False
+    shared, context = False, 512
 
     def __init__(self, deaf=False):
         self.sampler, self.deaf = TorchSampler(tiny(seed=9), TOKENIZER), deaf

@@ -100,8 +100,8 @@ def run_suite(
     Raises InputError: unknown names, a folder with other settings, data that cannot be had.
     """
     chosen = _chosen(config)
-    _keep_settings(config, folder)
     sets = {name: _problems(benchmark, config) for name, benchmark in chosen.items()}
+    _keep_settings(config, folder)
     open_once = cache(lambda: open_model(config.model))
     summary: dict[str, dict] = {}
     for name, benchmark in chosen.items():
@@ -192,7 +192,8 @@ def _problems(benchmark: PaperBenchmark, config: SuiteConfig) -> list[Problem]:
 def _keep_settings(config: SuiteConfig, folder: Path) -> None:
     """Write the settings down, or see that they are those of the answers already there."""
     path, settings = folder / "config.json", json.loads(json.dumps(asdict(config)))
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    answered = any(folder.glob("*/part-*.npz"))
+    kept = json.loads(path.read_text(encoding="utf-8")) if answered else settings
     different = [
         key for key in settings if key != "benchmarks" and kept.get(key) != settings[key]
     ]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,7 @@ class Engine(Protocol):
     """What runs vLLM. A request is a dict of vLLM's sampling parameters."""
 
     shared: bool  # one engine for all processes of a run
+    context: int  # the longest sequence, prompt and completion, in tokens
 
     def complete(self, prompts: list[list[int]], requests: list[dict]) -> list[list[Answer]]: ...
 
@@ -116,16 +118,24 @@ class LocalEngine:
                     "memory, lower vllm.kv_cache_gb or vllm.max_rows; where its cache is too "
                     "small, raise vllm.kv_cache_gb; or choose the torch sampler."
                 ) from error
+        _, self.context = self.llm.collective_rpc("r1lab_about", kwargs={})[0]
         if several:  # at exit vLLM would take down the process group in which the policy trains
             self.llm.llm_engine.engine_core._finalizer.detach()
 
     def complete(self, prompts: list[list[int]], requests: list[dict]) -> list[list[Answer]]:
         self._wake()
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": prompt} for prompt in prompts],
-            [self.params_class(**one) for one in requests],
-            use_tqdm=False,
-        )
+        try:
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": prompt} for prompt in prompts],
+                [self.params_class(**one) for one in requests],
+                use_tqdm=False,
+            )
+        except Exception as error:  # vLLM's own kinds, and those of what is below it
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"vLLM failed while it sampled ({type(error).__name__}: {reason}); where memory ran "
+                "out, lower vllm.max_rows, or choose the torch sampler."
+            ) from error
         self._sleep()
         return [
             [
@@ -225,9 +235,10 @@ class ServerEngine:
         found = str(self._ask("version").get("version"))
         if found.split("+")[0] != VERSION:
             raise InputError(f"the server at {self.url} is of vLLM {found}; {self.remedy}")
-        modes = self._ask("collective_rpc", {"method": "r1lab_logprobs_mode"})["results"]
-        if modes[0] != [PROCESSED]:
-            raise InputError(f"the vLLM server at {self.url} reports {modes[0]}; {self.remedy}")
+        about = self._ask("collective_rpc", {"method": "r1lab_about"})["results"]
+        mode, self.context = about[0]
+        if mode != PROCESSED:
+            raise InputError(f"the vLLM server at {self.url} reports {mode}; {self.remedy}")
 
     def complete(self, prompts: list[list[int]], requests: list[dict]) -> list[list[Answer]]:
         with ThreadPoolExecutor(max(1, min(len(prompts), self.threads))) as pool:
@@ -265,7 +276,7 @@ class ServerEngine:
             raise InputError(
                 f"the vLLM server refused {self.url}/{path} ({error.code} {said}); {self.remedy}"
             ) from error
-        except (OSError, ValueError) as error:  # URLError is an OSError
+        except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
             raise InputError(
                 f"no vLLM server answers at {self.url} ({error}); {self.remedy}"
             ) from error

@@ -60,6 +60,13 @@ class VLLMSampler:
         prompts = [list(prompt) for prompt in prompt_ids]
         streams = list(range(len(prompts))) if stream_ids is None else list(stream_ids)
         check_prompts(self.model, prompts, params, streams)
+        longest = max(map(len, prompts), default=0) + params.max_tokens
+        if longest > self.engine.context:
+            raise InputError(
+                f"the longest prompt and max_tokens={params.max_tokens} take {longest} tokens, and "
+                f"vLLM has room for {self.engine.context}: raise vllm.kv_cache_gb (of a server, its "
+                "cache and --max-model-len), or lower max_tokens."
+            )
         requests = [request(params, self.end_ids, stream) for stream in streams]
         rollouts = Rollouts([], [], [], [], [], self.weights_version)
         for prompt, answers in zip(prompts, self.engine.complete(prompts, requests), strict=True):

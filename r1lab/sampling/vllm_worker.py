@@ -48,9 +48,10 @@ class WeightUpdate:
         held = {name: h for name, h in model.named_parameters() if 0 < sizes[name] <= h.numel()}
         return [len(held), [name for name in held if checksum(held[name]) != sums[name]]]
 
-    def r1lab_logprobs_mode(self) -> list[str]:
-        """Of which distribution this worker reports log-probs (a list: servers pass on no text)."""
-        return [self.model_config.logprobs_mode]
+    def r1lab_about(self) -> list:
+        """Of which distribution this worker reports log-probs, and the longest sequence for which
+        model and cache have room, in tokens."""
+        return [self.model_config.logprobs_mode, self.model_config.max_model_len]
 
 
 def fused_name(name: str, fused: dict[str, list[str]]) -> str:

@@ -1,5 +1,6 @@
 """`r1lab eval --suite`: the paper's benchmarks on one model, with the paper's numbers beside."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from rich.text import Text
 
 from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite
 from r1lab.models.policy import Policy, load_model
-from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
+from r1lab.sampling import Sampler, SamplerName, TorchSampler, VLLMConfig, build_sampler
+from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, ModelShape, shape_of
 
+PROTOCOL = ("problems", "samples", "temperature", "top_p", "max_tokens", "template")
 UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 
 
@@ -26,15 +29,16 @@ def evaluate_suite(
     Raises InputError: see `run_suite`, and where vLLM is missing or does not start."""
     folder = runs / (name or f"eval-{config.suite}-{Path(config.model).name}")
     console, rows = Console(), {}
-    opened = partial(open_model, sampler=sampler, vllm=vllm)
+    opened = partial(open_model, sampler=sampler, vllm=vllm, max_tokens=config.max_tokens)
     for benchmark, result in run_suite(config, opened, folder):
         rows[benchmark] = result
         console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
     console.print(table(list(rows.values())))
-    trial = " the first problems only," if config.problems else ""
-    trial += f" {config.samples} samples each," if config.samples else ""
-    if trial:
-        console.print(f"A trial:{trial} so not to be compared with the paper.")
+    usual = asdict(SuiteConfig(config.model))
+    changed = [f"{key} {value}" for key, value in asdict(config).items()
+               if key in PROTOCOL and value != usual[key]]  # fmt: skip
+    if changed:
+        console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
     console.print(f"Kept in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
     console.print(Text(long_tail(config, folder)), soft_wrap=True)
     console.print(NOWHERE)
@@ -55,16 +59,27 @@ def table(results: list[dict]) -> Table:
 
 
 def open_model(
-    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig()
+    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(), max_tokens: int = 1024
 ) -> tuple[Sampler, object, int]:
-    """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one."""
+    """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one.
+
+    There the torch sampler takes as many completions of `max_tokens` at a time as fit."""
     on_gpu = torch.cuda.is_available()
     model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
     if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
         model = model.to("cuda")
     Policy(model)  # refuses what the sampler cannot score
     longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+    if on_gpu and sampler == "torch":
+        rows = rows_that_fit(shape_of(model.config), max_tokens, torch.cuda.mem_get_info()[0])
+        return TorchSampler(model, tokenizer, max_rows=rows), tokenizer, longest
     return build_sampler(sampler, model, tokenizer, vllm), tokenizer, longest
+
+
+def rows_that_fit(shape: ModelShape, max_tokens: int, free: int) -> int:
+    """How many completions, 256 at most, have keys and values that fill 0.8 of the free bytes."""
+    row = (PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * shape.kv_bytes(bytes_each=2)
+    return max(1, min(256, int(0.8 * free / row)))
 
 
 def _percent(result: dict, name: str) -> str:

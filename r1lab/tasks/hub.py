@@ -5,8 +5,11 @@ in which the columns were seen. A local copy comes before the Hub: `data/hub/NAM
 .parquet, .csv), with the same columns.
 """
 
+import os
 import random
 import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -169,9 +172,13 @@ def save_traces(source: str, folder: Path, begun: bool = False) -> Path:
     kind = "begun" if begun else "whole"
     target = folder / f"{re.sub('[^a-z0-9_]+', '-', source).strip('-')}-{kind}"
     if not target.exists():
-        partial = target.with_name(target.name + ".partial")
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = tempfile.mkdtemp(".partial", target.name, folder)
         datasets.Dataset.from_list(load_traces(source, begun)).save_to_disk(partial)
-        partial.rename(target)
+        try:
+            os.rename(partial, target)
+        except OSError:  # another process of the run was faster
+            shutil.rmtree(partial)
     return target
 
 

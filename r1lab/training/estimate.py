@@ -143,8 +143,11 @@ TRAINING_SHARE, DECODING_SHARE, LINK_SHARE, LAUNCH_SECONDS = 0.4, 0.6, 0.7, 0.6e
 VLLM_STEP_SECONDS = 5e-3
 
 
+CACHE_GROWTH = 1.25  # while the torch sampler's cache grows, it is larger than what it holds
 # Waiting in the host's memory with `Parallel.offload`.
 HOSTED = ("weights", "gradients", "optimizer", "reference", "earlier policies", "critic")
+SAMPLING = ("vLLM's weights", "KV cache", "sampler logits")  # what only the sampler's turn needs
+SWITCHES = ("shard", "recompute", "reduce_every", "offload")  # of `Parallel`: less memory, more time
 
 
 def bytes_each(config: Settings) -> int:
@@ -184,7 +187,7 @@ def memory(config: Settings, shape: ModelShape, processes: int) -> dict[str, flo
     }  # fmt: skip
     awake = ("vLLM's weights", "KV cache") if rl and config.sampler == "vllm" else ()
     turns = (
-        ("vLLM's weights", "KV cache", "sampler logits"),
+        SAMPLING,
         ("weights handed over", *awake),
         ("layers together", "activations", "attention's mask", "head"),
     )
@@ -203,7 +206,7 @@ def _beside(
     """What reinforcement learning needs besides: other policies, and the sampler."""
     parallel, each, rows = config.parallel, bytes_each(config), sampling_rows(config, processes)
     whole, row = each * shape.parameters, PROMPT_TOKENS + config.cap(config.steps)
-    cache = rows * row * 1.25 * shape.kv_bytes(each)
+    cache = rows * row * CACHE_GROWTH * shape.kv_bytes(each)
     if config.sampler == "vllm":
         cache = 0 if config.vllm.server else config.vllm.kv_cache_gb * 2**30
     parts = {
@@ -348,10 +351,13 @@ def check_memory(config: Settings, shape: ModelShape, processes: int, available:
         largest = sorted(here, key=parts.get, reverse=True)[:3]
         who = "the process" if processes == 1 else f"each of {processes} processes"
         told = ", ".join(f"{name} {parts[name] / GB:.0f}" for name in largest)
+        less = "shorter caps" if largest[0] in SAMPLING else "fewer microbatch_tokens"
+        unset = [name for name in SWITCHES if not getattr(config.parallel, name)]
+        remedies = ["a smaller model", less, *(f"parallel.{name}" for name in unset)]
         raise InputError(
             f"too little memory: {who} will need {peak / GB:.0f} GB "
-            f"({told} among them) and has {available / GB:.0f} GB; use more GPUs, a smaller model or "
-            "fewer microbatch_tokens, or set parallel.recompute, reduce_every or offload."
+            f"({told} among them) and has {available / GB:.0f} GB; use more GPUs, "
+            f"{', '.join(remedies[:-1])} or {remedies[-1]}."
         )
 
 

@@ -1,6 +1,7 @@
 """A run of reinforcement learning from its settings to its summary: what every RL stage is."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -86,17 +87,23 @@ def prepare_folder(run: Path, config: object, resume: bool, overwrite: bool) -> 
         config: a dataclass of settings that JSON can hold, each with a default.
     Raises:
         InputError: the run is finished, or was started with other settings, or there is none to
-            resume.
+            resume; or it is to be overwritten by several processes, which would lose each other.
     """
+    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(
+            f"--overwrite deletes what other processes look for; remove {run} by hand, or give "
+            "--name for another run."
+        )
     if not first_process():
         return
     settings = json.loads(json.dumps(asdict(config)))
     stored_at = run / "config.json"
     if overwrite and run.exists():
         shutil.rmtree(run)
-    if not stored_at.exists():
-        if resume:
-            raise InputError(f"{run}: there is no run to resume; start it without --resume.")
+    if resume and not stored_at.exists():
+        raise InputError(f"{run}: there is no run to resume; start it without --resume.")
+    if not stored_at.exists() or list(run.iterdir()) == [stored_at]:
+        # New, or nothing has come of it: it was refused after its settings were stored.
         run.mkdir(parents=True, exist_ok=True)
         write_atomically(stored_at, json.dumps(settings, indent=1))
         return
