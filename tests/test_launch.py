@@ -135,9 +135,11 @@ def test_node_sh_ends_before_torchrun_where_the_plan_refuses(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "preset"), [(["alpha"], "qwen2.5-7b-8gpu"), (["alpha", "beta"], "qwen2.5-7b-2nodes")]
-)
-def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
+    ("nodes", "preset", "command"),
+    [(["alpha"], "qwen2.5-7b-8gpu", "zero"), (["alpha", "beta"], "qwen2.5-7b-2nodes", "zero"),
+     (["alpha"], "openr1-1.5b", "sft")],
+)  # fmt: skip
+def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, command, tmp_path):
     """srun runs its command once a node, as --ntasks-per-node=1 asks; each meets at the first."""
     stub(
         tmp_path,
@@ -152,7 +154,7 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
         ["bash", LAUNCH / "slurm.sbatch", preset, *options], cwd=tmp_path, check=True,
         env=environment(
             tmp_path, SLURM_JOB_NODELIST="NODES", SLURM_NNODES=str(len(nodes)), SLURM_JOB_ID="77",
-            SLURM_CPUS_PER_TASK="32",
+            SLURM_CPUS_PER_TASK="32", **({"COMMAND": command} if command != "zero" else {}),
         ),
     )  # fmt: skip
     assert (tmp_path / "plan.line").read_text().split() == f"-m r1lab plan --preset {preset}".split()
@@ -163,7 +165,7 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, tmp_path):
     assert (told.rdzv_backend, told.rdzv_id, told.rdzv_endpoint) == ("c10d", "77", "alpha:29500")
     assert told.module and told.training_script == "r1lab"
     assert (tmp_path / "handed").read_text().split() == ["240", "32", "1"]
-    assert told.training_script_args == ["zero", "--preset", preset, *options]
+    assert told.training_script_args == [command, "--preset", preset, *options]
 
 
 def test_slurm_signals_early_enough_for_the_run_to_save():

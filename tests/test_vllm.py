@@ -126,6 +126,17 @@ def test_truncation_draws_the_likeliest_alone(base):
         rollouts.scorer_logps  # noqa: B018
 
 
+def test_an_answer_that_the_cache_has_no_room_for_is_refused_not_cut(base):
+    """vLLM itself would shorten it without a word, to what its cache holds."""
+    policy, tokenizer, *_ = base
+    sampler = VLLMSampler(policy.model, tokenizer, VLLMConfig(kv_cache_gb=2**-10, max_rows=4))
+    assert sampler.engine.context < policy.model.config.max_position_embeddings
+    with pytest.raises(InputError, match="raise vllm.kv_cache_gb"):
+        sampler.generate([[5, 6]], SamplingParams(max_tokens=sampler.engine.context))
+    room = SamplingParams(max_tokens=sampler.engine.context - 2)
+    assert sampler.generate([[5, 6]], room).completion_ids
+
+
 def test_greedy_equals_the_torch_sampler(base):
     policy, tokenizer, sampler, prompts = base
     params = SamplingParams(n=2, temperature=0.0, max_tokens=40)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # One machine, one process for each GPU:
 #   sh r1lab/launch/node.sh PRESET [options of r1lab zero]
+#   COMMAND=sft sh r1lab/launch/node.sh openr1-1.5b [options of r1lab sft]
 # On a machine without a GPU: PROCESSES=2 sh r1lab/launch/node.sh cpu --parallel.shard
 # A process that dies takes the others along; torchrun then starts all of them again, and the run
 # goes on from its last checkpoint: tested with two processes on a CPU. Not run on any GPU yet.
@@ -21,4 +22,4 @@ export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 # Told to end, a run saves after its step; torchrun would wait 30 s for it.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-240}"
 exec torchrun --standalone --nproc-per-node "${PROCESSES:-gpu}" --max-restarts "${RESTARTS:-1}" \
-  -m r1lab zero --preset "$preset" "$@"
+  -m r1lab "${COMMAND:-zero}" --preset "$preset" "$@"

@@ -71,14 +71,16 @@ def paper_aime() -> dict[str, float]:
 
 
 def table(stages: Mapping[str, Row], columns: tuple[str, ...] | list[str]) -> dict:
-    """The paper's Table 3 in small: one row for each benchmark, one column for each stage."""
+    """The paper's Table 3 in small: one row for each benchmark, with the number of its problems, and
+    one column for each stage."""
     columns = [stage for stage in columns if stage in stages]
     rows = []
     for name, benchmark in BENCHMARKS.items():
         cells = [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
         best = max((c["value"] for c in cells if c.get("value") is not None), default=None)
+        asked = max((c.get("n", 0) for c in cells), default=0)
         rows.append(
-            (benchmark.title, [(text(name, c), interval(name, c), c.get("value") == best and
+            (f"{benchmark.title} ({asked})", [(text(name, c), interval(name, c), c.get("value") == best and
                                 name not in COUNTS) for c in cells])
         )  # fmt: skip
     return {"columns": [TITLES[stage] for stage in columns], "rows": rows}
@@ -86,7 +88,7 @@ def table(stages: Mapping[str, Row], columns: tuple[str, ...] | list[str]) -> di
 
 def markdown(told: dict) -> str:
     """A table in Markdown, as the README shows it."""
-    lines = [["benchmark", *told["columns"]], ["---"] + ["---:"] * len(told["columns"])]
+    lines = [["benchmark (problems)", *told["columns"]], ["---"] + ["---:"] * len(told["columns"])]
     for title, cells in told["rows"]:
         shown = [f"**{value}** {spread}" if best else f"{value} {spread}" for value, spread, best in cells]
         lines.append([title, *(cell.strip() for cell in shown)])
