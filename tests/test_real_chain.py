@@ -49,8 +49,20 @@ def of_the_small_world(config):
     return replace(config, base="data/tiny", student="data/tiny", processes=1, **stages)
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def without_a_gpu(config):
+    """All that the settings for a GPU do (sharding, bfloat16, recomputing), and none asked for."""
+    def anywhere(stage):
+        return replace(stage, parallel=replace(stage.parallel, gpus=0))
+
+    rl = {name: anywhere(getattr(config, name))
+          for name in ("zero", "reasoning", "scenarios", "student_rl")}  # fmt: skip
+    sampled = {name: getattr(config, name) for name in SAMPLED}
+    sampled = {name: replace(stage, sft=anywhere(stage.sft)) for name, stage in sampled.items()}
+    return replace(config, **rl, **sampled)
+
+
+@pytest.fixture(scope="module", params=sorted(RECIPES))
+def chain(request, tmp_path_factory):
     """The whole recipe in this process: first up to Dev1, then from there on."""
     folder = tmp_path_factory.mktemp("real")
     file = str(folder / "test.jsonl")
@@ -58,7 +70,7 @@ def chain(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RANK", "0")  # as torchrun would, with one process
         patch.setenv("WORLD_SIZE", "1")
-        config = of_the_small_world(two_steps(RECIPES["smollm2"], file))
+        config = without_a_gpu(of_the_small_world(two_steps(RECIPES[request.param], file)))
         chain = RealChain(config, "real", folder, tests=(file,))
         chain.run("zero", "dev1")
         first = weights(chain)
