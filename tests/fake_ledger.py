@@ -89,9 +89,7 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
 for steps, sign in ((STEPS, 1), (FAILED, -1)):
-    steps["few-shot"] = {
-        arm: dict.fromkeys(("signs", "countdown"), sign * value) for arm, value in ASKED.items()
-    }
+    steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
 
 
 class FakeExperiments(dict):

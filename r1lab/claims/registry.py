@@ -143,16 +143,15 @@ CHAIN_CLAIMS = (
          "our control", "chain/hacking_human", "human", threshold=-NO_GAIN),
 )  # fmt: skip
 FUTURE, AT_MOST_3 = "v1 §5, v2 §6", -0.03
-PUZZLES = ("signs", "countdown")
 # That French can be taught was seen before these were written, in lesson 6's small live run.
 NEXT_STEPS = (
     # Lesson 9 had asked R1-Zero of seed 0, and saw neither harm nor gain; no R1 had been asked.
     stages("few-shot", "Two solved examples before the question make R1 less accurate",
-           FUTURE, "r1_few-shot", "r1", PUZZLES, "few-shot", relation="below"),
-    stages("few-shot-zero", "… and R1-Zero", FUTURE, "zero_few-shot", "zero", PUZZLES, "few-shot",
-           relation="below"),
+           FUTURE, "r1_few-shot", "r1", ("signs",), "few-shot", relation="below"),
+    stages("few-shot-zero", "… and R1-Zero", FUTURE, "zero_few-shot", "zero", ("signs",),
+           "few-shot", relation="below"),
     stages("few-shot-base", "… and the base more accurate", "our control", "base_few-shot", "base",
-           PUZZLES, "few-shot"),
+           ("signs",), "few-shot"),
     stages("french-words", "One example in ten in French: French is thought about in French (at "
            "least half of the words more)", FUTURE, "french", "dev3", ("language_fr",), "french",
            threshold=0.5),

@@ -14,7 +14,8 @@ from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.next_steps import Asked, Kept, Trial, ask, begin, tabulate
 
-MAX_TOKENS = 288  # of an answer: what the examples leave of the model's positions
+# Examples of Countdown are too long: of the model's 512 positions they would leave too few.
+PUZZLES, MAX_TOKENS = "data/test_signs.jsonl", 288
 ARMS = ("base", "zero", "r1")
 
 
@@ -35,14 +36,11 @@ def few_shot(config: FewShot = FewShot(), folder: Path = Path("runs/few_shot")) 
     for model in models.values():
         load_model(str(model))  # one that is not there is told before the folder is begun
     begin(config, folder)
+    asked = Asked(PUZZLES, config.problems, config.samples, MAX_TOKENS, config.seed)
     measured, levels = {}, {}
-    for family in ("signs", "countdown"):
-        asked = Asked(
-            f"data/test_{family}.jsonl", config.problems, config.samples, MAX_TOKENS, config.seed
-        )
-        for arm, model in models.items():
-            found = ask(config, asked, (USUAL, FEW_SHOT), model, folder / f"{arm}_{family}.npz")
-            levels[family] = found["levels"]
-            for way, name in ((USUAL, arm), (FEW_SHOT, f"{arm}_{FEW_SHOT}")):
-                measured.setdefault(name, {})[family] = found[way]
+    for arm, model in models.items():
+        found = ask(config, asked, (USUAL, FEW_SHOT), model, folder / f"{arm}.npz")
+        levels["signs"] = found["levels"]
+        for way, name in ((USUAL, arm), (FEW_SHOT, f"{arm}_{FEW_SHOT}")):
+            measured[name] = {"signs": found[way]}
     return tabulate(measured, "r1", levels, folder)
