@@ -191,9 +191,11 @@ SEARCH_CLAIMS = (
     search("prm-hacked", "RL on a PRM's summed scores gains no accuracy", "below", NO_GAIN),
     search("rule-control", "RL on the rule, with the same budget, does", "above", NO_GAIN),
     search("prm-reranks", "A PRM chooses among 16 answers better than the majority", "above"),
-    search("mcts-lead-shrinks", "At 8 attempts' tokens, MCTS's lead over best-of-n shrinks from 4 leaves to 32", "below"),
-    search("value-costs", "MCTS solves less with the learned value, the reading paid, than with none", "below"),
-)
+    search("mcts-lead-shrinks", "At 8 attempts' tokens, MCTS's lead over best-of-n shrinks from 4 "
+           "leaves to 32", "below"),
+    search("value-costs", "MCTS solves less with the learned value, the reading paid, than with "
+           "none", "below"),
+)  # fmt: skip
 
 CLAIMS = (
     Claim("pass-at-1", "RL without SFT raises held-out pass@1",

@@ -1,9 +1,8 @@
-"""Do solved examples before the question help or hurt? The paper finds that they hurt R1.
+"""Do solved examples before the question help or hurt?
 
-"Few-shot prompting consistently degrades its performance" (v1 section 5, v2 section 6, without a
-number). The base, R1-Zero and R1 of a finished chain are asked held-out puzzles with two solved
-examples before each, in the corpus' own form, and without. The ledger runs it (`r1lab claims --only
-few-shot`).
+The paper finds that they hurt R1 (v1 section 5, v2 section 6, without a number). Here the base,
+R1-Zero and R1 of a finished chain are asked held-out puzzles with two solved examples before each,
+in the corpus' own form, and without. The ledger runs it (`r1lab claims --only few-shot`).
 """
 
 from dataclasses import dataclass
