@@ -380,7 +380,7 @@ def test_a_model_of_experts_is_not_taken_for_a_dense_one():
 def test_launch_scripts_parse_and_name_presets_that_exist(script, shell):
     text = (LAUNCH / script).read_text()
     subprocess.run([shell, "-n", LAUNCH / script], check=True)
-    assert "torchrun" in text and "-m r1lab zero --preset" in text
+    assert "torchrun" in text and '-m r1lab "${COMMAND:-zero}" --preset' in text
     assert any(preset in text for preset in GPU_PRESETS)
     bare = subprocess.run([shell, LAUNCH / script], capture_output=True, text=True)
     assert bare.returncode != 0 and "name a preset" in bare.stderr

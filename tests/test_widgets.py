@@ -347,6 +347,7 @@ def test_refresh_follows_the_folder_and_says_when_it_is_gone(tmp_path):
 
 def test_settings_that_cannot_train_and_finished_runs_are_one_sentence(tmp_path, capsys):
     assert train_live(settings(rollouts=1, temperature=0.5), tmp_path / "a") is not None
+    (tmp_path / "a/metrics.jsonl").touch()  # it has begun
     assert train_live(settings(rollouts=2), tmp_path / "a") is None
     assert "other settings" in capsys.readouterr().out
     assert train_live(settings(rollouts=2), tmp_path / "a", overwrite=True) is not None
