@@ -259,6 +259,8 @@ def test_a_refusal_leaves_no_settings_that_the_remedy_would_meet(local, monkeypa
         run(sampler, local / "run", benchmarks=("aime25",))
     put("aime25", local / "hub", [{"problem": "Find $0+0$.", "answer": "0", "id": "0"}])
     run(sampler, local / "run", benchmarks=("aime25",), problems=1)
+    (local / "run/config.json").unlink()  # the answers are left, and go on
+    run(sampler, local / "run", benchmarks=("aime25",), problems=1)
 
 
 def test_the_command_runs_on_a_shipped_model(local, monkeypatch, capsys):

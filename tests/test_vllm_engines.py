@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import MixtralConfig
 
 from r1lab import cli
 from r1lab.errors import InputError
@@ -289,11 +290,12 @@ def test_a_server_that_ends_in_the_middle_of_an_answer_is_one_sentence(server, m
 
 
 def test_a_suite_on_a_gpu_samples_as_many_rows_as_its_memory_holds():
-    shape = suite.shape_of(tiny().config)
-    row = 1.25 * shape.kv_bytes(2) * (suite.PROMPT_TOKENS + 1000)
-    assert suite.rows_that_fit(shape, 1000, free=10**12) == 256
-    assert suite.rows_that_fit(shape, 1000, free=math.ceil(row * 10 / 0.8)) == 10
-    assert suite.rows_that_fit(shape, 1000, free=0) == 1
+    config = tiny().config
+    row = 1.25 * suite.shape_of(config).kv_bytes(2) * (suite.PROMPT_TOKENS + 1000)
+    assert suite.rows_that_fit(config, 1000, free=10**12) == 256
+    assert suite.rows_that_fit(config, 1000, free=math.ceil(row * 10 / 0.8)) == 10
+    assert suite.rows_that_fit(config, 1000, free=0) == 1
+    assert suite.rows_that_fit(MixtralConfig(), 1000, free=0) == 256  # nothing is predicted of it
 
 
 # vLLM as a server

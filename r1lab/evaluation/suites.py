@@ -192,7 +192,7 @@ def _problems(benchmark: PaperBenchmark, config: SuiteConfig) -> list[Problem]:
 def _keep_settings(config: SuiteConfig, folder: Path) -> None:
     """Write the settings down, or see that they are those of the answers already there."""
     path, settings = folder / "config.json", json.loads(json.dumps(asdict(config)))
-    answered = any(folder.glob("*/part-*.npz"))
+    answered = path.exists() and any(folder.glob("*/part-*.npz"))
     kept = json.loads(path.read_text(encoding="utf-8")) if answered else settings
     different = [
         key for key in settings if key != "benchmarks" and kept.get(key) != settings[key]

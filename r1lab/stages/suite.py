@@ -8,13 +8,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from transformers import PretrainedConfig
 
+from r1lab.errors import InputError
 from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import Sampler, SamplerName, TorchSampler, VLLMConfig, build_sampler
-from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, ModelShape, shape_of
+from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, shape_of
 
-PROTOCOL = ("problems", "samples", "temperature", "top_p", "max_tokens", "template")
+FREE = ("suite", "benchmarks", "seed", "batch")  # what the paper's protocol leaves to choose
 UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 
 
@@ -34,9 +36,8 @@ def evaluate_suite(
         rows[benchmark] = result
         console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
     console.print(table(list(rows.values())))
-    usual = asdict(SuiteConfig(config.model))
-    changed = [f"{key} {value}" for key, value in asdict(config).items()
-               if key in PROTOCOL and value != usual[key]]  # fmt: skip
+    usual = asdict(SuiteConfig(config.model)) | {name: getattr(config, name) for name in FREE}
+    changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
     if changed:
         console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
     console.print(f"Kept in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
@@ -71,15 +72,18 @@ def open_model(
     Policy(model)  # refuses what the sampler cannot score
     longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
     if on_gpu and sampler == "torch":
-        rows = rows_that_fit(shape_of(model.config), max_tokens, torch.cuda.mem_get_info()[0])
+        rows = rows_that_fit(model.config, max_tokens, torch.cuda.mem_get_info()[0])
         return TorchSampler(model, tokenizer, max_rows=rows), tokenizer, longest
     return build_sampler(sampler, model, tokenizer, vllm), tokenizer, longest
 
 
-def rows_that_fit(shape: ModelShape, max_tokens: int, free: int) -> int:
+def rows_that_fit(config: PretrainedConfig, max_tokens: int, free: int) -> int:
     """How many completions, 256 at most, have keys and values that fill 0.8 of the free bytes."""
-    row = (PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * shape.kv_bytes(bytes_each=2)
-    return max(1, min(256, int(0.8 * free / row)))
+    try:
+        token = shape_of(config).kv_bytes(bytes_each=2)
+    except InputError:  # a model of which nothing is predicted
+        return 256
+    return max(1, min(256, int(0.8 * free / ((PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * token))))
 
 
 def _percent(result: dict, name: str) -> str:
