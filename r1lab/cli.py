@@ -23,8 +23,8 @@ from r1lab.claims import run_claims
 from r1lab.doctor.command import doctor
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import Evaluation, evaluate
-from r1lab.evaluation.prompts import few_shot
-from r1lab.evaluation.skills import measure_skills
+from r1lab.world.wordings import few_shot
+from r1lab.world.skills import measure_skills
 from r1lab.evaluation.suites import SuiteConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.launch.plan import plan
@@ -39,9 +39,10 @@ from r1lab.stages.ready import open_chain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.suite import evaluate_suite
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import FAMILIES, Problem, load_problems
-from r1lab.tasks.corpus import describe
-from r1lab.tasks.hub import LOCAL, SETS, load_source, save_traces
+from r1lab.task import Problem, load_problems
+from r1lab.world import FAMILIES
+from r1lab.world.corpus import describe
+from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import first_process
 from r1lab.training.estimate import check_machine
@@ -249,13 +250,13 @@ def evaluate_model(
         folder: a model's folder or Hub id.
         model: the same, as an option.
         data: a family's name (its held-out problems in data/), a file, one JSON object a line, or
-            a set of the Hub, as gsm8k or math:test[:100] (see r1lab.tasks.hub).
+            a set of the Hub, as gsm8k or math:test[:100] (see r1lab.sources.hub).
         suite: r1 for the paper's benchmarks, with its numbers beside; goes on where it was stopped.
         benchmarks: those of the suite; all if none is named.
         samples: of each problem; 16, or what the suite has.
         problems: the first so many of each level, or of each benchmark of the suite; 0 for all.
         max_tokens: of an answer; 384, or 32,768 with a suite.
-        template: see r1lab.tasks.templates; small, or r1 with a suite.
+        template: see r1lab.sources.templates; small, or r1 with a suite.
         shots: solved examples of the small world before each question, as 2.
         batch: with a suite, problems asked together.
         sampler: what draws the answers: this package, or vLLM where it is installed.

@@ -10,7 +10,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from r1lab.errors import InputError
-from r1lab.tasks import load_problems, save_problems
+from r1lab.task import load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import fingerprint
 from r1lab.training.run import grpo_worker

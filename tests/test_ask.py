@@ -9,9 +9,9 @@ import torch
 
 from r1lab.cli import main
 from r1lab.grpo import group_advantages
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.stages import ask
-from r1lab.tasks import sample_problem
+from r1lab.world import sample_problem
 from r1lab.training.config import GRPOConfig
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.evaluation import benchmarks
-from r1lab.evaluation.benchmarks import (
+from r1lab.stages.benchmarks import (
     BENCHMARKS,
     SETS,
     merge_benchmarks,
@@ -18,21 +18,15 @@ from r1lab.evaluation.benchmarks import (
     score_benchmarks,
 )
 from r1lab.evaluation.evaluate import measure_completion, measure_completions
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
-from r1lab.tasks import (
-    FAMILIES,
-    apply_template,
-    held_out,
-    held_out_ids,
-    load_problems,
-    save_problems,
-    training_problems,
-)
-from r1lab.tasks.corpus import CORPUS, documents
-from r1lab.tasks.expert import written_examples
-from r1lab.tasks.testsets import TESTED, french_test_set, make_test_set
-from r1lab.tasks.words import NO, OK
+from r1lab.sources.templates import apply_template
+from r1lab.task import held_out_ids, load_problems, save_problems
+from r1lab.world import FAMILIES, held_out, training_problems
+from r1lab.world.corpus import CORPUS, documents
+from r1lab.world.expert import written_examples
+from r1lab.world.testsets import TESTED, french_test_set, make_test_set
+from r1lab.world.words import NO, OK
 
 TOKENIZER = build_tokenizer()
 ACCURACIES = ("signs", "countdown", "sums", "logic", "programs", "french")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from r1lab.evaluation import suites
-from r1lab.evaluation.benchmarks import BENCHMARKS
+from r1lab.stages.benchmarks import BENCHMARKS
 from r1lab.report.chain import paper_aime, write_chain_report
 
 

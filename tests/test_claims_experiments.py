@@ -15,7 +15,7 @@ from r1lab.claims.registry import CLAIMS
 from r1lab.claims.runner import run_missing
 from r1lab.claims.table import render
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import asked
+from r1lab.stages.benchmarks import asked
 from r1lab.evaluation.estimators import macro_mean
 from r1lab.stages.kept import after_short, chain_values
 from r1lab.stages.more_data import French

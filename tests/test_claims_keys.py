@@ -2,7 +2,7 @@
 
 from r1lab.claims import keys
 from r1lab.claims.experiments import EXPERIMENTS
-from r1lab.tasks import held_out_ids, load_problems, save_problems
+from r1lab.task import held_out_ids, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 
 

@@ -8,7 +8,7 @@ import pytest
 from r1lab.claims import measures, runner
 from r1lab.claims.measures import ArmRun, StoredRun
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import REASONING, asked
+from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.report.chain import mean_accuracy, measured
 from tests.fake_ledger import (

@@ -20,7 +20,7 @@ from r1lab.stages.from_samples import model_folder, run_sampled
 from r1lab.stages.hacking import HACKING, run_hacking
 from r1lab.stages.more_data import French
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import load_problems, save_problems
+from r1lab.task import load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.run import prepare_folder, run_grpo
 from r1lab.training.sft import SFTConfig, run_sft

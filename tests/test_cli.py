@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from r1lab import cli
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks import load_problems, save_problems
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
+from r1lab.task import load_problems, save_problems
 
 
 @pytest.fixture(scope="module")

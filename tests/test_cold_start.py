@@ -13,19 +13,20 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import measure_completion
 from r1lab.models.policy import load_model
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import UNKNOWN, build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
 from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.sampling import TorchSampler
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.from_samples import run_sampled
-from r1lab.tasks import Problem, held_out
-from r1lab.tasks.rewrite import SAYINGS, readable, split_completion, translate
-from r1lab.tasks.search import parse_attempts
+from r1lab.task import Problem
+from r1lab.world import held_out
+from r1lab.world.rewrite import SAYINGS, readable, split_completion, translate
+from r1lab.world.puzzles import parse_attempts
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest, World
-from r1lab.training.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
+from r1lab.stages.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
 
 SMALL = replace(
     ColdStart(processes=1),

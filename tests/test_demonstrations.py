@@ -22,8 +22,8 @@ from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
 from r1lab.grpo import LossConfig
-from r1lab.models.tokenizer import UNKNOWN
-from r1lab.tasks import load_problems, save_problems
+from r1lab.world.tokenizer import UNKNOWN
+from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
 from r1lab.training import run as grpo_run
 from r1lab.training.batching import pad_rows

@@ -10,7 +10,7 @@ from r1lab.models.policy import load_model
 from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_config
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import MIXTURE
-from r1lab.tasks import apply_template
+from r1lab.sources.templates import apply_template
 from r1lab.training.compute import rl_flops, sampling_flops, training_flops
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks import apply_template, load_problems
+from r1lab.world.tokenizer import build_tokenizer
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems
 from r1lab.training.checkpoint import save_checkpoint
 from tests.elsewhere import by_r1lab, by_transformers
 

@@ -7,9 +7,10 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import Evaluation, evaluate, measure_completion, merge
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
-from r1lab.tasks import Problem, apply_template
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
 
 TOKENIZER = build_tokenizer()
 

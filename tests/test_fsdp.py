@@ -24,9 +24,10 @@ from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks import apply_template, load_problems, save_problems
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems, save_problems
 from r1lab.training import fsdp
 from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints
 from r1lab.training.config import GRPOConfig

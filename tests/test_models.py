@@ -10,14 +10,14 @@ import torch
 from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from r1lab.errors import InputError
-from r1lab.evaluation.skills import summarize_skills
+from r1lab.world.skills import summarize_skills
 from r1lab.models import cpu_linear
 from r1lab.models.policy import Policy, load_model, load_policy
-from r1lab.models.small import MAX_POSITIONS, build_model
-from r1lab.models.tokenizer import RESERVED, build_tokenizer, vocabulary
-from r1lab.tasks import load_problems
-from r1lab.tasks.corpus import CORPUS, documents
-from r1lab.tasks.problems import Problem
+from r1lab.world.bases import MAX_POSITIONS, build_model
+from r1lab.world.tokenizer import RESERVED, build_tokenizer, vocabulary
+from r1lab.task import load_problems
+from r1lab.world.corpus import CORPUS, documents
+from r1lab.task import Problem
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.pretrain import PRETRAIN_PRESETS, pretrain
 

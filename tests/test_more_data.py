@@ -10,14 +10,15 @@ import torch
 from datasets import Dataset, load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import asked
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.stages.benchmarks import asked
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.stages import more_data, next_steps
 from r1lab.stages.from_samples import COLUMNS
 from r1lab.stages.more_data import MEASURED, French, Programs, french, programs
-from r1lab.tasks import Problem, sample_problem
-from r1lab.tasks.expert import written_examples
+from r1lab.task import Problem
+from r1lab.world import sample_problem
+from r1lab.world.expert import written_examples
 from r1lab.training.sft import SFTConfig
 
 STEPS = 3

@@ -13,10 +13,10 @@ from datasets import Dataset
 from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import CLAIMS
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import asked
-from r1lab.evaluation.prompts import NAMES, REPHRASED, USUAL, WORDINGS
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.stages.benchmarks import asked
+from r1lab.world.wordings import NAMES, REPHRASED, USUAL, WORDINGS
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.stages import next_steps
 from r1lab.stages.few_shot import FewShot, few_shot
 from r1lab.stages.next_steps import (
@@ -29,7 +29,7 @@ from r1lab.stages.next_steps import (
     row_of,
     wordings,
 )
-from r1lab.tasks import load_problems, save_problems
+from r1lab.task import load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.sft import SFTConfig
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.models.policy import Policy
-from r1lab.models.small import build_model
+from r1lab.world.bases import build_model
 from r1lab.training.batching import pad_rows
 from r1lab.training.packing import best_fit
 

@@ -12,7 +12,7 @@ import torch
 from r1lab import cli
 from r1lab.cli import main
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import BENCHMARKS, Column, cannot_run_programs
+from r1lab.stages.benchmarks import BENCHMARKS, Column, cannot_run_programs
 from r1lab.models.policy import load_model
 from r1lab.report.chain import STUDENTS, write_chain_report
 from r1lab.rewards import code
@@ -26,7 +26,7 @@ from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import load_problems, save_problems
+from r1lab.task import load_problems, save_problems
 from r1lab.training.reward_model import RewardModelConfig
 from r1lab.training.sft import SFTConfig
 

@@ -17,9 +17,9 @@ from test_training import (
 
 from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
-from r1lab.models.small import build_model
+from r1lab.world.bases import build_model
 from r1lab.rewards import reward_set
-from r1lab.tasks import load_problems, save_problems
+from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
 from r1lab.training import run as grpo_run
 from r1lab.training.config import GRPOConfig

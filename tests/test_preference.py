@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab.models.tokenizer import UNKNOWN, build_tokenizer
-from r1lab.tasks import preference
-from r1lab.tasks.preference import hidden_preference, is_safe
-from r1lab.tasks.words import CHAT_WORDS, NAMES, TOPICS
+from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
+from r1lab.world import preference
+from r1lab.world.person import hidden_preference, is_safe
+from r1lab.world.words import CHAT_WORDS, NAMES, TOPICS
 
 META = {"name": "Anna", "topic": "cat"}
 ABOUT = "tell Anna about the cat"

@@ -6,7 +6,7 @@ import pytest
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.evaluation.prompts import (
+from r1lab.world.wordings import (
     ALL,
     NAMES,
     REPHRASED,
@@ -17,11 +17,12 @@ from r1lab.evaluation.prompts import (
     prompt_sensitivity,
     wordings,
 )
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.rewards import correct
 from r1lab.rewards.format import has_format
 from r1lab.sampling import Rollouts
-from r1lab.tasks import apply_template, load_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems
 from r1lab.training.config import GRPOConfig
 
 TOKENIZER = build_tokenizer()

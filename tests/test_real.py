@@ -25,7 +25,8 @@ from r1lab.models.smollm2 import smollm2_file
 from r1lab.rewards import correct, lenient_answer
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import apply_template, load_problems, save_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
 from r1lab.training.runs import commit, machine

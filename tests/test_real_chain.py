@@ -28,7 +28,8 @@ from r1lab.stages.real_chain import (
     plain_english,
     two_steps,
 )
-from r1lab.tasks import apply_template, load_problems, save_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems, save_problems
 
 SAMPLED = ("cold_start", "rejection", "distill")
 REPLIES = (("make 13 from 9,5,1", "9+5-1"), ("make 4 from 3,1", "3+1"))

@@ -10,18 +10,19 @@ import pytest
 from datasets import load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.stages import from_samples
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
-from r1lab.tasks import FAMILIES, Problem, sample_problem, verify
-from r1lab.tasks.expert import written_examples
-from r1lab.tasks.preference import is_safe
-from r1lab.tasks.rewrite import ask_in, split_completion
+from r1lab.task import Problem
+from r1lab.world import FAMILIES, sample_problem, verify
+from r1lab.world.expert import written_examples
+from r1lab.world.person import is_safe
+from r1lab.world.rewrite import ask_in, split_completion
 from r1lab.training import harvest
-from r1lab.training.harvest import Samples, select
+from r1lab.stages.harvest import Samples, select
 
 SIGNS = Problem(
     "a", "signs", 2, "en", "make 13 from 9,5,1", "9+5-1",

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import Evaluation
 from r1lab.evaluation.rows import read_rows
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks import load_problems, save_problems
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
+from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
 from r1lab.training import run as grpo_run
 from r1lab.training.config import GRPOConfig

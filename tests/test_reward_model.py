@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.models.reward_model import load_reward_model, new_reward_model
 from r1lab.rewards.preference import helpfulness, safety
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 from r1lab.training import reward_model as training
 from r1lab.training.reward_model import (
     RewardModelConfig,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab import tasks
+from r1lab import world
 from r1lab.errors import InputError
 from r1lab.rewards import (
     RewardSet,
@@ -22,7 +22,7 @@ from r1lab.rewards import (
     strict_answer,
     validate,
 )
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 
 module = sys.modules["r1lab.rewards.accuracy"]  # its name in the package is the function's
 
@@ -269,7 +269,7 @@ def test_a_family_with_a_checker_decides_and_never_starts_math_verify(monkeypatc
         calls.append((family, answer, solution, meta))
         return answer == "9+5-1" if family == "signs" else None
 
-    monkeypatch.setattr(tasks, "verify", verify)
+    monkeypatch.setattr(world, "verify", verify)
     monkeypatch.setattr(module, "_same_value", lambda *_: pytest.fail("math-verify was asked"))
     columns = {"family": ["signs"] * 3, "meta": [{"target": 13}] * 3}
     completions = [tagged("9+5-1"), tagged("13"), "9+5-1"]
@@ -283,7 +283,7 @@ def test_gold_answers_of_the_small_world_are_accepted(family):
     import random
 
     rng = random.Random(0)
-    problems = [tasks.sample_problem(rng, family, 1, "en", for_test=True) for _ in range(20)]
+    problems = [world.sample_problem(rng, family, 1, "en", for_test=True) for _ in range(20)]
     validate(reward_set("true"), problems)
 
 
@@ -418,8 +418,8 @@ def test_our_rewards_run_in_trls_trainer_unchanged(tmp_path):
     trl = pytest.importorskip("trl", reason="TRL comes with the test extra")
     from datasets import Dataset
 
-    from r1lab.models.small import build_model
-    from r1lab.models.tokenizer import build_tokenizer
+    from r1lab.world.bases import build_model
+    from r1lab.world.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer()
     model = build_model("tiny", len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)

@@ -19,8 +19,9 @@ from r1lab.rewards import (
     validate,
 )
 from r1lab.rewards.language import LANGUAGES, thinking
-from r1lab.tasks import Problem, sample_problem
-from r1lab.tasks.words import LANGS, WORDS_BY_LANG
+from r1lab.task import Problem
+from r1lab.world import sample_problem
+from r1lab.world.words import LANGS, WORDS_BY_LANG
 
 DATA = Path(__file__).parent.parent / "data"
 EN = (

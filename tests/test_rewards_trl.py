@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from r1lab.models.policy import load_model
 from r1lab.rewards import accuracy, format_reward, language_consistency
-from r1lab.tasks import apply_template, sample_problem
+from r1lab.sources.templates import apply_template
+from r1lab.world import sample_problem
 
 trl = pytest.importorskip("trl", reason="TRL is a test dependency: pip install -e .[test]")
 ROOT = Path(__file__).resolve().parents[1]

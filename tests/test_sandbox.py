@@ -20,7 +20,7 @@ from r1lab.rewards import code as code_reward
 from r1lab.rewards import reward_set, validate
 from r1lab.sandbox import VERDICTS, Limits, Sandbox, check_isolation, pool, zygote
 from r1lab.sandbox.judge import Ended, judge, same
-from r1lab.tasks import sample_problem
+from r1lab.world import sample_problem
 
 SECRET = 918273645  # an output that no program below can compute
 REVERSED = str(SECRET)[::-1]

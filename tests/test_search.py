@@ -14,8 +14,8 @@ import torch
 from r1lab.errors import InputError, exit_codes
 from r1lab.lab.search_tree import tree_explorer
 from r1lab.models.policy import Policy
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.search import compare
 from r1lab.search.prm import (
     AGGREGATES,
@@ -27,8 +27,8 @@ from r1lab.search.prm import (
     write_search,
 )
 from r1lab.search.tree import Tree, best_of_n, learned_values, mcts, puct, signs_tree
-from r1lab.tasks import apply_template
-from r1lab.tasks.search import signs_problem, write_attempt
+from r1lab.sources.templates import apply_template
+from r1lab.world.puzzles import signs_problem, write_attempt
 
 # root -> a (0.6), b (0.4); a -> c, d; b -> e, f. Only f is right. Steps cost 2 and 3 tokens.
 HAND = Tree(

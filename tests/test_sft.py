@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import load_model
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest
 from r1lab.training.sft import SFTConfig, fine_tune, make_batches, run_sft

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "r1lab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CODE_LINES = 400, 60, 14_100
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CODE_LINES = 400, 60, 14_130
 LONG_FUNCTIONS: dict[str, str] = {}  # "room/file.py:function" -> why it may be longer
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py"  # text as code, in a process the kernel locks in
 MAX_TREE_BYTES = 15 * 2**20
@@ -26,18 +26,20 @@ MAX_TREE_BYTES = 15 * 2**20
 # A module at the package's top is a room of one file: a new one needs its line here.
 MAY_IMPORT = {
     "errors": set(),
-    "tasks": set(),
+    "task": set(),
+    "sources": {"task"},
     "kernels": set(),
     "grpo": set(),
-    "models": {"tasks", "kernels"},
+    "models": {"kernels"},
     "sampling": {"models"},
     "sandbox": set(),
-    "rewards": {"tasks", "models", "sandbox"},
-    "evaluation": {"tasks", "models", "sampling", "rewards"},
+    "rewards": {"task", "sources", "world", "models", "sandbox"},
+    "evaluation": {"task", "sources", "world", "models", "sampling", "rewards"},
+    "world": {"task", "sources", "sampling", "rewards", "evaluation"},
 }
 for room in ("training", "stages", "search", "claims"):  # each: all rooms above
     MAY_IMPORT[room] = set(MAY_IMPORT)
-MAY_IMPORT["report"] = {"evaluation"}
+MAY_IMPORT["report"] = {"evaluation", "stages"}
 EVERYTHING = set(MAY_IMPORT)
 for room in ("doctor", "launch", "cli"):
     MAY_IMPORT[room] = EVERYTHING | {"doctor", "launch"}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest, run_workers
 from r1lab.training.pretrain import PRETRAIN_PRESETS, pretrain, step_documents

@@ -10,18 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.tasks import (
-    FAMILIES,
-    held_out,
-    load_problems,
-    sample_problem,
-    save_problems,
-    training_problems,
-    verify,
-)
-from r1lab.tasks.corpus import CORPUS, describe, documents
-from r1lab.tasks.search import parse_attempts, signs_candidates, write_attempt
-from r1lab.tasks.side import logic_values
+from r1lab.task import load_problems, save_problems
+from r1lab.world import FAMILIES, held_out, sample_problem, training_problems, verify
+from r1lab.world.corpus import CORPUS, describe, documents
+from r1lab.world.puzzles import parse_attempts, signs_candidates, write_attempt
+from r1lab.world.side import logic_values
 
 MIXTURE = {f"signs/{level}": 1.0 for level in range(1, 6)}
 

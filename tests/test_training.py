@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig, group_advantages
 from r1lab.models.policy import Policy
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.rewards import reward_set
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.scenarios import SCENARIOS

@@ -24,7 +24,8 @@ from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_engines import VERSION, import_vllm, server_command
 from r1lab.stages.suite import open_model
-from r1lab.tasks import apply_template, load_problems, save_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.config import GRPOConfig

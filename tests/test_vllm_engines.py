@@ -16,8 +16,8 @@ from transformers import MixtralConfig
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import SamplingParams, VLLMConfig, VLLMSampler, build_sampler
 from r1lab.sampling import vllm_engines
 from r1lab.sampling.vllm_engines import ServerEngine, check_update, import_vllm, server_command

@@ -8,8 +8,8 @@ import torch
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy
-from r1lab.models.small import build_model
-from r1lab.models.tokenizer import build_tokenizer
+from r1lab.world.bases import build_model
+from r1lab.world.tokenizer import build_tokenizer
 from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_engines import Answer

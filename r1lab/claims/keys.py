@@ -10,7 +10,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.tasks.problems import SHIPPED
+from r1lab.task import SHIPPED
 from r1lab.training.config import GRPOConfig
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def job_key(code: str, config: GRPOConfig) -> str:
 
 
 def held_out_files() -> list[Path]:
-    """The files behind `tasks.held_out_ids`."""
+    """The files behind `task.held_out_ids`."""
     return sorted(SHIPPED.glob("test_*.jsonl"))
 
 

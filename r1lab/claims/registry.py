@@ -21,7 +21,7 @@ from r1lab.claims.measures import (
     wrong_length,
 )
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import REASONING
+from r1lab.stages.benchmarks import REASONING
 from r1lab.evaluation.estimators import Estimate
 from r1lab.grpo import LossConfig
 

@@ -32,7 +32,7 @@ from r1lab.stages.pipeline import benchmark_worker
 from r1lab.stages.rejection import Rejection
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import default_processes
-from r1lab.training.harvest import read_harvest
+from r1lab.stages.harvest import read_harvest
 from r1lab.training.reward_model import RewardModelConfig, train_reward_models
 from r1lab.training.run import launch, prepare_folder
 from r1lab.training.runs import commit, write_atomically

@@ -18,7 +18,8 @@ from r1lab.errors import InputError
 from r1lab.grpo import group_advantages, groups_that_differ, loss_normalizer
 from r1lab.rewards import RewardSet, validate
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.tasks import Problem, apply_template
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.experience import Experience

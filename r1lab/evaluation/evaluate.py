@@ -18,8 +18,9 @@ from r1lab.rewards.accuracy import correct, lenient_answer
 from r1lab.rewards.code import program_of, submit
 from r1lab.rewards.format import has_format
 from r1lab.sampling import Rollouts, Sampler, SamplingParams
-from r1lab.tasks import Problem, apply_template
-from r1lab.tasks.search import parse_attempts
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world.puzzles import parse_attempts
 
 # One number for each completion. `answer` numbers a problem's distinct answers, for the vote.
 MEASURES = (

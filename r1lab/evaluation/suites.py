@@ -20,9 +20,10 @@ from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.evaluate import Evaluation, evaluate, merge
 from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
-from r1lab.tasks import Problem, apply_template
-from r1lab.tasks.hub import load_source
-from r1lab.tasks.problems import SHIPPED
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.sources.hub import load_source
+from r1lab.task import SHIPPED
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"
@@ -71,7 +72,7 @@ class SuiteConfig:
         benchmarks: of the suite; () for all.
         samples: of each problem, in place of each benchmark's k; 0 leaves it.
         problems: the first so many of each benchmark; 0 for all. Anything else is a trial.
-        template: "r1" for models that think by themselves; "r1_zero", "chat": see tasks.templates.
+        template: "r1" for models that think by themselves; "r1_zero", "chat": see sources.templates.
         batch: problems that are asked together, and lost if the evaluation is killed meanwhile.
     """
 

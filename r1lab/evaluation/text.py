@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from r1lab.rewards.language import HAN, count_languages, thinking
-from r1lab.tasks.words import REFLECTIVE
+from r1lab.world.words import REFLECTIVE
 
 # The ten words that the paper counts (v2 C.2, merged from three experts' lists), and this world's.
 PAPER_WORDS = "wait mistake however but retry error verify wrong evaluate check".split()

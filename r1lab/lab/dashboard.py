@@ -23,7 +23,7 @@ from r1lab.lab.widgets import BLUE, DRAWING, ORANGE, one_sentence
 from r1lab.report.chart import png_bytes, styled
 from r1lab.report.figures import points, smooth
 from r1lab.report.folder import Row, RunFolder, read_run
-from r1lab.tasks import held_out_ids, load_problems
+from r1lab.task import held_out_ids, load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import StopRequest, World
 from r1lab.training.loop import Learner

@@ -23,7 +23,7 @@ from r1lab.lab.widgets import BLUE, ORANGE, WIDE, Explorer, one_sentence
 from r1lab.models.policy import Policy, load_policy
 from r1lab.report.chart import styled
 from r1lab.report.folder import Row, read_run
-from r1lab.tasks import apply_template
+from r1lab.sources.templates import apply_template
 
 # What tokens are coloured by: its label with the unit.
 MEASURES = {

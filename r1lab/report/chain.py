@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import BENCHMARKS, REASONING
+from r1lab.stages.benchmarks import BENCHMARKS, REASONING
 from r1lab.evaluation.suites import paper_value
 from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, styled
 from r1lab.report.folder import Row

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from r1lab import tasks
+from r1lab import world
 from r1lab.rewards.guard import equivalent
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def correct(
 ) -> bool | None:
     """Is the completion's answer right? None: there is no readable gold answer to judge it by.
 
-    A family with a checker of its own decides (`tasks.verify`); for all others the answer must be a
+    A family with a checker of its own decides (`world.verify`); for all others the answer must be a
     clean way to write the solution, by math-verify behind `guard.py`."""
     if not solution or not solution.strip():
         return None
@@ -166,7 +166,7 @@ def correct(
     if not answer:
         return False
     if family is not None:
-        verdict = tasks.verify(family, answer, solution, meta or {})
+        verdict = world.verify(family, answer, solution, meta or {})
         if verdict is not None:
             return verdict
     return equivalent(solution, answer, _same_value, question)

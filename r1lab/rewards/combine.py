@@ -11,8 +11,8 @@ from r1lab.rewards.accuracy import text_of
 from r1lab.rewards.code import accuracy_or_code
 from r1lab.rewards.format import format_reward
 from r1lab.rewards.language import language_consistency
-from r1lab.tasks.problems import Problem
-from r1lab.tasks.words import OK
+from r1lab.task import Problem
+from r1lab.world.words import OK
 
 
 @dataclass(frozen=True)

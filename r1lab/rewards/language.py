@@ -17,7 +17,7 @@ from functools import cache
 
 from r1lab.errors import InputError
 from r1lab.rewards.accuracy import text_of
-from r1lab.tasks.words import WORDS_BY_LANG
+from r1lab.world.words import WORDS_BY_LANG
 
 # Japanese is missing because its kanji would count as Chinese.
 LANGUAGES = ("en", "zh", "fr", "de", "es", "it", "pt", "ru", "ar", "ko")

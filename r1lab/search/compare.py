@@ -29,7 +29,9 @@ from r1lab.search.prm import (
     train_prm,
 )
 from r1lab.search.tree import Search, Tree, best_of_n, learned_values, mcts, signs_tree
-from r1lab.tasks import Problem, apply_template, sample_problem, training_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world import sample_problem, training_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.experience import Experience

@@ -20,9 +20,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-from r1lab.tasks import Problem, apply_template, training_problems
-from r1lab.tasks.search import ATTEMPT, MOVE, signs_candidates, write_attempt
-from r1lab.tasks.words import NO, OK, REFLECTIVE_SHARES
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world import training_problems
+from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
+from r1lab.world.words import NO, OK, REFLECTIVE_SHARES
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.ppo import Critic
 from r1lab.training.runs import Progress

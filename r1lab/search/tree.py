@@ -15,8 +15,9 @@ import torch
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
 from r1lab.search.prm import ProcessRewardModel, find_steps
-from r1lab.tasks import Problem, apply_template
-from r1lab.tasks.search import MOVE, signs_candidates, write_attempt
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world.puzzles import MOVE, signs_candidates, write_attempt
 from r1lab.training.batching import pad_rows
 
 

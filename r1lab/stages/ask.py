@@ -13,7 +13,8 @@ from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler
-from r1lab.tasks import FAMILIES, apply_template, sample_problem
+from r1lab.sources.templates import apply_template
+from r1lab.world import FAMILIES, sample_problem
 from r1lab.training.config import GRPOConfig
 from r1lab.training.run import rewards_of
 

@@ -13,7 +13,7 @@ from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection
 from r1lab.stages.zero import PRESETS
 from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
-from r1lab.training.harvest import HarvestConfig
+from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 
 # Of prompt and completion, in RL on the student: no mean is lower, so that its compute is spent

@@ -8,7 +8,7 @@ in the corpus' own form, and without. The ledger runs it (`r1lab claims --only f
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1lab.evaluation.prompts import FEW_SHOT, USUAL
+from r1lab.world.wordings import FEW_SHOT, USUAL
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.next_steps import Asked, Kept, Trial, ask, begin, tabulate

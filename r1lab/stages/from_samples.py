@@ -17,11 +17,11 @@ from r1lab.errors import InputError
 from r1lab.models.policy import load_model, load_policy
 from r1lab.rewards.code import shared_sandbox
 from r1lab.sampling import TorchSampler
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.compute import sampling_flops
 from r1lab.training.distributed import StopRequest, World, default_processes, join_world
-from r1lab.training.harvest import HarvestConfig, harvest, read_harvest, select
+from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.training.run import STOPPED, launch, prepare_folder
 from r1lab.training.runs import commit
 from r1lab.training.sft import SFTConfig, fine_tune

@@ -19,8 +19,8 @@ from r1lab.rewards.accuracy import text_of
 from r1lab.rewards.preference import helpfulness
 from r1lab.sampling import TorchSampler
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.tasks import Problem, held_out_ids, load_problems
-from r1lab.tasks.preference import hidden_preference
+from r1lab.task import Problem, held_out_ids, load_problems
+from r1lab.world.person import hidden_preference
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.experience import Experience

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import asked
+from r1lab.stages.benchmarks import asked
 from r1lab.rewards.code import shared_sandbox
 from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
 from r1lab.stages.next_steps import ROWS, Kept, Trial, begin, measure, tabulate
 from r1lab.stages.rejection import FILTERS, in_french
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 from r1lab.training.distributed import StopRequest, default_processes, join_world
-from r1lab.training.harvest import HarvestConfig, harvest, read_harvest, select
+from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.training.run import STOPPED, launch
 from r1lab.training.sft import SFTConfig, run_sft
 

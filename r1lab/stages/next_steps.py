@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from r1lab.evaluation.benchmarks import REASONING, asked
+from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import evaluate, merge
-from r1lab.evaluation.prompts import NAMES, USUAL, asking
+from r1lab.world.wordings import NAMES, USUAL, asking
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder, open_sampler
 from r1lab.stages.pipeline import benchmark_worker
-from r1lab.tasks import load_problems
+from r1lab.task import load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import default_processes, join_world
 from r1lab.training.run import launch, prepare_folder, run_grpo

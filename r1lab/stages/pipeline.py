@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import SETS, run_benchmarks
+from r1lab.stages.benchmarks import SETS, run_benchmarks
 from r1lab.evaluation.rows import read_rows
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill, student_rl_config

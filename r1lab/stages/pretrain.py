@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from r1lab.models.policy import load_model
-from r1lab.tasks.corpus import describe
+from r1lab.world.corpus import describe
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import default_processes, run_workers, under_torchrun
 from r1lab.training.pretrain import PRETRAIN_PRESETS, PretrainConfig, pretrain

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab.errors import InputError
-from r1lab.evaluation.benchmarks import cannot_run_programs
+from r1lab.stages.benchmarks import cannot_run_programs
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
 from r1lab.training.distributed import default_processes

@@ -36,12 +36,12 @@ from r1lab.stages.from_samples import Example, SampledStage, open_sampler
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.recipes import ONE_GPU
 from r1lab.stages.zero import PRESETS
-from r1lab.tasks import Problem, load_problems
-from r1lab.tasks.rewrite import join_completion, split_completion
+from r1lab.task import Problem, load_problems
+from r1lab.world.rewrite import join_completion, split_completion
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, default_processes, join_world
 from r1lab.training.estimate import check_machine
-from r1lab.training.harvest import HarvestConfig
+from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.run import launch
 from r1lab.training.runs import write_atomically
 from r1lab.training.sft import SFTConfig

@@ -60,7 +60,7 @@ ZERO_RECIPES: dict[str, GRPOConfig] = {
 
 @dataclass(frozen=True)
 class Distillation:
-    """Fine-tuning of `model` on the traces of `source` (see `tasks.hub`), by `sft`."""
+    """Fine-tuning of `model` on the traces of `source` (see `sources.hub`), by `sft`."""
 
     model: str
     source: str

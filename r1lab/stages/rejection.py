@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass, field, replace
 
 from r1lab.stages.from_samples import Example, SampledStage
-from r1lab.tasks.expert import written_examples
-from r1lab.tasks.rewrite import ask_in, join_completion, split_completion, translate
-from r1lab.training.harvest import HarvestConfig
+from r1lab.world.expert import written_examples
+from r1lab.world.rewrite import ask_in, join_completion, split_completion, translate
+from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 
 # In the paper a half is mathematics and a quarter code; searches are the mathematics of this world.

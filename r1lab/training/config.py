@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from r1lab.errors import InputError
-from r1lab.evaluation.prompts import NAMES, in_wordings
+from r1lab.world.wordings import NAMES, in_wordings
 from r1lab.grpo import LossConfig
 from r1lab.sampling import SamplerName, VLLMConfig
-from r1lab.tasks import Problem, training_problems
+from r1lab.task import Problem
+from r1lab.world import training_problems
 from r1lab.training.distributed import Parallel
-from r1lab.tasks.hub import questions
+from r1lab.sources.hub import questions
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class GRPOConfig:
     Attributes:
         model: folder or Hub id of the policy at the start.
         mixture: of the training problems, "family/level" -> weight; `lang_weights` likewise.
-        data: in place of a mixture, a file of problems or a set of the Hub (`tasks.hub`), each
+        data: in place of a mixture, a file of problems or a set of the Hub (`sources.hub`), each
             problem once an epoch.
-        template: see `tasks.templates`.
+        template: see `sources.templates`.
         wordings: names in `evaluation.prompts.NAMES`; each question is asked in one of them, drawn
             by seed and rollout, where its family has others than the usual. None: the usual.
         arm: the reward: "true", or a control ("random": a coin; "format": the tags alone).

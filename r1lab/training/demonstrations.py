@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
-from r1lab.tasks import apply_template
+from r1lab.sources.templates import apply_template
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.supervised import Document, add_gradient

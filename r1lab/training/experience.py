@@ -14,7 +14,8 @@ from r1lab.evaluation.evaluate import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplingParams
-from r1lab.tasks import Problem, apply_template
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
 from r1lab.training.batching import balanced_share
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World

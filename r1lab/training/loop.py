@@ -15,7 +15,7 @@ from r1lab.grpo import groups_that_differ, loss_normalizer, policy_loss
 from r1lab.models.policy import Policy
 from r1lab.rewards import RewardSet
 from r1lab.sampling import build_sampler
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 from r1lab.training.batching import balanced_share, pad_columns, pad_rows
 from r1lab.training.checkpoint import restore
 from r1lab.training.config import GRPOConfig

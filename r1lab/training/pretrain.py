@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from r1lab.models.small import MAX_POSITIONS, Architecture, build_model
-from r1lab.models.tokenizer import build_tokenizer
-from r1lab.tasks.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, documents
+from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model
+from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, documents
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
 

@@ -18,7 +18,7 @@ from r1lab.evaluation.evaluate import (
 )
 from r1lab.evaluation.rows import read_rows
 from r1lab.rewards import RewardSet
-from r1lab.tasks import Problem
+from r1lab.task import Problem
 from r1lab.training.compute import rl_flops, training_flops
 from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience

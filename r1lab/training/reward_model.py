@@ -26,8 +26,10 @@ from r1lab.models.policy import load_policy
 from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import strict_answer
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.tasks import Problem, apply_template, held_out_ids, sample_problem
-from r1lab.tasks.preference import hidden_preference, is_safe
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem, held_out_ids
+from r1lab.world import sample_problem
+from r1lab.world.person import hidden_preference, is_safe
 from r1lab.training.runs import write_atomically
 from r1lab.training.supervised import SupervisedConfig, learning_rate
 

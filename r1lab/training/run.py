@@ -13,8 +13,8 @@ from r1lab.evaluation.evaluate import Evaluation
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet, reward_set, validate, with_preferences
 from r1lab.rewards.preference import helpfulness, safety
-from r1lab.tasks import held_out_ids
-from r1lab.tasks.hub import load_source
+from r1lab.task import held_out_ids
+from r1lab.sources.hub import load_source
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
 from r1lab.training.config import GRPOConfig
 from r1lab.training.demonstrations import Demonstrations

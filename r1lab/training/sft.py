@@ -34,7 +34,7 @@ class SFTConfig(SupervisedConfig):
 
     Attributes:
         steps: at most so many; 0: as many as the epochs have.
-        template: that the questions are put into, see `tasks.templates`.
+        template: that the questions are put into, see `sources.templates`.
     """
 
     steps: int = 0

@@ -36,8 +36,8 @@ from record import ROOT, record, spread  # noqa: E402
 
 from r1lab.models.policy import load_model  # noqa: E402
 from r1lab.sampling import SamplingParams, TorchSampler  # noqa: E402
-from r1lab.tasks.problems import load_problems  # noqa: E402
-from r1lab.tasks.templates import apply_template  # noqa: E402
+from r1lab.task import load_problems  # noqa: E402
+from r1lab.sources.templates import apply_template  # noqa: E402
 
 GROUP, PROMPTS, CAP, EQUAL = 16, 16, 256, 128
 worker = {}  # what a worker process holds: model, tokenizer, prompts, chances of the end token

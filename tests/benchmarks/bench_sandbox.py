@@ -26,7 +26,8 @@ from r1lab.models.policy import load_model
 from r1lab.rewards.code import program_of
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sandbox import Sandbox
-from r1lab.tasks import apply_template, load_problems
+from r1lab.sources.templates import apply_template
+from r1lab.task import load_problems
 
 ROUNDS, GROUP, CAP = 20, 16, 160
 

@@ -8,8 +8,8 @@ has so few words that rules do it: each verdict and each reflective word has its
 import re
 from dataclasses import replace
 
-from r1lab.tasks.problems import Problem
-from r1lab.tasks.words import LANGS, NO, OK, QUESTIONS, REFLECTIVE_SHARES
+from r1lab.task import Problem
+from r1lab.world.words import LANGS, NO, OK, QUESTIONS, REFLECTIVE_SHARES
 
 SEARCHES = ("signs", "countdown")
 # Each a thing that thinking says, in all languages; the reflective words stand in the same order.

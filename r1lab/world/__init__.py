@@ -6,10 +6,10 @@ from collections.abc import Callable, Container
 from functools import partial
 
 from r1lab.errors import InputError
-from r1lab.tasks.gym import GYM_LEVELS, gym_problem
-from r1lab.tasks.problems import Problem, held_out_ids, load_problems, save_problems
-from r1lab.tasks.schemas import verify_choice
-from r1lab.tasks.search import (
+from r1lab.sources.gym import GYM_LEVELS, gym_problem
+from r1lab.task import Problem, held_out_ids, load_problems, save_problems
+from r1lab.sources.schemas import verify_choice
+from r1lab.world.puzzles import (
     COUNTDOWN_LEVELS,
     SIGNS_LEVELS,
     countdown_problem,
@@ -17,7 +17,7 @@ from r1lab.tasks.search import (
     verify_countdown,
     verify_signs,
 )
-from r1lab.tasks.side import (
+from r1lab.world.side import (
     LOGIC_LEVELS,
     PROGRAMS_LEVELS,
     chat_problem,
@@ -25,8 +25,8 @@ from r1lab.tasks.side import (
     programs_problem,
     unsafe_problem,
 )
-from r1lab.tasks.sums import SUMS_LEVELS, sums_problem
-from r1lab.tasks.templates import TEMPLATES, apply_template
+from r1lab.world.sums import SUMS_LEVELS, sums_problem
+from r1lab.sources.templates import TEMPLATES, apply_template
 
 FAMILIES: dict[str, tuple[Callable[..., Problem], tuple[int, ...]]] = {
     "signs": (signs_problem, SIGNS_LEVELS),

@@ -17,9 +17,10 @@ from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.evaluate import Asking, Evaluation, evaluate, merge
 from r1lab.rewards.language import thinking
 from r1lab.sampling import Sampler
-from r1lab.tasks import Problem, apply_template
-from r1lab.tasks.corpus import CORPUS, documents
-from r1lab.tasks.words import NO
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world.corpus import CORPUS, documents
+from r1lab.world.words import NO
 
 USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
 # Of words that the tokenizer knows; the corpus asks in none of these ways.

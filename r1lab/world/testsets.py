@@ -1,11 +1,12 @@
-"""Makes the held-out test sets in `data/`: `python -m r1lab.tasks.testsets`."""
+"""Makes the held-out test sets in `data/`: `python -m r1lab.world.testsets`."""
 
 import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from r1lab.tasks import FAMILIES, Problem, sample_problem, save_problems
+from r1lab.task import Problem, save_problems
+from r1lab.world import FAMILIES, sample_problem
 
 PER_LEVEL = 64
 FRENCH_PER_LEVEL = 16

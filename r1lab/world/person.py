@@ -7,7 +7,7 @@ reward may be computed from them but in a control arm.
 
 import re
 
-from r1lab.tasks.words import CHAT_WORDS, NAMES, TOPICS, UNSAFE_TOPICS
+from r1lab.world.words import CHAT_WORDS, NAMES, TOPICS, UNSAFE_TOPICS
 
 POLITE_OPENINGS = ("hello", "dear", "please", "glad", "thank")
 RUDE_WORDS = {"hey", "whatever", "so"}

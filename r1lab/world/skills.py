@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from r1lab.rewards.accuracy import lenient_answer
 from r1lab.sampling import Sampler, SamplingParams
-from r1lab.tasks import Problem, apply_template
-from r1lab.tasks.search import Attempt, parse_attempts, signs_candidates, write_attempt
-from r1lab.tasks.words import NO, REFLECTIVE, REFLECTIVE_SHARES
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
+from r1lab.world.puzzles import Attempt, parse_attempts, signs_candidates, write_attempt
+from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES
 
 MOST_BEGUN = 6  # attempts; more would leave no room for the model to go on
 

@@ -11,12 +11,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from r1lab.tasks import sample_problem
-from r1lab.tasks.problems import Problem
-from r1lab.tasks.search import chain_expression, signs_candidates, write_attempt
-from r1lab.tasks.side import body_text, logic_values
-from r1lab.tasks.templates import apply_template
-from r1lab.tasks.words import NO, OK, REFLECTIVE_SHARES
+from r1lab.world import sample_problem
+from r1lab.task import Problem
+from r1lab.world.puzzles import chain_expression, signs_candidates, write_attempt
+from r1lab.world.side import body_text, logic_values
+from r1lab.sources.templates import apply_template
+from r1lab.world.words import NO, OK, REFLECTIVE_SHARES
 
 Shares = dict  # outcome -> weight
 

@@ -6,8 +6,8 @@ their words; the stages after R1-Zero train and measure them.
 
 import random
 
-from r1lab.tasks.problems import Problem, problem_id
-from r1lab.tasks.words import LOGIC_WORDS, NAMES, QUESTIONS, TOPICS, UNSAFE_TOPICS
+from r1lab.task import Problem, problem_id
+from r1lab.world.words import LOGIC_WORDS, NAMES, QUESTIONS, TOPICS, UNSAFE_TOPICS
 
 PROGRAMS_LEVELS = (1, 2)
 LOGIC_LEVELS = (1, 2, 3)

@@ -7,7 +7,7 @@ two arithmetic families is a number of terms and of digits.
 import random
 from functools import lru_cache
 
-from r1lab.tasks.problems import Problem, problem_id
+from r1lab.task import Problem, problem_id
 
 # gym_arithmetic has parentheses: without them the gym computes from left to right, whatever the
 # operators.

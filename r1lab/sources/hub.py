@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.tasks import schemas
-from r1lab.tasks.problems import Problem, load_problems, problem_id
+from r1lab.sources import schemas
+from r1lab.task import Problem, load_problems, problem_id
 
 LOCAL = Path("data/hub")
 FORMATS = {".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -33,7 +33,7 @@ class HubSet:
         columns: those that `read` needs.
         read: a row as a problem's fields, or None for a row to leave out (see `schemas`).
         schema: where in public the columns were read; or "schema not verified".
-        family: decides how answers are checked (`tasks.verify`); the set's name if empty.
+        family: decides how answers are checked (`world.verify`); the set's name if empty.
     """
 
     hub_id: str

@@ -20,8 +20,8 @@ from r1lab.rewards.accuracy import lenient_answer
 from r1lab.rewards.code import shared_sandbox
 from r1lab.rewards.language import count_languages, thinking
 from r1lab.sampling import Sampler
-from r1lab.tasks import Problem, load_problems
-from r1lab.tasks.preference import hidden_preference, is_safe
+from r1lab.task import Problem, load_problems
+from r1lab.world.person import hidden_preference, is_safe
 
 DATA = Path("data")
 REASONING = ("signs", "countdown", "sums", "programs", "logic")

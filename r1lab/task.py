@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 
-SHIPPED = Path(__file__).parents[2] / "data"  # wherever a run is started
+SHIPPED = Path(__file__).parents[1] / "data"  # wherever a run is started
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,6 @@ def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
     if not sets:
         raise InputError(
             f"{folder} holds no test set (test_*.jsonl), so nothing says what to keep out of "
-            "training; restore it, or run python -m r1lab.tasks.testsets in the repository's root."
+            "training; restore it, or run python -m r1lab.world.testsets in the repository's root."
         )
     return frozenset(problem.id for path in sets for problem in load_problems(path))

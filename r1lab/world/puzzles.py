@@ -16,8 +16,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1lab.tasks.problems import Problem, problem_id
-from r1lab.tasks.words import NO, OK, QUESTIONS
+from r1lab.task import Problem, problem_id
+from r1lab.world.words import NO, OK, QUESTIONS
 
 SIGNS_LEVELS = (1, 2, 3, 4, 5)
 COUNTDOWN_LEVELS = (1, 2)

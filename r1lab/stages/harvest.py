@@ -17,14 +17,16 @@ from typing import Literal
 from r1lab.errors import InputError
 from r1lab.evaluation.evaluate import completion_text
 from r1lab.evaluation.text import count_repeats
-from r1lab.models.tokenizer import UNKNOWN
+from r1lab.world.tokenizer import UNKNOWN
 from r1lab.rewards import correct, language_consistency
 from r1lab.rewards.code import submit
 from r1lab.rewards.format import has_format
 from r1lab.sampling import Sampler, SamplingParams
-from r1lab.tasks import Problem, apply_template, held_out_ids, training_problems
-from r1lab.tasks.rewrite import split_completion
-from r1lab.tasks.search import parse_attempts
+from r1lab.sources.templates import apply_template
+from r1lab.task import Problem, held_out_ids
+from r1lab.world import training_problems
+from r1lab.world.rewrite import split_completion
+from r1lab.world.puzzles import parse_attempts
 from r1lab.training.batching import balanced_share
 from r1lab.training.distributed import StopRequest, World
 from r1lab.training.runs import Progress, write_atomically

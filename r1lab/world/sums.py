@@ -7,8 +7,8 @@ import random
 import re
 from functools import lru_cache
 
-from r1lab.tasks.problems import Problem, problem_id
-from r1lab.tasks.words import QUESTIONS
+from r1lab.task import Problem, problem_id
+from r1lab.world.words import QUESTIONS
 
 SUMS_LEVELS = (1, 2, 3, 4, 5)
 

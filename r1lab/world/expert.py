@@ -8,9 +8,10 @@ The paper re-uses parts of DeepSeek-V3's supervised data for about a quarter of 
 import random
 from collections.abc import Iterator
 
-from r1lab.tasks import held_out_ids, sample_problem
-from r1lab.tasks.problems import Problem
-from r1lab.tasks.rewrite import join_completion
+from r1lab.task import held_out_ids
+from r1lab.world import sample_problem
+from r1lab.task import Problem
+from r1lab.world.rewrite import join_completion
 
 UNSAFE_SHARE = 0.25
 NAMED, RAMBLING = 0.6, 0.3  # shares of the chat replies that say the name, and that say too much

@@ -9,8 +9,8 @@ tokenizer of it, by the architecture in the model's folder.
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1lab.tasks import words
-from r1lab.tasks.templates import TEMPLATES
+from r1lab.world import words
+from r1lab.sources.templates import TEMPLATES
 
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 RESERVED = tuple(f"<|reserved_{i}|>" for i in range(32))
