@@ -1,8 +1,12 @@
-"""A problem, and reading and writing sets of problems as JSON lines."""
+"""A task: what is asked, how an answer is checked and paid, and on what a policy is tested."""
 
 import hashlib
+import inspect
 import json
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -26,6 +30,14 @@ class Problem:
     solution: str
     tests: list | None = None
     meta: dict = field(default_factory=dict)
+
+
+def columns_of(problems: Sequence[Problem]) -> dict[str, list]:
+    """The problems as columns for reward functions: their fields, and each key of their `meta`."""
+    names = ("solution", "family", "level", "lang", "meta", "tests")
+    columns = {name: [getattr(problem, name) for problem in problems] for name in names}
+    extra = sorted({key for problem in problems for key in problem.meta} - columns.keys())
+    return columns | {key: [problem.meta.get(key) for problem in problems] for key in extra}
 
 
 # By field, as JSON gives them.
@@ -95,3 +107,100 @@ def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
             "training; restore it, or run python -m r1lab.world.testsets in the repository's root."
         )
     return frozenset(problem.id for path in sets for problem in load_problems(path))
+
+
+Draw = Callable[[int, int, int], list[Problem]]  # (seed, rollout, count) -> the rollout's problems
+Check = Callable[[str, Problem], bool | float | None]  # of a completion; None: it cannot tell
+Reward = Callable[..., list]  # TRL's signature: (prompts, completions, **columns) -> scores
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked, how it is checked and paid, and on what a policy is tested.
+
+    Attributes:
+        problems: all training problems, each asked once an epoch; or a function of
+            (seed, rollout, count) that draws those of a rollout.
+        test: held out. A training problem whose normalized prompt is among them is never asked.
+        rewards: name -> function, or (function, weight). TRL's signature; the columns are the
+            problem's fields and every key of its `meta`, and `step` and `rollout`.
+        check: is a completion right? Everything that says pass@1 asks it. None: the accuracy
+            reader of `rewards`.
+        template: a name of `sources.templates`, or a function from a problem to its prompt.
+        attempts: reads the attempts that a completion makes at a problem, where it makes any.
+        settings: what the task was made of, as JSON can hold it; stored with a run.
+    """
+
+    name: str
+    problems: Sequence[Problem] | Draw
+    test: Sequence[Problem]
+    rewards: Mapping[str, Reward | tuple[Reward, float]]
+    check: Check | None = None
+    template: str | Callable[[Problem], str] = "chat"
+    attempts: Callable[[Problem, str], list] | None = None
+    settings: Mapping = field(default_factory=dict)
+
+    def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
+        """The problems of a rollout: the same on every process and after every resume.
+
+        Raises InputError where none is left that is not held out, or too few were drawn.
+        """
+        if callable(self.problems):
+            drawn = self._not_held_out(self.problems(seed, rollout, count))
+            if len(drawn) < count:
+                raise InputError(
+                    f"the task {self.name!r} drew {len(drawn)} of {count} problems that are not in its "
+                    "test set; draw from other problems, or test on others."
+                )
+            return drawn
+        pool = self._pool
+        if not pool:
+            raise InputError(
+                f"the task {self.name!r} has no problem that is not in its test set; test on others."
+            )
+        drawn = []
+        for place in range(rollout * count, (rollout + 1) * count):
+            epoch, index = divmod(place, len(pool))
+            drawn.append(pool[_order(seed, epoch, len(pool))[index]])
+        return drawn
+
+    @cached_property
+    def _pool(self) -> list[Problem]:
+        return self._not_held_out(self.problems)
+
+    @cached_property
+    def _held_out(self) -> frozenset[str]:
+        return frozenset(normalized(problem) for problem in self.test)
+
+    def _not_held_out(self, problems: Sequence[Problem]) -> list[Problem]:
+        return [problem for problem in problems if normalized(problem) not in self._held_out]
+
+    def fingerprint(self) -> str:
+        """A hash of its problems, rewards and check: another one cannot go on with a run."""
+        drawn = self.problems(0, 0, 8) if callable(self.problems) else self.problems
+        parts = [repr(list(drawn)), repr(list(self.test)), source_of(self.check), str(self.template)]
+        for name, reward in self.rewards.items():
+            function, weight = reward if isinstance(reward, tuple) else (reward, 1.0)
+            parts.append(f"{name} {weight} {source_of(function)}")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def normalized(problem: Problem) -> str:
+    """The question without regard to case and white space."""
+    return " ".join(problem.prompt.split()).casefold()
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, size: int) -> list[int]:
+    return random.Random(f"{seed}/{epoch}").sample(range(size), size)
+
+
+def source_of(function: Callable | None) -> str:
+    """The text of a user's function; of the package's own, which may be rewritten, the name."""
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
+    if function is None or name.startswith("r1lab."):
+        return name
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # made by C code, or a callable object
+        return name
