@@ -70,11 +70,11 @@ bench-gpu: ## Compare the kernels with every installed peer on an NVIDIA GPU
 
 student: ## Write copies of the notebooks without solutions to build/student
 	$(INSTALL)
-	$(PY) -m r1lab.lab.student
+	$(PY) -m tests.tools.student
 
 notebooks: ## Execute and normalise the notebooks
 	$(INSTALL) test
-	$(PY) -m r1lab.lab.build
+	$(PY) -m tests.tools.build
 
 claims: ## Run the claims that are missing or stale, and print the table
 	$(INSTALL)

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from r1lab.errors import InputError
-from r1lab.lab.build import build, normalise
+from tests.tools.build import build, normalise
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -81,7 +81,7 @@ def test_what_is_no_notebook_is_refused(tmp_path, content):
 
 
 def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path):
-    command = [sys.executable, "-m", "r1lab.lab.build", str(tmp_path / "nowhere.ipynb")]
+    command = [sys.executable, "-m", "tests.tools.build", str(tmp_path / "nowhere.ipynb")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "nowhere.ipynb cannot be read" in done.stderr and "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from r1lab.errors import InputError
-from r1lab.lab.student import BEGIN, END, student_copy
+from tests.tools.student import BEGIN, END, student_copy
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SOLVED = f"""from r1lab.lab import check
@@ -106,7 +106,7 @@ def test_no_solution_line_is_left_in_any_notebook(path):
 
 def test_the_command_writes_copies_and_refuses_what_is_no_notebook(tmp_path):
     nbformat.write(lesson(), tmp_path / "lesson.ipynb")
-    command = [sys.executable, "-m", "r1lab.lab.student", "--out", str(tmp_path / "build/student")]
+    command = [sys.executable, "-m", "tests.tools.student", "--out", str(tmp_path / "build/student")]
     done = subprocess.run([*command, str(tmp_path / "lesson.ipynb")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     copied = nbformat.read(tmp_path / "build/student/lesson.ipynb", as_version=4)

@@ -1,6 +1,6 @@
-"""Copies of the notebooks for learners: `python -m r1lab.lab.student` writes them to build/student.
+"""Copies of the notebooks for learners: `python -m tests.tools.student` writes them to build/student.
 
-A solved notebook is the source. What stands between nbgrader's two markers becomes a place for the
+A solved notebook is the source. What is between nbgrader's two markers becomes a place for the
 learner's code, folded solutions go, hints stay. Cells carry nbgrader's metadata, so that
 `nbgrader autograde` takes the copies as they are.
 """
@@ -18,6 +18,7 @@ import tyro
 from nbformat import NotebookNode
 
 from r1lab.errors import InputError
+from tests.tools.build import read_notebook
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 REGION = re.compile(rf"^([ \t]*){BEGIN}[^\n]*\n.*?^[ \t]*{END}[^\n]*$", re.DOTALL | re.MULTILINE)
@@ -73,11 +74,7 @@ def main(
     if not data.exists():
         data.symlink_to(Path("data").resolve())
     for path in notebooks or sorted(Path("notebooks").glob("*.ipynb")):
-        try:
-            solved = nbformat.read(path, as_version=4)
-        except (OSError, ValueError, nbformat.ValidationError):
-            raise InputError(f"{path} cannot be read as a notebook.") from None
-        nbformat.write(student_copy(solved), out / path.name)
+        nbformat.write(student_copy(read_notebook(path)), out / path.name)
         print(f"{out / path.name}: written")
 
 

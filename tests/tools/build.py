@@ -1,4 +1,4 @@
-"""Run the notebooks and store them in one normal form: `python -m r1lab.lab.build [NOTEBOOK ...]`.
+"""Run the notebooks and store them in one normal form: `python -m tests.tools.build [NOTEBOOK ...]`.
 
 Each notebook runs from top to bottom in a new kernel. Cells tagged `skip-execution` (interactive
 ones) are stored un-run. A file is written only if the result says something new.
@@ -25,20 +25,25 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 IGNORED = "nbval-ignore-output"  # cells whose output may differ from run to run
 
 
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a notebook. Raises InputError where the file is not one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError):
+        raise InputError(f"{path} cannot be read as a notebook.") from None
+
+
 def build(path: Path, timeout: int = 600) -> bool:
     """Execute one notebook and store it if something changed; say whether it was written.
 
     Args:
         path: the notebook; it runs in its own folder.
-        timeout: seconds that one cell may take. nbclient can wait for a lost message for ever,
-            so there is always a limit.
+        timeout: seconds that one cell may take. nbclient can wait forever for a lost
+            message, so there is always a limit.
     Raises:
         InputError: the file is not a notebook, or a cell failed; the file is left as it was.
     """
-    try:
-        old = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError):
-        raise InputError(f"{path} cannot be read as a notebook.") from None
+    old = read_notebook(path)
     new = copy.deepcopy(old)
     client = NotebookClient(
         new, timeout=timeout, kernel_name="python3", record_timing=False,
