@@ -12,7 +12,7 @@ INSTALL = @command -v python3 >/dev/null || { \
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-gpu notebooks student claims
+.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-gpu notebooks student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -79,3 +79,7 @@ notebooks: ## Execute and normalise the notebooks
 claims: ## Run the claims that are missing or stale, and print the table
 	$(INSTALL)
 	$(PY) -m r1lab claims
+
+golden: ## Replay the golden record: small runs of everything that learns, equal to the last bit
+	$(INSTALL)
+	$(PY) -m tests.golden.replay
