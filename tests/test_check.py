@@ -90,15 +90,13 @@ def test_a_function_that_never_ends_is_stopped(endless, monkeypatch, capsys):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_also_in_another_thread(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "SECONDS", 0.2)
+def test_another_thread_gets_a_verdict_too():
     verdicts = []
-    threads = threading.active_count()
-    for function in (loops, right_solutions.majority_vote):
-        worker = threading.Thread(target=lambda: verdicts.append(check.majority_vote(function)))  # noqa: B023
-        worker.start()
-        worker.join()
-    assert verdicts == [False, True] and threading.active_count() == threads
+    function = right_solutions.majority_vote
+    worker = threading.Thread(target=lambda: verdicts.append(check.majority_vote(function)))
+    worker.start()
+    worker.join()
+    assert verdicts == [True]
 
 
 def test_the_learners_interrupt_is_his_own():

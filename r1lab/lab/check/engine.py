@@ -1,8 +1,7 @@
-"""How a learner's function is asked and judged: by properties, in sentences, within a deadline."""
+"""Ask a learner's function and judge it: by properties, in sentences, within a deadline."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import numbers
@@ -11,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import no_type_check
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 SECONDS = 10.0  # for all calls of one check
-AGAIN = 0.02  # seconds after which a function that did not hear the first time is asked once more
+AGAIN = 0.02  # seconds until a function that swallowed the alarm hears it again
 TOLERANCE = 1e-4  # differences below this, in relation to 1 + |truth|, are rounding
 EXERCISES: dict[str, Callable[[object], bool]] = {}
 
@@ -46,18 +45,19 @@ def exercise(properties: Callable[[Asked], None]) -> Callable[[object], bool]:
             print(f"{name}: hand over the function itself, without calling it: check.{name}({name}).")
             return False
         asked = Asked(fn)
+        verdict = "right"
         try:
             with deadline(SECONDS):
                 properties(asked)
         except NotYet as fault:
-            print(f"{name}: {fault}")
+            verdict = fault
         except Overdue:
-            print(f"{name}: after {SECONDS:g} s your function is still busy with {asked.last}: "
-                  "a loop in it does not end.")  # fmt: skip
-        else:
-            print(f"{name}: right")
-            return True
-        return False
+            verdict = (
+                f"after {SECONDS:g} s your function is still busy with {asked.last}: "
+                "a loop in it does not end."
+            )
+        print(f"{name}: {verdict}")
+        return verdict == "right"
 
     check.__name__, check.__doc__ = name, properties.__doc__
     EXERCISES[name] = check
@@ -65,7 +65,7 @@ def exercise(properties: Callable[[Asked], None]) -> Callable[[object], bool]:
 
 
 def require(holds: object, sentence: str) -> None:
-    """Go on if the property holds; else tell the learner."""
+    """Go on if the property holds; otherwise end the check with the sentence."""
     if not holds:
         raise NotYet(sentence)
 
@@ -86,48 +86,61 @@ class Asked:
         given = [_copy(arg) for arg in args]
         if wrt is not None:
             given[wrt].requires_grad_(True)
-        self.last = brief(args)
+        self.last = _cut(args, lambda args: f"({', '.join(map(_typed, args))})")
         try:
             result = _run(self.fn, given)
         except (Exception, SystemExit) as error:
             raise NotYet(_blame(error, self.last)) from None
-        kept = all(_same(arg, copy) for arg, copy in zip(args, given, strict=True))
-        require(kept, f"your function changes its arguments in place (here {self.last}); "
-                      "whoever calls it still needs them, so make new values.")  # fmt: skip
+        require(
+            all(map(_same, args, given)),
+            f"your function changes its arguments in place (here {self.last}); "
+            "whoever calls it still needs them, so make new values.",
+        )
         return result, given
 
-    def tensor(self, shape: tuple[int, ...], *args: object) -> Tensor:
-        """A finite floating-point tensor of this shape, without its graph."""
+    def tensor(self, shape: tuple[int, ...] | None, *args: object) -> Tensor:
+        """A finite floating-point tensor of this shape (None: of any), without its graph."""
         return self._tensor(shape, self(*args)[0])
 
-    def gradient(self, shape: tuple[int, ...], wrt: int, *args: object) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, shape: tuple[int, ...] | None, wrt: int, *args: object
+    ) -> tuple[Tensor, Tensor]:
         """(the tensor, the gradient of its sum with respect to argument number `wrt`)."""
         result, given = self(*args, wrt=wrt)
         value = self._tensor(shape, result)
-        require(result.requires_grad, "no gradient flows through your result: look for "
-                f".detach(), .item() or torch.tensor(...) on the way from {self.last}.")
+        require(
+            result.requires_grad,
+            "no gradient flows through your result: look for .detach(), .item() or "
+            f"torch.tensor(...) on the way from {self.last}.",
+        )
         try:
-            return value, _slope(result, given[wrt])
+            [slope] = torch.autograd.grad(result.sum(), given[wrt], materialize_grads=True)
         except RuntimeError as error:
             raise NotYet(_blame(error, self.last)) from None
+        return value, slope
 
-    def agree(self, truths: list, args: list, what: Callable, wrt: int | None = None) -> None:
+    def agree(
+        self, truths: list[Callable], args: list, what: Callable, wrt: int | None = None
+    ) -> None:
         """The result, and its gradient over argument `wrt`, is that of one of `truths`.
 
         Args:
             truths: right functions; the learner's is compared with the nearest.
             what: words for the entry at an index, with the numbers that went into it.
         """
-        answers = [Asked(truth)(*args, wrt=wrt) for truth in truths]
-        shape = tuple(answers[0][0].shape)
         if wrt is None:
-            return _compare(self.tensor(shape, *args), [one.detach() for one, _ in answers], what)
-        yours, slope = self.gradient(shape, wrt, *args)
-        _compare(yours, [one.detach() for one, _ in answers], what)
-        require(bool(slope.isfinite().all()), "the value is right, but its gradient is not finite "
-                f"for {self.last}: select before you compute, not after.")  # fmt: skip
-        _compare(slope, [_slope(one, given[wrt]) for one, given in answers],
-                 lambda index: f"{what(index)} has the right value, but its slope")  # fmt: skip
+            right = [Asked(truth).tensor(None, *args) for truth in truths]
+            return _compare(self.tensor(tuple(right[0].shape), *args), right, what)
+        pairs = [Asked(truth).gradient(None, wrt, *args) for truth in truths]
+        right, right_slopes = zip(*pairs, strict=True)
+        yours, slope = self.gradient(tuple(right[0].shape), wrt, *args)
+        _compare(yours, right, what)
+        require(
+            bool(slope.isfinite().all()),
+            "the value is right, but its gradient is not finite "
+            f"for {self.last}: select before you compute, not after.",
+        )
+        _compare(slope, right_slopes, lambda at: f"{what(at)} has the right value, but its slope")
 
     def examples(self, name: str, arguments: Callable = lambda *args: args) -> None:
         """All of `examples.json` for this exercise; `arguments` makes what JSON cannot hold."""
@@ -140,57 +153,64 @@ class Asked:
         yours, _ = self(*args)
         if isinstance(yours, Tensor) and yours.ndim == 0 and not yours.is_complex():
             yours = yours.item()
-        kind, name = {
-            bool: (bool | np.bool_, "True or False"), float: (numbers.Real, "a number"),
-        }.get(type(truth), (str | None, "a text or None"))  # fmt: skip
-        require(isinstance(yours, kind),
-                f"your function returns {_kind(yours)} for {self.last}; {name} is expected.")
+        kind, name = str | None, "a text or None"
+        if isinstance(truth, bool):
+            kind, name = bool | np.bool_, "True or False"
+        elif isinstance(truth, float):
+            kind, name = numbers.Real, "a number"
+        require(
+            isinstance(yours, kind),
+            f"your function returns {_kind(yours)} for {self.last}; {name} is expected.",
+        )
         if isinstance(truth, float):
             same = -9 < yours < 9e9 and math.isclose(yours, truth, rel_tol=0, abs_tol=1e-6)
         else:
             same = (yours.strip() if isinstance(yours, str) else yours) == truth
         require(same, f"{why}: for {self.last} the result must be {truth!r}; yours is {_cut(yours)}.")
 
-    def _tensor(self, shape: tuple[int, ...], result: object) -> Tensor:
+    def _tensor(self, shape: tuple[int, ...] | None, result: object) -> Tensor:
         wanted = f"a floating-point tensor of shape {shape} is expected"
         right_type = isinstance(result, Tensor) and result.is_floating_point()
         require(right_type, f"your function returns {_kind(result)}; {wanted}.")
-        require(result.shape == shape, f"your result has shape {tuple(result.shape)}; {wanted}.")
+        found = tuple(result.shape)
+        require(shape in (None, found), f"your result has shape {found}; {wanted}.")
         odd = (~result.detach().isfinite()).nonzero().tolist()
-        require(not odd, f"your result is {result[*odd[0]] if odd else 0} at {odd[:1]} for "
-                f"{self.last}: something is divided by 0, or let in by the mask.")  # fmt: skip
+        require(
+            not odd,
+            f"your result is {result[*odd[0]] if odd else 0} at {odd[:1]} for {self.last}: "
+            "something is divided by 0, or let in by the mask.",
+        )
         return result.detach()
 
 
-def _slope(result: Tensor, leaf: Tensor) -> Tensor:
-    (slope,) = torch.autograd.grad(result.sum(), leaf, allow_unused=True)
-    return torch.zeros_like(leaf) if slope is None else slope
-
-
-def _compare(yours: Tensor, truths: list[Tensor], what: Callable[[list[int]], str]) -> None:
+def _compare(yours: Tensor, truths: Iterable[Tensor], what: Callable[[list[int]], str]) -> None:
     """Equal to one of `truths` up to rounding, or a sentence about the entry farthest off."""
+
     def off(truth: Tensor) -> Tensor:
         return (yours - truth).abs() / (1 + truth.abs())
 
     truth = min(truths, key=lambda one: float(off(one).max()))
     at = [int(place) for place in torch.unravel_index(off(truth).argmax(), truth.shape)]
-    require(off(truth).max() < TOLERANCE,
-            f"{what(at)} must be {number(truth[*at])}; yours is {number(yours[*at])}.")  # fmt: skip
+    require(
+        off(truth).max() < TOLERANCE,
+        f"{what(at)} must be {number(truth[*at])}; yours is {number(yours[*at])}.",
+    )
 
 
-@no_type_check  # a checker's own frames would come between the bell and the function
+@no_type_check  # a checker's own frames would come between the alarm and the function
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Raise Overdue inside a learner's function that still runs when `seconds` are over.
 
     A thread cannot be killed, and another process cannot be used: spawning one needs to pickle
-    functions that a notebook defines, forking one may hang where torch has threads. In the main
-    thread (where cells run) an alarm signal does it, and also ends a sleep or a slow regular
-    expression. Elsewhere, and on Windows, a second thread asks the interpreter to raise, which a
-    call that blocks outside Python notices only when it returns. Both ask again every few
-    milliseconds, and only while the function itself is running.
+    functions that a notebook defines, forking one may hang where torch has threads. An alarm
+    signal also ends a sleep or a slow regular expression. Signals reach the main thread only, which
+    is where cells run: a check called from another thread has no deadline.
     """
-    me, over, traced = threading.get_ident(), threading.Event(), sys.gettrace()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    traced = sys.gettrace()
 
     def stop(frame: FrameType, event: str, arg: object) -> Callable:
         if event == "line":
@@ -198,43 +218,19 @@ def deadline(seconds: float) -> Iterator[None]:
         return stop
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        inside = _is_inside(frame)
-        if inside:
+        if _is_inside(frame):
             frame.f_trace = stop  # a bare `except:` swallows Overdue, but not one on its own lines
             sys.settrace(lambda *event: None)
-        # Set anew each time, and last: a timer that repeats could ring inside of this function.
-        signal.setitimer(signal.ITIMER_REAL, AGAIN)
-        if inside:
             raise Overdue
 
-    def watch() -> None:
-        late = over.wait(seconds)
-        while not late:
-            if _is_inside(sys._current_frames().get(me)):
-                _raise_in(me, Overdue)
-            late = over.wait(AGAIN)
-
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
-            sys.settrace(traced)
-        return
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
-        # What was asked for and not heard yet is heard here. It must not be cleared by asking for
-        # nothing instead: CPython 3.11 then never stops looking for it, and alarms are lost.
-        with suppress(Overdue):
-            over.set()
-            while watcher.is_alive():
-                watcher.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        sys.settrace(traced)
 
 
 @no_type_check
@@ -250,11 +246,6 @@ def _is_inside(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-@no_type_check
-def _raise_in(thread: int, error: type[BaseException]) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
-
-
 def _blame(error: BaseException, asked: str) -> str:
     """Which line of the learner raised what, and for which input."""
     if isinstance(error, NotImplementedError):
@@ -265,12 +256,8 @@ def _blame(error: BaseException, asked: str) -> str:
     return f"your function raises {type(error).__name__}{line} for {asked}: {words[:200]}."
 
 
-def brief(args: Iterable) -> str:
-    """The arguments as a learner would type them, shortened."""
-    return _cut(f"({', '.join(map(_typed, args))})", str)
-
-
 def _typed(arg: object) -> str:
+    """An argument as a learner would type it."""
     if not isinstance(arg, Tensor):
         return getattr(arg, "__name__", repr(arg))
     if arg.numel() > 8:

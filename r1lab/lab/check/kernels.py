@@ -9,6 +9,19 @@ from torch import Tensor
 
 from r1lab.lab.check.engine import Asked, exercise
 
+NOTHING = -math.inf
+BLOCKS = (  # why, the largest score and the sum so far, the scores of the next block
+    ("the first block", NOTHING, 0.0, [0.0, 1.0, 1.0]),
+    ("a block below the maximum", 3.0, 2.0, [1.0, 0.0, 2.0]),
+    ("a block with a new maximum", 1.0, 4.0, [2.0, 5.0]),
+    ("a tie with the maximum", 1.0, 1.5, [1.0, 1.0]),
+    ("a block masked entirely", 2.0, 3.0, [NOTHING, NOTHING]),
+    ("a block masked in part", 0.0, 1.0, [1.0, NOTHING]),
+    ("very large scores", 400.0, 2.0, [401.0, 399.0]),
+    ("very negative scores first", NOTHING, 0.0, [-500.0, -501.0]),
+    ("drawn scores", 0.5, 7.0, [6.2, -1.2, -8.7, 2.3, -4.3, -5.6, 1.6]),
+)
+
 
 @exercise
 def online_softmax(ask: Asked) -> None:
@@ -18,22 +31,10 @@ def online_softmax(ask: Asked) -> None:
         new = torch.maximum(top, block.max())
         return torch.stack([new, mass * (top - new).exp() + (block - new).exp().sum()])
 
-    nothing, g = -math.inf, torch.Generator().manual_seed(0)
-    for what, top, mass, block in (
-        ("the first block", nothing, 0.0, [0.0, 1.0, 1.0]),
-        ("a block below the maximum", 3.0, 2.0, [1.0, 0.0, 2.0]),
-        ("a block with a new maximum", 1.0, 4.0, [2.0, 5.0]),
-        ("a tie with the maximum", 1.0, 1.5, [1.0, 1.0]),
-        ("a block masked entirely", 2.0, 3.0, [nothing, nothing]),
-        ("a block masked in part", 0.0, 1.0, [1.0, nothing]),
-        ("very large scores", 400.0, 2.0, [401.0, 399.0]),
-        ("very negative scores first", nothing, 0.0, [-500.0, -501.0]),
-        ("drawn scores", 0.5, 7.0, (torch.randn(7, generator=g) * 4).tolist()),
-    ):
-        args = [torch.tensor(top), torch.tensor(mass), torch.tensor(block)]
-        ask.agree([truth], args, lambda i, what=what, args=args:
-                  f"{what} {args[2].tolist()} after top {args[0]:g} and mass {args[1]:g}: "
-                  f"{('top', 'mass')[i[0]]}")  # fmt: skip
+    for why, top, mass, block in BLOCKS:
+        after = f"{why} {torch.tensor(block).tolist()} after top {top:g} and mass {mass:g}"
+        ask.agree([truth], [torch.tensor(one) for one in (top, mass, block)],
+                  lambda at: f"{after}: {('top', 'mass')[at[0]]}")  # fmt: skip
 
 
 @exercise
@@ -50,8 +51,8 @@ def target_in_tile(ask: Asked) -> None:
     g = torch.Generator().manual_seed(0)
     for first, ids, past in ((0, [0, 3, 4, -1, 9], 0), (4, [4, 7, 8, 3, 0], 0), (8, [8, 9, 2, 7, 1], 2)):
         z = torch.randn(5, 4, generator=g) - 3
-        z[:, 4 - past :] = -math.inf  # columns past a vocabulary of 10
+        z[:, 4 - past :] = NOTHING  # columns past a vocabulary of 10
         seen = torch.tensor([0 <= one < first for one in ids])
         chosen = torch.where(seen, torch.randn(5, generator=g) + 6, 0.0)
-        ask.agree([truth], [z, first, torch.tensor(ids), chosen], lambda i, first=first, ids=ids:
-                  f"id {ids[i[0]]}, tile of columns {first} to {first + 3}: the chosen score")  # fmt: skip
+        ask.agree([truth], [z, first, torch.tensor(ids), chosen], lambda at:
+                  f"id {ids[at[0]]}, tile of columns {first} to {first + 3}: the chosen score")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The exercises on the objective (notebook 01), judged by the package's own functions."""
+"""The exercises on objectives (notebooks 01 and 07), judged by the package's own functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from r1lab import grpo
 from r1lab.lab.check.engine import Asked, exercise, number, require
+from r1lab.training import reward_model
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -47,7 +48,7 @@ def group_advantages(ask: Asked) -> None:
     for size in (4, 5, 7):
         drawn = _random(5, size) * 3 + 2
         ask.agree([grpo.group_advantages, _with_sample_std], [drawn],
-                  lambda i, r=drawn: f"the advantage of {number(r[*i])} in its group")  # fmt: skip
+                  lambda at: f"the advantage of {number(drawn[*at])} in its group")  # fmt: skip
 
 
 @exercise
@@ -56,8 +57,8 @@ def clipped_objective(ask: Asked) -> None:
     ratio = torch.linspace(0.01, 6.93, 70).expand(4, 70).clone()
     advantages = torch.tensor([[1.5], [-0.7], [0.0], [-2.0]])
     for low, high in ((0.2, 0.28), (0.5, 0.1)):
-        ask.agree([grpo.clipped_objective], [ratio, advantages, low, high], lambda i, low=low, high=high:
-                  f"for A = {number(advantages[i[0], 0])}, ratio {number(ratio[*i])}, "
+        ask.agree([grpo.clipped_objective], [ratio, advantages, low, high], lambda at:
+                  f"for A = {number(advantages[at[0], 0])}, ratio {number(ratio[*at])}, "
                   f"clip_low {low} and clip_high {high} the objective", wrt=0)  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def kl_penalty(ask: Asked) -> None:
     logps[0, 0], ref[1, 1] = -12.0, -14.0
     low = ask.tensor((3, 5), logps, ref).min()
     require(low > -1e-6, f"k3 is never negative; yours goes down to {number(low)}.")
-    ask.agree([grpo.k3, _k3_over_k2], [logps, ref], lambda i: f"for log pi = {number(logps[*i])} and "
-              f"log pi_ref = {number(ref[*i])} the penalty", wrt=0)  # fmt: skip
+    ask.agree([grpo.k3, _k3_over_k2], [logps, ref], lambda at: f"for log pi = {number(logps[*at])} and "
+              f"log pi_ref = {number(ref[*at])} the penalty", wrt=0)  # fmt: skip
 
 
 @exercise
@@ -90,8 +91,8 @@ def token_mean(ask: Asked) -> None:
             f"tokens of short answers weigh more; over all tokens it is {number(truth)}.")
     for junk in (0.0, 1e6, float("inf"), float("nan")):
         ask.agree([lambda x, m: x[m].mean()], [torch.where(mask, values, junk), mask],
-                  lambda i, junk=junk: f"over 13 tokens, with {junk} outside the mask, the mean "
-                  f"{f'(token {i})' if i else ''}", wrt=0)  # fmt: skip
+                  lambda at: f"over 13 tokens, with {junk} outside the mask, the mean "
+                  f"{f'(token {at})' if at else ''}", wrt=0)  # fmt: skip
 
 
 def _loss(advantages, logps, old, ref, rewards, mask, beta) -> Tensor:
@@ -119,8 +120,8 @@ def grpo_loss(ask: Asked) -> None:
         ("with other log-probs outside the mask",
          torch.where(mask, logps, -20.0), old, ref, rewards, mask, 0.1),
     ):  # fmt: skip
-        ask.agree(truths, asked, lambda i, what=what: f"{what}: the loss (to be made small) "
-                  f"{f'for token {i}' if i else ''}", wrt=0)  # fmt: skip
+        ask.agree(truths, asked, lambda at: f"{what}: the loss (to be made small) "
+                  f"{f'for token {at}' if at else ''}", wrt=0)  # fmt: skip
     _, slope = ask.gradient((), 3, logps.requires_grad_(True), old, ref, rewards, mask, 0.1)
     require(not slope.any(), "the advantages are weights: detach them, or a gradient (here up to "
             f"{number(slope.abs().max())}) flows into the rewards.")  # fmt: skip
@@ -142,4 +143,24 @@ def gae(ask: Asked) -> None:
         *((f"with lam = {lam} and gamma = {gamma}", rewards, values, lam, gamma)
           for lam, gamma in ((0.95, 1.0), (0.0, 0.9), (1.0, 0.9), (0.7, 0.8))),
     ):  # fmt: skip
-        ask.agree([truth], asked, lambda i, why=why: f"{why}: the advantage {i}")
+        ask.agree([truth], asked, lambda at: f"{why}: the advantage {at}")
+
+
+@exercise
+def bradley_terry(ask: Asked) -> None:
+    """fn(chosen [pairs], rejected [pairs]) -> mean of -log sigmoid(chosen - rejected)."""
+    chosen, rejected = torch.tensor([[2.0, -1.0, 0.5, 3.0], [0.5, 1.0, 0.5, -1.0]])
+    moved = ask.tensor((), chosen + 7, rejected + 7) - ask.tensor((), chosen, rejected)
+    require(abs(moved) < 1e-4, "only differences count; 7 added to all eight scores moves your "
+            f"loss by {number(moved)}.")  # fmt: skip
+    for what, better, worse in (
+        ("one pair of equal scores: log 2", [0.0], [0.0]),
+        ("one pair in the right order", [2.0], [0.0]),
+        ("one pair in the wrong order", [0.0], [2.0]),
+        ("four pairs", chosen, rejected),
+        ("a pair as wrong as can be", [-150.0], [150.0]),
+    ):
+        pair = [torch.as_tensor(better), torch.as_tensor(worse)]
+        for scores in (0, 1):
+            ask.agree([reward_model.bradley_terry], pair, lambda at:
+                      f"{what}: the loss{f' (score {at[0]})' if at else ''}", wrt=scores)  # fmt: skip
