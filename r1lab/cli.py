@@ -22,7 +22,7 @@ import r1lab
 from r1lab.claims import run_claims
 from r1lab.doctor.command import doctor
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import Evaluation, evaluate
+from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.world.wordings import few_shot
 from r1lab.world.skills import measure_skills
 from r1lab.evaluation.suites import SuiteConfig
@@ -42,6 +42,7 @@ from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
 from r1lab.world import FAMILIES
 from r1lab.world.corpus import describe
+from r1lab.world.puzzles import find_attempts
 from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import first_process
@@ -279,7 +280,7 @@ def evaluate_model(
     result = evaluate(
         drawing, tokenizer, asked, k=samples or 16, temperature=temperature, top_p=top_p,
         max_tokens=max_tokens or 384, seed=seed,
-        template=few_shot(shots, seed) if shots else template or "small",
+        template=few_shot(shots, seed) if shots else template or "small", attempts=find_attempts,
     )  # fmt: skip
     measured = result.summary() | {"by_level": _by_level(result)}
     _print_evaluation(measured, len(result.completions[0]))

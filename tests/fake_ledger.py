@@ -11,7 +11,7 @@ from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import CLAIMS
 from r1lab.claims.runner import Laboratory, verdict
 from r1lab.stages.benchmarks import REASONING
-from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.training.config import GRPOConfig
 
 LEVELS = np.repeat([1, 2, 3], 20)

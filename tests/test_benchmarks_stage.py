@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from r1lab.errors import InputError
-from r1lab.evaluation import benchmarks
+from r1lab.stages import benchmarks
 from r1lab.stages.benchmarks import (
     BENCHMARKS,
     SETS,
@@ -17,7 +17,7 @@ from r1lab.stages.benchmarks import (
     sample_benchmarks,
     score_benchmarks,
 )
-from r1lab.evaluation.evaluate import measure_completion, measure_completions
+from r1lab.evaluation.measure import measure
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
@@ -213,15 +213,15 @@ PROGRAM = load_problems("data/test_programs.jsonl")[0]  # f(1)=6, f(2)=7
     ],
 )
 def test_a_program_is_right_when_it_passes_its_tests(completion, lenient, strict):
-    measured = measure_completion(PROGRAM, completion)
+    [measured] = measure([PROGRAM], [completion])
     assert (measured["correct"], measured["strict"]) == (lenient, strict)
 
 
 def test_completions_of_many_families_are_measured_together():
     problems = [PROGRAM, *load_problems("data/test_sums.jsonl")[:2], PROGRAM]
     texts = [best(PROGRAM), best(problems[1]), worst(problems[2]), worst(PROGRAM)]
-    together = measure_completions(problems, texts)
-    assert together == [measure_completion(*pair) for pair in zip(problems, texts)]
+    together = measure(problems, texts)
+    assert together == [measure([one], [text])[0] for one, text in zip(problems, texts)]
     assert [one["correct"] for one in together] == [True, True, False, False]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import measure_completion
+from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_model
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
@@ -84,7 +84,7 @@ def test_parts_of_longer_words_are_left_alone():
 def test_whatever_the_tags_the_readable_form_is_the_same(completion):
     expected = "<think> 9+5=14-1=13:13 对 </think> <answer> 9+5-1=13 </answer>"
     assert readable(PROBLEM, completion) == expected
-    assert measure_completion(PROBLEM, expected)["strict"]
+    assert measure([PROBLEM], [expected])[0]["strict"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path)
         problem = Problem(**{name: source[name] for name in Problem.__dataclass_fields__})
         assert not held_out(problem)
         problem = replace(problem, lang=row["lang"], prompt=row["prompt"])
-        assert measure_completion(problem, row["completion"])["strict"]
+        assert measure([problem], [row["completion"]])[0]["strict"]
         assert has_format(row["completion"]) and "=" in row["completion"].split("<answer>")[1]
         assert language_consistency([""], [row["completion"]], lang=[row["lang"]]) == [1.0]
     summary = json.loads((run / "summary.json").read_text())

@@ -1,12 +1,17 @@
 """Evaluations: what is measured, that parts join to the whole, and the block for the summary."""
 
+import itertools
 import random
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import Evaluation, evaluate, measure_completion, merge
+from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
+from r1lab.world.puzzles import find_attempts
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
@@ -54,7 +59,7 @@ class ScriptedSampler:
 
 
 def run(problems, scripts=(RIGHT, UNCLOSED, WRONG, CUT), **options) -> Evaluation:
-    options = {"k": 4, "max_tokens": 100, **options}
+    options = {"k": 4, "max_tokens": 100, "attempts": find_attempts, **options}
     return evaluate(ScriptedSampler(scripts), TOKENIZER, problems, **options)
 
 
@@ -81,14 +86,82 @@ def same(one: Evaluation, other: Evaluation) -> bool:
     ],
 )
 def test_what_one_completion_shows(completion, expected):
-    measured = measure_completion(PROBLEMS[0], completion)
+    [measured] = measure([PROBLEMS[0]], [completion], attempts=find_attempts)
     assert {name: measured[name] for name in expected} == expected
 
 
 def test_only_search_problems_have_attempts():
     problem = Problem("s", "sums", 1, "en", "compute 17+5", "22")
-    measured = measure_completion(problem, "<think> 17+5=22 </think> <answer> 22 </answer>")
+    completion = "<think> 17+5=22 </think> <answer> 22 </answer>"
+    [measured] = measure([problem], [completion], attempts=find_attempts)
     assert measured["correct"] and measured["attempts"] == 0 and not measured["in_order"]
+
+
+def half_for_trying(completion, problem):
+    """A check of one's own: graded, and without a verdict on an empty answer."""
+    return 0.5 if "<answer>" in completion else None
+
+
+def test_a_check_of_one_s_own_decides_what_is_right():
+    """Every number that says pass@1 must be the task's own, not the built-in grader's."""
+    rows = measure(PROBLEMS[:3], [RIGHT, WRONG, CUT], check=half_for_trying)
+    assert [row["correct"] for row in rows] == [row["strict"] for row in rows] == [0.5, 0.5, False]
+    evaluation = run(PROBLEMS, scripts=[WRONG], check=half_for_trying)
+    assert evaluation.summary()["pass_at_1"] == evaluation.summary()["pass_at_1_strict"] == 0.5
+    assert evaluation.summary()["pass_at_4"] == 0  # none was wholly right
+
+
+def test_a_check_of_one_s_own_needs_no_sandbox():
+    problem = Problem("x", "own", 1, "en", "write f", "", tests=[{"call": "f(1)", "result": "1"}])
+    [row] = measure([problem], ["anything"], check=lambda completion, problem: True)
+    assert row["correct"] is True
+
+
+def test_without_a_way_to_find_attempts_there_are_none():
+    [row] = measure(PROBLEMS[:1], [RIGHT])
+    assert row["correct"] and (row["attempts"], row["searches"], row["in_order"]) == (0, False, False)
+
+
+@dataclass(frozen=True)
+class Try:
+    """An attempt that tries `signs`, in an order of length and binary counting, plus first."""
+
+    signs: tuple[int, ...]
+
+    @property
+    def key(self):
+        return self.signs
+
+    @property
+    def place(self):
+        return len(self.signs), sum((sign < 0) << n for n, sign in enumerate(self.signs[::-1]))
+
+
+def tried(*signs) -> dict:
+    [row] = measure(PROBLEMS[:1], [""], attempts=lambda problem, text: [Try(one) for one in signs])
+    return row
+
+
+ALL = list(itertools.product((1, -1), repeat=3))  # binary counting, plus first
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_any_stretch_of_the_count_is_in_order(start, end):
+    assert tried(*ALL[start:end])["in_order"] is (end - start > 1)
+
+
+@given(st.lists(st.sampled_from(ALL), min_size=2, max_size=6))
+def test_in_order_means_each_is_followed_by_its_successor(attempts):
+    expected = all(ALL.index(b) == ALL.index(a) + 1 for a, b in zip(attempts, attempts[1:]))
+    assert tried(*attempts)["in_order"] is expected
+    assert tried(*attempts)["repeats"] == len(attempts) - len({*attempts})
+
+
+def test_attempts_of_different_length_or_without_an_order_are_not_in_order():
+    assert not tried((1,), (1, -1))["in_order"]
+    reach = replace(PROBLEMS[0], family="countdown")
+    [row] = measure([reach], ["9+5=14+1=15 no 9+5=14-1=13 ok"], attempts=find_attempts)
+    assert (row["attempts"], row["searches"], row["in_order"]) == (2, False, False)
 
 
 def test_tokens_truncation_and_text_come_from_the_rollouts():
@@ -109,10 +182,14 @@ def test_the_prompt_is_the_question_in_the_template():
     ]
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, 3, 11])  # 11: more than there are problems
 def test_the_number_of_processes_changes_nothing(processes):
     parts = [run(PROBLEMS, shard=(rank, processes)) for rank in range(processes)]
-    assert same(merge(parts[::-1]), run(PROBLEMS))
+    whole = run(PROBLEMS)
+    assert same(merge(parts[::-1]), whole)
+    assert {name: part.dtype for name, part in merge(parts).measures.items()} == {
+        name: part.dtype for name, part in whole.measures.items()
+    }
 
 
 def test_another_seed_draws_other_completions():
@@ -187,7 +264,6 @@ def test_a_missing_or_damaged_file_is_told_in_a_sentence(tmp_path, damage):
     [
         lambda: run([]),
         lambda: run(PROBLEMS, k=0),
-        lambda: run(PROBLEMS[:1], shard=(0, 2)),
         lambda: merge([]),
         lambda: merge([run(PROBLEMS[:2]), run(PROBLEMS[1:2])]),
     ],

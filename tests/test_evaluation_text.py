@@ -1,12 +1,10 @@
-"""Counting words, languages and attempts in completions."""
-
-import itertools
+"""Counting words and languages in completions."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab.evaluation.text import count_repeats, count_words, is_in_order, is_mixed, reflection
+from r1lab.evaluation.text import count_words, is_mixed, reflection
 
 
 @pytest.mark.parametrize(
@@ -56,26 +54,3 @@ def test_counting_words_does_not_depend_on_their_order(pieces):
 )
 def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, expected):
     assert is_mixed(completion) is expected
-
-
-def test_repeats_count_every_attempt_made_before():
-    assert count_repeats([]) == 0
-    assert count_repeats([(1, 1), (1, -1), (1, 1), (1, 1)]) == 2
-
-
-ALL = list(itertools.product((1, -1), repeat=3))  # binary counting, plus first
-
-
-@given(st.integers(0, 7), st.integers(0, 7))
-def test_any_stretch_of_the_count_is_in_order(start, end):
-    assert is_in_order(ALL[start:end])
-
-
-@given(st.lists(st.sampled_from(ALL), min_size=2, max_size=6))
-def test_in_order_means_each_is_followed_by_its_successor(attempts):
-    expected = all(ALL.index(b) == ALL.index(a) + 1 for a, b in zip(attempts, attempts[1:]))
-    assert is_in_order(attempts) is expected
-
-
-def test_attempts_of_different_length_are_not_in_order():
-    assert not is_in_order([(1,), (1, -1)])

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import completion_text
+from r1lab.evaluation.measure import completion_text
 from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.models.smollm2 import smollm2_file

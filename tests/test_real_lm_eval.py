@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.models.policy import load_model
 from r1lab.models.smollm2 import smollm2_file
 from r1lab.rewards import correct

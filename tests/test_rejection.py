@@ -21,7 +21,7 @@ from r1lab.world import FAMILIES, sample_problem, verify
 from r1lab.world.expert import written_examples
 from r1lab.world.person import is_safe
 from r1lab.world.rewrite import ask_in, split_completion
-from r1lab.training import harvest
+from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select
 
 SIGNS = Problem(

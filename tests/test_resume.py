@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import Evaluation
+from r1lab.evaluation.measure import Evaluation
 from r1lab.evaluation.rows import read_rows
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer

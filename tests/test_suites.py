@@ -19,7 +19,7 @@ from r1lab.models import policy
 from r1lab.models.policy import load_model
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
-from r1lab.world import hub
+from r1lab.sources import hub
 from tests.hub_rows import put
 
 ROOT = Path(__file__).resolve().parents[1]

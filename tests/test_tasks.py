@@ -138,7 +138,7 @@ def test_in_the_corpus_steps_and_verdicts_are_right_and_no_attempt_repeats():
         assert all(
             (attempt.totals[-1] == attempt.stated_target) == attempt.verdict for attempt in attempts
         )
-        assert len({attempt.signs for attempt in attempts}) == len(attempts)
+        assert len({attempt.key for attempt in attempts}) == len(attempts)
     assert seen > 2000
 
 

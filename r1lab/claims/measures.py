@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean
-from r1lab.evaluation.evaluate import Evaluation
+from r1lab.evaluation.measure import Evaluation
 from r1lab.evaluation.rows import read_rows
 
 

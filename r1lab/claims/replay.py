@@ -21,7 +21,7 @@ from r1lab.claims.measures import StoredRun
 from r1lab.claims.registry import select
 from r1lab.claims.runner import Job, Laboratory
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
 from r1lab.search.compare import run_seed, settings_of
 from r1lab.stages.cold_start import ColdStart

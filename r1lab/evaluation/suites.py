@@ -17,7 +17,7 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.evaluate import Evaluation, evaluate, merge
+from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template

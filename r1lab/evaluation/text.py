@@ -1,7 +1,7 @@
-"""What a completion's text shows: reflection, languages, attempts that repeat or go in order."""
+"""What a completion's text shows: reflective words, and mixed languages."""
 
 import re
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from r1lab.rewards.language import HAN, count_languages, thinking
 from r1lab.world.words import REFLECTIVE
@@ -34,20 +34,3 @@ def reflection(completion: str, words: Mapping[str, Collection[str]] = REFLECTIV
 def is_mixed(completion: str) -> bool:
     """Does the thinking use words of more than one language, counted as the language reward does?"""
     return len(count_languages(thinking(completion))) > 1
-
-
-def count_repeats(attempts: Sequence[Hashable]) -> int:
-    """How many attempts were made before in the same completion."""
-    return len(attempts) - len(set(attempts))
-
-
-def is_in_order(signs: Sequence[Sequence[int]]) -> bool:
-    """Is each sequence of signs the next one after its predecessor in binary counting?
-
-    Plus (1) counts as digit 0 and minus (-1) as digit 1, the last sign changing fastest. True of
-    fewer than two sequences, which callers therefore leave out of a share.
-    """
-    ranks = [
-        (len(s), sum((sign < 0) << place for place, sign in enumerate(reversed(s)))) for s in signs
-    ]
-    return all((length, rank + 1) == after for (length, rank), after in zip(ranks, ranks[1:]))

@@ -8,11 +8,12 @@ from statistics import fmean
 from IPython.display import display
 from ipywidgets import Image
 
-from r1lab.evaluation.evaluate import measure_completion
+from r1lab.evaluation.measure import measure
 from r1lab.lab.dashboard import dashboard_figure
 from r1lab.report.chart import png_bytes
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
+from r1lab.world.puzzles import find_attempts
 
 SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
 
@@ -36,10 +37,8 @@ class Watch:
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """Note the rollout's numbers; never ends the run."""
         size = self.learner.config.group_size
-        shown = [
-            measure_completion(experience.problems[row // size], completion)
-            for row, completion in enumerate(experience.completions)
-        ]
+        problems = [problem for problem in experience.problems for _ in range(size)]
+        shown = measure(problems, experience.completions, attempts=find_attempts)
         self.rows.append(
             {
                 "kind": "train",

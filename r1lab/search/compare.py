@@ -16,7 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import Evaluation, completion_text, evaluate
+from r1lab.evaluation.measure import Evaluation, completion_text, evaluate
 from r1lab.models.policy import Policy, load_policy
 from r1lab.rewards import RewardSet, accuracy, correct, format_reward
 from r1lab.sampling import SamplingParams, TorchSampler

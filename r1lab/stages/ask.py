@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import completion_text
+from r1lab.evaluation.measure import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.evaluate import Asking, Evaluation, evaluate, merge
+from r1lab.evaluation.measure import Asking, Evaluation, evaluate, merge
 from r1lab.rewards.accuracy import lenient_answer
 from r1lab.rewards.code import shared_sandbox
 from r1lab.rewards.language import count_languages, thinking

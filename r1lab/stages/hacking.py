@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
-from r1lab.evaluation.evaluate import evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.rows import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet, format_reward, strict_answer

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import completion_text
-from r1lab.evaluation.text import count_repeats
+from r1lab.evaluation.measure import completion_text
 from r1lab.world.tokenizer import UNKNOWN
 from r1lab.rewards import correct, language_consistency
 from r1lab.rewards.code import submit
@@ -108,11 +107,11 @@ def one_language(samples: Samples) -> list[bool]:
 
 def no_repetition(samples: Samples) -> list[bool]:
     """Is no attempt made twice?"""
-    return [
-        problem.family not in ATTEMPTING
-        or count_repeats([(one.start, one.moves) for one in parse_attempts(text)]) == 0
-        for problem, text in zip(samples.problems, samples.texts, strict=True)
-    ]
+    kept = []
+    for problem, text in zip(samples.problems, samples.texts, strict=True):
+        keys = [attempt.key for attempt in parse_attempts(text)]
+        kept.append(problem.family not in ATTEMPTING or len(set(keys)) == len(keys))
+    return kept
 
 
 FILTERS: dict[str, Callable[[Samples], list[bool]]] = {

@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
-from r1lab.evaluation.evaluate import evaluate, merge
+from r1lab.evaluation.measure import evaluate, merge
 from r1lab.world.wordings import NAMES, USUAL, asking
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder, open_sampler

@@ -27,7 +27,7 @@ import tyro
 
 from r1lab.errors import InputError, exit_codes
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.evaluate import evaluate, merge
+from r1lab.evaluation.measure import evaluate, merge
 from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages
 from r1lab.rewards.language import thinking

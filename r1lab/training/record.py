@@ -9,13 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from r1lab.evaluation.evaluate import (
-    Evaluation,
-    evaluate,
-    measure_completion,
-    measure_completions,
-    merge,
-)
+from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
 from r1lab.evaluation.rows import read_rows
 from r1lab.rewards import RewardSet
 from r1lab.task import Problem
@@ -24,6 +18,7 @@ from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.runs import MetricsLog, Progress
+from r1lab.world.puzzles import find_attempts
 
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 
@@ -102,7 +97,9 @@ class Recorder:
 
     def _write_training(self, experience: Experience, updates: list[dict], seconds: float) -> None:
         learner = self.learner
-        shown = measure_completions(self._row_problems(experience), experience.completions)
+        shown = measure(
+            self._row_problems(experience), experience.completions, attempts=find_attempts
+        )
         checkable = sum(bool(problem.solution) for problem in self._row_problems(experience))
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
         row = {
@@ -197,6 +194,7 @@ class Recorder:
                     learner.sampler, learner.tokenizer, problems, k=k,
                     temperature=config.temperature, max_tokens=config.cap(config.steps),
                     seed=config.seed, template=config.template, shard=(world.rank, world.size),
+                    attempts=find_attempts,
                 )  # fmt: skip
             )
         )
@@ -212,7 +210,7 @@ class Recorder:
             if problem.level not in by_level:
                 by_level.add(problem.level)
                 finish = "length" if truncated[0] else "stop"
-                right = measure_completion(problem, completions[0])
+                [right] = measure([problem], completions[:1])
                 parts = {name: float(right[name]) for name in ("correct", "format")}
                 self._write_sample(problem, completions[0], parts, None, finish)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import completion_text
+from r1lab.evaluation.measure import completion_text
 from r1lab.models.policy import load_policy
 from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import strict_answer

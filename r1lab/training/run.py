@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.evaluation.evaluate import Evaluation
+from r1lab.evaluation.measure import Evaluation
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet, reward_set, validate, with_preferences
 from r1lab.rewards.preference import helpfulness, safety

@@ -13,7 +13,7 @@ import itertools
 import operator
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from r1lab.task import Problem, problem_id
@@ -33,6 +33,7 @@ class Attempt:
         totals: the running totals as written, one per move.
         stated_target: the target as restated, None when missing.
         verdict: True for an ok, False for a no, None when missing.
+        ordered: do the tries of this family have an order?
     """
 
     start: int
@@ -40,11 +41,18 @@ class Attempt:
     totals: tuple[int, ...]
     stated_target: int | None
     verdict: bool | None
+    ordered: bool = True
 
     @property
-    def signs(self) -> tuple[int, ...]:
-        """+1 or -1 per move (a product counts as 0): identifies the attempt in `signs`."""
-        return tuple({"+": 1, "-": -1}.get(op, 0) for op, _ in self.moves)
+    def key(self) -> tuple:
+        """Equal for attempts that try the same."""
+        return self.start, self.moves
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Length and number in binary counting: a minus is the digit 1, the last changes fastest."""
+        digits = "".join("1" if op == "-" else "0" for op, _ in self.moves)
+        return (len(digits), int(digits, 2)) if self.ordered else None
 
     @property
     def expression(self) -> str:
@@ -81,6 +89,14 @@ def parse_attempts(text: str) -> list[Attempt]:
             )
         )
     return attempts
+
+
+def find_attempts(problem: Problem, completion: str) -> list[Attempt]:
+    """The attempts of a completion of the two search families; only in `signs` they have an order."""
+    if problem.family == "signs":
+        return parse_attempts(completion)
+    found = parse_attempts(completion) if problem.family == "countdown" else []
+    return [replace(attempt, ordered=False) for attempt in found]
 
 
 def chain_expression(start: int, moves: tuple[tuple[str, int], ...]) -> str:

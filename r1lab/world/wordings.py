@@ -14,7 +14,7 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
-from r1lab.evaluation.evaluate import Asking, Evaluation, evaluate, merge
+from r1lab.evaluation.measure import Asking, Evaluation, evaluate, merge
 from r1lab.rewards.language import thinking
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template

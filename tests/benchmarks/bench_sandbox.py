@@ -21,7 +21,7 @@ from pathlib import Path
 import tyro
 from record import ROOT, record
 
-from r1lab.evaluation.evaluate import completion_text
+from r1lab.evaluation.measure import completion_text
 from r1lab.models.policy import load_model
 from r1lab.rewards.code import program_of
 from r1lab.sampling import SamplingParams, TorchSampler

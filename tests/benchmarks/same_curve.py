@@ -31,7 +31,7 @@ import torch
 import tyro
 
 from r1lab.evaluation.estimators import Estimate, bootstrap_ci, paired_bootstrap
-from r1lab.evaluation.evaluate import Evaluation
+from r1lab.evaluation.measure import Evaluation
 from r1lab.evaluation.rows import read_rows
 from r1lab.sampling import VLLMConfig
 from r1lab.training import run as training_run

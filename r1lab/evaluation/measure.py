@@ -1,4 +1,7 @@
-"""Ask a set of problems k times each and measure what comes back."""
+"""How good is a policy? `measure` reads completions, `evaluate` samples them first.
+
+Training metrics, held-out evaluations, stage tables, suites and lessons all come through here.
+"""
 
 import json
 import os
@@ -17,18 +20,18 @@ from r1lab.evaluation import estimators, text
 from r1lab.rewards.accuracy import correct, lenient_answer
 from r1lab.rewards.code import program_of, submit
 from r1lab.rewards.format import has_format
-from r1lab.sampling import Rollouts, Sampler, SamplingParams
+from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
-from r1lab.world.puzzles import parse_attempts
 
 # One number for each completion. `answer` numbers a problem's distinct answers, for the vote.
 MEASURES = (
     *("correct", "strict", "format", "answer", "tokens", "truncated", "reflection", "mixed"),
     *("attempts", "repeats", "searches", "in_order"),
 )
-ATTEMPT_FAMILIES = ("signs", "countdown")
 Asking = str | Callable[[Problem], str]  # a template's name, or what writes the text to complete
+Check = Callable[[str, Problem], bool | float | None]
+FindAttempts = Callable[[Problem, str], Sequence]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Evaluation:
             "pass_at_1": estimators.pass_at_1(right),
             "pass_at_1_strict": estimators.pass_at_1(self["strict"]),
             f"cons_at_{k}": estimators.cons_at_k(self["answer"], right),
-            f"pass_at_{k}": estimators.pass_at_k(k, right.sum(axis=1), k),
+            f"pass_at_{k}": estimators.pass_at_k(k, (right >= 1).sum(axis=1), k),
         }
 
     def select(self, ids: Sequence[str]) -> "Evaluation":
@@ -147,31 +150,48 @@ def evaluate(
     seed: int = 0,
     template: Asking = "small",
     shard: tuple[int, int] = (0, 1),
+    check: Check | None = None,
+    attempts: FindAttempts | None = None,
 ) -> Evaluation:
-    """Sample k completions for each problem and measure them.
+    """Sample k completions for each problem and measure them, as `measure` does.
 
     The paper evaluates at temperature 0.6 and top-p 0.95, with k from 4 to 64 by benchmark; the
     default here is the sampling of training, so that curves and rollouts show the same policy.
-    `shard` = (process, processes): this call takes its share of the problems; `merge` joins the
-    shares. A problem's random stream is its place in `problems`, so that the number of processes
-    does not change what is drawn. Problems with tests are graded by running their programs.
-    Raises InputError where k is below 1, there are fewer problems than processes, or there are
-    programs to run and no way to run them safely.
+    `shard` = (process, processes): this call takes its share of the problems, which may be none;
+    `merge` joins the shares. A problem's random stream is its place in `problems`, so that the
+    number of processes does not change what is drawn.
+    Raises InputError where k is below 1, there are no problems, or there are programs to run and
+    no way to run them safely.
     """
-    process, processes = shard
-    if k < 1 or len(problems) < processes:
+    if k < 1 or not problems:
         raise InputError(
-            f"An evaluation needs k >= 1 and a problem for each of its {processes} processes; "
-            f"got k = {k} and {len(problems)} problems."
+            f"An evaluation needs at least one problem and one sample of each; got {len(problems)} "
+            f"problems and k = {k}."
         )
+    process, processes = shard
+    index = list(range(len(problems)))[process::processes]
+    mine = problems[process::processes]
     params = SamplingParams(
         n=k, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
     )
-    index = list(range(len(problems)))[process::processes]
-    mine = problems[process::processes]
-    prompts = [asked(template, problem, tokenizer) for problem in mine]
-    prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
-    return _measure(index, mine, sampler.generate(prompt_ids, params, index), tokenizer)
+    rows, texts = [], []
+    if mine:
+        prompts = [tokenizer(asked(template, problem, tokenizer)).input_ids for problem in mine]
+        rollouts = sampler.generate(prompts, params, index)
+        texts = [completion_text(ids, tokenizer) for ids in rollouts.completion_ids]
+        repeated = [problem for problem in mine for _ in range(k)]
+        rows = measure(repeated, texts, check=check, attempts=attempts)
+        for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish, strict=True):
+            row["tokens"] = len(ids)
+            row["truncated"] = finish == "length"
+    _number_answers(rows, k)
+    return Evaluation(
+        index=np.array(index, dtype=int),
+        levels=np.array([problem.level for problem in mine], dtype=int),
+        ids=[problem.id for problem in mine],
+        completions=[texts[start : start + k] for start in range(0, len(texts), k)],
+        measures={name: _column(rows, name).reshape(-1, k) for name in MEASURES},
+    )
 
 
 def asked(template: Asking, problem: Problem, tokenizer=None) -> str:
@@ -179,6 +199,12 @@ def asked(template: Asking, problem: Problem, tokenizer=None) -> str:
     if callable(template):
         return template(problem)
     return apply_template(template, problem.prompt, tokenizer)
+
+
+def completion_text(ids: Sequence[int], tokenizer) -> str:
+    """The completion without its end token; tags are ordinary text."""
+    ended = len(ids) > 0 and ids[-1] == tokenizer.eos_token_id
+    return tokenizer.decode(ids[:-1] if ended else ids)
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
@@ -199,51 +225,48 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     return whole._rows(np.argsort(index).tolist())
 
 
-def measure_completion(problem: Problem, completion: str) -> dict[str, int | str | None]:
-    """`measure_completions` of one completion."""
-    return measure_completions([problem], [completion])[0]
+def measure(
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    *,
+    check: Check | None = None,
+    attempts: FindAttempts | None = None,
+) -> list[dict]:
+    """What the completions' texts show, one row each, under the names of MEASURES.
 
-
-def measure_completions(
-    problems: Sequence[Problem], completions: Sequence[str]
-) -> list[dict[str, int | str | None]]:
-    """Everything that the completions' texts show, under the names of MEASURES.
-
-    One problem for each completion. Programs all start at once and run beside the rest.
+    `problems` has one entry for each completion. `check` says how right a completion is, in place
+    of the two readings of the accuracy reward (lenient for `correct`, strict for `strict`); None
+    from it counts as wrong. `attempts` finds the tries in a completion: equal keys (`key`) are the
+    same try, and `place` is (length, number) in a fixed order of all tries, None without an order.
+    `answer` is the answer without spaces and case, None where there is none. Programs all start at
+    once and run beside the rest.
     Raises InputError where there are programs and no way to run them safely.
     """
-    running = submit(list(completions), [problem.tests for problem in problems], lenient=True)
-    return [
-        _shown(problem, completion, outcome)
-        for problem, completion, outcome in zip(problems, completions, running, strict=True)
-    ]
+    running = [None] * len(problems)
+    if check is None:
+        running = submit(list(completions), [problem.tests for problem in problems], lenient=True)
+    rows = []
+    for problem, completion, outcome in zip(problems, completions, running, strict=True):
+        right, strictly_right = _grades(problem, completion, outcome, check)
+        rows.append({
+            "correct": right,
+            "strict": strictly_right,
+            "format": has_format(completion),
+            "answer": "".join(lenient_answer(completion).split()).casefold() or None,
+            "reflection": text.reflection(completion),
+            "mixed": text.is_mixed(completion),
+            **_tried(attempts(problem, completion) if attempts else []),
+        })  # fmt: skip
+    return rows
 
 
-def _shown(
-    problem: Problem, completion: str, outcome: Future | None
-) -> dict[str, int | str | None]:
-    """What the grader cannot score counts as wrong. `answer` is the answer without spaces and case,
-    None where there is none. Attempts are those of the search families; only in `signs` do they
-    have an order."""
-    attempts = parse_attempts(completion) if problem.family in ATTEMPT_FAMILIES else []
-    search = problem.family == "signs" and len(attempts) > 1
-    right, strictly_right = _grades(problem, completion, outcome)
-    return {
-        "correct": right,
-        "strict": strictly_right,
-        "format": has_format(completion),
-        "answer": "".join(lenient_answer(completion).split()).casefold() or None,
-        "reflection": text.reflection(completion),
-        "mixed": text.is_mixed(completion),
-        "attempts": len(attempts),
-        "repeats": text.count_repeats([(attempt.start, attempt.moves) for attempt in attempts]),
-        "searches": search,
-        "in_order": search and text.is_in_order([attempt.signs for attempt in attempts]),
-    }
-
-
-def _grades(problem: Problem, completion: str, outcome: Future | None) -> tuple[bool, bool]:
-    """Is the answer right, in the lenient and in the strict reading?"""
+def _grades(
+    problem: Problem, completion: str, outcome: Future | None, check: Check | None
+) -> tuple[bool | float, bool | float]:
+    """How right the answer is, in the lenient and in the strict reading."""
+    if check is not None:
+        value = check(completion, problem) or False
+        return value, value
     if outcome is not None:  # the strict reading finds the same program, or none
         passed = outcome.result().verdict == "ok"
         return passed, passed and program_of(completion) is not None
@@ -255,35 +278,30 @@ def _grades(problem: Problem, completion: str, outcome: Future | None) -> tuple[
     return lenient, strict
 
 
-def completion_text(ids: Sequence[int], tokenizer) -> str:
-    """The completion without its end token; tags are ordinary text."""
-    ended = len(ids) > 0 and ids[-1] == tokenizer.eos_token_id
-    return tokenizer.decode(ids[:-1] if ended else ids)
+def _tried(attempts: Sequence) -> dict[str, bool | int]:
+    """Tries, how many of them were made before, and whether each is the next in order."""
+    places = [attempt.place for attempt in attempts]
+    search = len(attempts) > 1 and None not in places
+    pairs = zip(places, places[1:]) if search else []
+    return {
+        "attempts": len(attempts),
+        "repeats": len(attempts) - len({attempt.key for attempt in attempts}),
+        "searches": search,
+        "in_order": search and all(after == (size, n + 1) for (size, n), after in pairs),
+    }
 
 
-def _measure(
-    index: list[int], problems: Sequence[Problem], rollouts: Rollouts, tokenizer
-) -> Evaluation:
-    k = len(rollouts) // len(problems)
-    texts = [completion_text(ids, tokenizer) for ids in rollouts.completion_ids]
-    shown = measure_completions([problem for problem in problems for _ in range(k)], texts)
-    groups = [slice(start, start + k) for start in range(0, len(texts), k)]
-    for group in groups:
+def _number_answers(rows: list[dict], k: int) -> None:
+    """Replace each answer by its number among the different answers to its problem."""
+    for start in range(0, len(rows), k):
         numbers = {None: estimators.UNANSWERED}
-        for measured in shown[group]:
-            measured["answer"] = numbers.setdefault(measured["answer"], len(numbers) - 1)
-    for measured, ids, finish in zip(shown, rollouts.completion_ids, rollouts.finish, strict=True):
-        measured["tokens"] = len(ids)
-        measured["truncated"] = finish == "length"
-    return Evaluation(
-        index=np.array(index),
-        levels=np.array([problem.level for problem in problems]),
-        ids=[problem.id for problem in problems],
-        completions=[texts[group] for group in groups],
-        measures={
-            name: np.array([int(one[name]) for one in shown]).reshape(-1, k) for name in MEASURES
-        },
-    )
+        for row in rows[start : start + k]:
+            row["answer"] = numbers.setdefault(row["answer"], len(numbers) - 1)
+
+
+def _column(rows: list[dict], name: str) -> Num[np.ndarray, "completion"]:
+    values = np.array([row[name] for row in rows])
+    return values if values.dtype == float and rows else values.astype(int)
 
 
 def _share(part: Num[np.ndarray, "problem sample"], whole: Num[np.ndarray, "..."]) -> float | None:
