@@ -15,7 +15,7 @@ from r1lab.world.puzzles import find_attempts
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
-from r1lab.task import Problem
+from r1lab.task import Problem, Task
 
 TOKENIZER = build_tokenizer()
 
@@ -109,6 +109,15 @@ def test_a_check_of_one_s_own_decides_what_is_right():
     evaluation = run(PROBLEMS, scripts=[WRONG], check=half_for_trying)
     assert evaluation.summary()["pass_at_1"] == evaluation.summary()["pass_at_1_strict"] == 0.5
     assert evaluation.summary()["pass_at_4"] == 0  # none was wholly right
+
+
+def test_a_task_is_evaluated_by_its_own_check_template_and_attempts_on_its_test_problems():
+    task = Task("mine", PROBLEMS[:1], PROBLEMS[3:], {}, half_for_trying, "r1_zero", find_attempts)
+    sampler = ScriptedSampler([RIGHT])
+    evaluation = evaluate(sampler, TOKENIZER, task, k=2, max_tokens=100)
+    asked = [TOKENIZER.encode(apply_template("r1_zero", p.prompt, TOKENIZER)) for p in task.test]
+    assert sampler.prompts == asked and evaluation.ids == [problem.id for problem in task.test]
+    assert (evaluation["correct"] == 0.5).all() and (evaluation["attempts"] == 2).all()
 
 
 def test_a_check_of_one_s_own_needs_no_sandbox():

@@ -22,7 +22,7 @@ from r1lab.rewards.code import program_of, submit
 from r1lab.rewards.format import has_format
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
-from r1lab.task import Problem
+from r1lab.task import Check, Problem, Task
 
 # One number for each completion. `answer` numbers a problem's distinct answers, for the vote.
 MEASURES = (
@@ -30,7 +30,6 @@ MEASURES = (
     *("attempts", "repeats", "searches", "in_order"),
 )
 Asking = str | Callable[[Problem], str]  # a template's name, or what writes the text to complete
-Check = Callable[[str, Problem], bool | float | None]
 FindAttempts = Callable[[Problem, str], Sequence]
 
 
@@ -141,20 +140,22 @@ class Evaluation:
 def evaluate(
     sampler: Sampler,
     tokenizer,
-    problems: Sequence[Problem],
+    task: Task | Sequence[Problem],
     *,
     k: int = 16,
     temperature: float = 1.0,
     top_p: float = 1.0,
     max_tokens: int,
     seed: int = 0,
-    template: Asking = "small",
+    template: Asking | None = None,
     shard: tuple[int, int] = (0, 1),
     check: Check | None = None,
     attempts: FindAttempts | None = None,
 ) -> Evaluation:
     """Sample k completions for each problem and measure them, as `measure` does.
 
+    A task brings its test problems, its template (unless one is given), its check and its way to
+    find attempts; for problems alone, these are the last arguments, and the template is "small".
     The paper evaluates at temperature 0.6 and top-p 0.95, with k from 4 to 64 by benchmark; the
     default here is the sampling of training, so that curves and rollouts show the same policy.
     `shard` = (process, processes): this call takes its share of the problems, which may be none;
@@ -163,6 +164,10 @@ def evaluate(
     Raises InputError where k is below 1, there are no problems, or there are programs to run and
     no way to run them safely.
     """
+    problems = task
+    if isinstance(task, Task):
+        problems, check, attempts = task.test, task.check, task.attempts
+        template = template or task.template
     if k < 1 or not problems:
         raise InputError(
             f"An evaluation needs at least one problem and one sample of each; got {len(problems)} "
@@ -176,7 +181,7 @@ def evaluate(
     )
     rows, texts = [], []
     if mine:
-        prompts = [tokenizer(asked(template, problem, tokenizer)).input_ids for problem in mine]
+        prompts = [tokenizer(asked(template or "small", one, tokenizer)).input_ids for one in mine]
         rollouts = sampler.generate(prompts, params, index)
         texts = [completion_text(ids, tokenizer) for ids in rollouts.completion_ids]
         repeated = [problem for problem in mine for _ in range(k)]
