@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import r1lab
 from r1lab.claims.registry import ARMS
 from r1lab.stages import benchmarks
-from r1lab.evaluation.evaluate import MEASURES, Evaluation
+from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
 from r1lab.world.skills import measure_skills
 from r1lab.models.policy import load_policy
