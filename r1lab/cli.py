@@ -34,7 +34,6 @@ from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.stages.ask import ask
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, R1Config
-from r1lab.stages.pretrain import run_pretrain
 from r1lab.stages.ready import open_chain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.suite import evaluate_suite
@@ -42,12 +41,12 @@ from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
 from r1lab.world import FAMILIES
 from r1lab.world.corpus import describe
-from r1lab.world.puzzles import find_attempts
+from r1lab.world import find_attempts
 from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import first_process
 from r1lab.training.estimate import check_machine
-from r1lab.training.pretrain import PRETRAIN_PRESETS, PretrainConfig
+from r1lab.world.pretrain import PRETRAIN_PRESETS, PretrainConfig, run_pretrain
 from r1lab.training.run import run_grpo
 from r1lab.training.runs import command, commit, machine
 from r1lab.training.sft import SFTConfig, run_sft

@@ -249,7 +249,7 @@ def test_no_stage_can_draw_a_problem_of_a_test_set():
         problems = load_problems(f"data/test_{name}.jsonl")
         assert {problem.id for problem in problems} <= kept_out
         assert all(held_out(problem) for problem in problems if problem.solution)
-    every = {f"{family}/{level}": 1.0 for family in TESTED for level in FAMILIES[family][1]}
+    every = {f"{family}/{level}": 1.0 for family in TESTED for level in FAMILIES[family].levels}
     drawn = training_problems(0, 0, 600, every, {"en": 0.5, "zh": 0.4, "fr": 0.1}, kept_out)
     assert {problem.family for problem in drawn} == set(TESTED)
     assert not kept_out & {problem.id for problem in drawn}

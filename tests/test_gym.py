@@ -64,7 +64,7 @@ def test_the_shipped_test_sets_are_held_out(family):
     ids = {problem.id for problem in test_set}
     assert len(ids) == len(test_set) and all(held_out(problem) for problem in test_set)
     counts = Counter(problem.level for problem in test_set)
-    assert counts.keys() == set(FAMILIES[family][1]) and min(counts.values()) >= 60
+    assert counts.keys() == set(FAMILIES[family].levels) and min(counts.values()) >= 60
     drawn = training_problems(0, 0, 200, {f"{family}/{level}": 1.0 for level in counts}, {"en": 1.0})
     assert not ids & {problem.id for problem in drawn}
 

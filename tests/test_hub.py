@@ -16,7 +16,8 @@ from r1lab.errors import InputError
 from r1lab.rewards import correct
 from r1lab.sandbox import Outcome, Sandbox
 from r1lab.task import save_problems
-from r1lab.world import hub, verify
+from r1lab.sources import hub
+from r1lab.world import verify
 from r1lab.sources.schemas import last_boxed, solve_countdown
 from tests.hub_rows import ROWS, put
 

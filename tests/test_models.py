@@ -19,7 +19,7 @@ from r1lab.task import load_problems
 from r1lab.world.corpus import CORPUS, documents
 from r1lab.task import Problem
 from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.pretrain import PRETRAIN_PRESETS, pretrain
+from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 
 TOKENIZER = build_tokenizer()
 

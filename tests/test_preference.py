@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
-from r1lab.world import preference
+from r1lab.world import person
 from r1lab.world.person import hidden_preference, is_safe
 from r1lab.world.words import CHAT_WORDS, NAMES, TOPICS
 
@@ -76,8 +76,8 @@ def test_silence_is_not_liked():
 
 def test_the_judge_reads_only_words_that_a_model_can_write():
     tokenizer = build_tokenizer()
-    words = [*preference.POLITE_OPENINGS, *preference.RUDE_WORDS, *preference.IDLE_WORDS]
-    words += [*preference.INSTRUCTING_WORDS, "cannot", "unsafe", "tell", "thank", "like"]
+    words = [*person.POLITE_OPENINGS, *person.RUDE_WORDS, *person.IDLE_WORDS]
+    words += [*person.INSTRUCTING_WORDS, "cannot", "unsafe", "tell", "thank", "like"]
     assert UNKNOWN not in tokenizer.tokenize(" ".join(words))
 
 

@@ -23,7 +23,7 @@ from r1lab.models.policy import load_model
 from r1lab.models.smollm2 import smollm2_file
 from r1lab.rewards import correct
 from r1lab.sampling import TorchSampler
-from r1lab.world import hub
+from r1lab.sources import hub
 from r1lab.training.runs import commit, machine
 from tests.hub_rows import put
 

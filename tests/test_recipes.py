@@ -17,7 +17,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.rows import read_rows
 from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
 from r1lab.stages.zero import PRESETS
-from r1lab.world import hub
+from r1lab.sources import hub
 from r1lab.sources.templates import TEMPLATES
 from r1lab.training import run as training_run
 from r1lab.training.checkpoint import checkpoint_path

@@ -20,7 +20,7 @@ from r1lab.task import Problem
 from r1lab.world import FAMILIES, sample_problem, verify
 from r1lab.world.expert import written_examples
 from r1lab.world.person import is_safe
-from r1lab.world.rewrite import ask_in, split_completion
+from r1lab.world.rewrite import split_completion
 from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select
 
@@ -107,10 +107,11 @@ def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
 @pytest.mark.parametrize("family", ["signs", "countdown", "sums", "programs", "logic"])
 def test_a_question_in_another_language_is_the_same_question(family):
     rng = random.Random(0)
-    for level in FAMILIES[family][1]:
+    for level in FAMILIES[family].levels:
         problem = sample_problem(rng, family, level, "zh")
-        assert ask_in(ask_in(problem, "fr"), "zh") == problem
-        assert ask_in(problem, "fr").prompt != problem.prompt
+        french = FAMILIES[family].ask_in(problem, "fr")
+        assert french.prompt != problem.prompt and french.lang == "fr"
+        assert FAMILIES[family].ask_in(french, "zh") == problem
 
 
 def test_written_examples_are_harmless_and_in_the_tokenizers_words():

@@ -28,7 +28,8 @@ from r1lab.search.prm import (
 )
 from r1lab.search.tree import Tree, best_of_n, learned_values, mcts, puct, signs_tree
 from r1lab.sources.templates import apply_template
-from r1lab.world.puzzles import signs_problem, write_attempt
+from r1lab.world import FAMILIES
+from r1lab.world.puzzles import write_attempt
 
 # root -> a (0.6), b (0.4); a -> c, d; b -> e, f. Only f is right. Steps cost 2 and 3 tokens.
 HAND = Tree(
@@ -54,7 +55,7 @@ def policy(tokenizer):
 
 @pytest.fixture(scope="module")
 def puzzle():
-    return signs_problem(random.Random(3), 3, "en")
+    return FAMILIES["signs"].draw(random.Random(3), 3, "en")
 
 
 # ---- steps and their labels ----------------------------------------------------------------------
@@ -70,7 +71,7 @@ def test_steps_end_where_their_total_does_and_the_last_with_the_target():
 @pytest.mark.parametrize("level", [1, 2, 3, 5])
 def test_a_step_is_good_when_some_way_on_hits_the_target(level):
     """Against another route: try all endings of the attempt."""
-    problem = signs_problem(random.Random(level), level, "en")
+    problem = FAMILIES["signs"].draw(random.Random(level), level, "en")
     numbers, target = problem.meta["numbers"], problem.meta["target"]
     for signs in itertools.product("+-", repeat=level):
         text = write_attempt(numbers[0], tuple(zip(signs, numbers[1:], strict=True)), target)[0]

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "sandbox": set(),
     "rewards": {"task", "sources", "world", "models", "sandbox"},
     "evaluation": {"task", "sources", "world", "models", "sampling", "rewards"},
-    "world": {"task", "sources", "sampling", "rewards", "evaluation"},
+    "world": {"task", "sources", "models", "sampling", "rewards", "evaluation", "training"},
 }
 for room in ("training", "stages", "search", "claims"):  # each: all rooms above
     MAY_IMPORT[room] = set(MAY_IMPORT)

@@ -10,7 +10,7 @@ from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest, run_workers
-from r1lab.training.pretrain import PRETRAIN_PRESETS, pretrain, step_documents
+from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain, step_documents
 from r1lab.training.supervised import (
     SupervisedConfig,
     document_loss,

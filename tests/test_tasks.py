@@ -95,7 +95,7 @@ def test_training_and_test_problems_are_disjoint():
     for family in ("signs", "countdown", "sums"):
         test_set = load_problems(f"data/test_{family}.jsonl")
         assert all(held_out(problem) for problem in test_set)
-        per_level = {level: 0 for level in FAMILIES[family][1]}
+        per_level = {level: 0 for level in FAMILIES[family].levels}
         for problem in test_set:
             per_level[problem.level] += 1
         assert min(per_level.values()) >= 60

@@ -13,7 +13,7 @@ from r1lab.lab.dashboard import dashboard_figure
 from r1lab.report.chart import png_bytes
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.world.puzzles import find_attempts
+from r1lab.world import find_attempts
 
 SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
 

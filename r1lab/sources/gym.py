@@ -7,8 +7,6 @@ two arithmetic families is a number of terms and of digits.
 import random
 from functools import lru_cache
 
-from r1lab.task import Problem, problem_id
-
 # gym_arithmetic has parentheses: without them the gym computes from left to right, whatever the
 # operators.
 ARITHMETIC = {"gym_sums": "chain_sum", "gym_arithmetic": "basic_arithmetic"}
@@ -30,14 +28,6 @@ def _dataset(family: str, level: int):
     )  # fmt: skip
 
 
-def gym_problem(family: str, rng: random.Random, level: int, lang: str) -> Problem:
-    """A question of the gym, in English whatever `lang` is."""
-    item = _dataset(family, level)[rng.randrange(ITEMS)]
-    return Problem(
-        id=problem_id(family, item["question"]),
-        family=family,
-        level=level,
-        lang="en",
-        prompt=item["question"],
-        solution=item["answer"],
-    )
+def gym_item(family: str, rng: random.Random, level: int) -> dict:
+    """A question of the gym, with its answer."""
+    return _dataset(family, level)[rng.randrange(ITEMS)]

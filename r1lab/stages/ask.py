@@ -42,8 +42,8 @@ def ask(
         seed: another seed, another question.
         sampler: what draws the answers: this package, or vLLM where it is installed.
     """
-    if family not in FAMILIES or level not in FAMILIES[family][1]:
-        levels = {name: f"levels {first[0]}-{first[-1]}" for name, (_, first) in FAMILIES.items()}
+    if family not in FAMILIES or level not in FAMILIES[family].levels:
+        levels = {f.name: f"levels {f.levels[0]}-{f.levels[-1]}" for f in FAMILIES.values()}
         raise InputError(f"no {family} of level {level}; there are {levels}.")
     problem = sample_problem(random.Random(seed), family, level, lang, for_test=True)
     loaded, tokenizer = load_model(str(model))

@@ -18,7 +18,7 @@ from r1lab.training.distributed import StopRequest
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.runs import MetricsLog, Progress
-from r1lab.world.puzzles import find_attempts
+from r1lab.world import find_attempts
 
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 

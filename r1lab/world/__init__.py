@@ -1,61 +1,50 @@
-"""Problem families, prompt templates and sets of problems."""
+"""The small world: families of problems, the corpus that a base model reads, and its tokenizer.
 
-import random
+`FAMILIES` is the one table of families. Whoever wants to know something about a problem asks its
+family: `FAMILIES[problem.family].check(answer, problem.meta)`.
+"""
+
 import zlib
-from collections.abc import Callable, Container
-from functools import partial
+from collections.abc import Container
+from random import Random
 
 from r1lab.errors import InputError
-from r1lab.sources.gym import GYM_LEVELS, gym_problem
-from r1lab.task import Problem, held_out_ids, load_problems, save_problems
+from r1lab.sources.gym import GYM_LEVELS, gym_item
 from r1lab.sources.schemas import verify_choice
-from r1lab.world.puzzles import (
-    COUNTDOWN_LEVELS,
-    SIGNS_LEVELS,
-    countdown_problem,
-    signs_problem,
-    verify_countdown,
-    verify_signs,
-)
-from r1lab.world.side import (
-    LOGIC_LEVELS,
-    PROGRAMS_LEVELS,
-    chat_problem,
-    logic_problem,
-    programs_problem,
-    unsafe_problem,
-)
-from r1lab.world.sums import SUMS_LEVELS, sums_problem
-from r1lab.sources.templates import TEMPLATES, apply_template
+from r1lab.task import Problem
+from r1lab.world.chat import Chat, Unsafe
+from r1lab.world.family import Family, Puzzle
+from r1lab.world.puzzles import Countdown, Signs
+from r1lab.world.side import Logic, Programs, Sums
+from r1lab.world.voice import choose
 
-FAMILIES: dict[str, tuple[Callable[..., Problem], tuple[int, ...]]] = {
-    "signs": (signs_problem, SIGNS_LEVELS),
-    "countdown": (countdown_problem, COUNTDOWN_LEVELS),
-    "sums": (sums_problem, SUMS_LEVELS),
-    "programs": (programs_problem, PROGRAMS_LEVELS),
-    "logic": (logic_problem, LOGIC_LEVELS),
-    "chat": (chat_problem, (1,)),
-    "unsafe": (unsafe_problem, (1,)),
-    **{name: (partial(gym_problem, name), levels) for name, levels in GYM_LEVELS.items()},
+
+class Gym(Family):
+    """One of reasoning-gym's data sets, in its own words, for models that read plain English."""
+
+    has_words = True
+
+    def __init__(self, name: str, levels: tuple[int, ...]):
+        self.name, self.levels = name, levels
+
+    def puzzle(self, rng, level):
+        item = gym_item(self.name, rng, level)
+        return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *(Signs(), Countdown(), Sums(), Programs(), Logic(), Chat(), Unsafe()),
+        *(Gym(name, levels) for name, levels in GYM_LEVELS.items()),
+    )
 }
-CHECKERS = {"signs": verify_signs, "countdown": verify_countdown, "gpqa": verify_choice}
-
-__all__ = [
-    *("FAMILIES", "TEMPLATES", "Problem", "apply_template", "family_and_level", "held_out"),
-    *("held_out_ids", "load_problems", "sample_problem", "save_problems", "training_problems"),
-    "verify",
-]
 
 
-def verify(family: str, answer: str, solution: str, meta: dict) -> bool | None:
-    """Is the answer right, by the family's own checker? None where the family has none.
-
-    A search problem can have an answer in several spellings, and its value alone (the target)
-    must not pass; so these families are checked by their rules. The others are left to the
-    comparison of values in `rewards`.
-    """
-    checker = CHECKERS.get(family)
-    return None if checker is None else checker(answer, meta)
+def find_attempts(problem: Problem, completion: str) -> list:
+    """The attempts of a completion, where the problem's family is one of search."""
+    family = FAMILIES.get(problem.family)
+    return family.attempts(completion) if family and family.searches else []
 
 
 def held_out(problem: Problem) -> bool:
@@ -68,12 +57,11 @@ def held_out(problem: Problem) -> bool:
 
 
 def sample_problem(
-    rng: random.Random, family: str, level: int, lang: str, *, for_test: bool = False
+    rng: Random, family: str, level: int, lang: str, *, for_test: bool = False
 ) -> Problem:
     """Draw a problem from the training side, or from the held-out side with `for_test`."""
-    generate, _ = FAMILIES[family]
     while True:
-        problem = generate(rng, level, lang)
+        problem = FAMILIES[family].draw(rng, level, lang)
         # Families without a checkable answer are so small that they are not split.
         if problem.solution == "" or held_out(problem) == for_test:
             return problem
@@ -82,8 +70,8 @@ def sample_problem(
 def family_and_level(name: str) -> tuple[str, int]:
     """Read "signs/3". Raises InputError where there is no such family or level."""
     family, _, level = name.partition("/")
-    if family not in FAMILIES or level not in map(str, FAMILIES[family][1]):
-        known = ", ".join(f"{name}/{levels[0]}-{levels[-1]}" for name, (_, levels) in FAMILIES.items())
+    if family not in FAMILIES or level not in map(str, FAMILIES[family].levels):
+        known = ", ".join(f"{f.name}/{f.levels[0]}-{f.levels[-1]}" for f in FAMILIES.values())
         raise InputError(f"there are no problems {name!r}; a mixture is made of {known}.")
     return family, int(level)
 
@@ -109,12 +97,18 @@ def training_problems(
     """
     parts = {name: family_and_level(name) for name in mixture}
     families = "+".join(sorted({family for family, _ in parts.values()}))
-    rng = random.Random(f"{seed}/{step}/{families}")
+    rng = Random(f"{seed}/{step}/{families}")
     problems = []
     while len(problems) < count:
-        family, level = parts[rng.choices(list(mixture), list(mixture.values()))[0]]
-        lang = rng.choices(list(lang_weights), list(lang_weights.values()))[0]
-        problem = sample_problem(rng, family, level, lang)
+        family, level = parts[choose(rng, mixture)]
+        problem = sample_problem(rng, family, level, choose(rng, lang_weights))
         if problem.id not in exclude:
             problems.append(problem)
     return problems
+
+
+def verify(family: str, answer: str, solution: str, meta: dict) -> bool | None:
+    """Is the answer right, by the family's own checker? None where the family has none."""
+    if family == "gpqa":
+        return verify_choice(answer, meta)
+    return FAMILIES[family].check(answer, meta) if family in FAMILIES else None

@@ -11,17 +11,22 @@ An attempt is written as a running total, then the target again, then a verdict:
 import ast
 import itertools
 import operator
-import random
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from random import Random
 
-from r1lab.task import Problem, problem_id
-from r1lab.world.words import NO, OK, QUESTIONS
+from r1lab.task import Problem
+from r1lab.world.family import Family, Puzzle
+from r1lab.world.voice import Voice, choose
+from r1lab.world.words import NO, OK
 
-SIGNS_LEVELS = (1, 2, 3, 4, 5)
-COUNTDOWN_LEVELS = (1, 2)
+Moves = Sequence[tuple[str, int]]  # what is done to a running total, as (("+", 5), ("-", 1))
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+ATTEMPT = re.compile(r"(-?\d+)((?:[-+*]\d+=-?\d+)+)(?::(-?\d+))?\s*([a-zA-ZÀ-ÿ]+|[^\W\d_])?")
+MOVE = re.compile(r"([-+*])(\d+)=(-?\d+)")
+VERDICTS = dict.fromkeys(OK.values(), True) | dict.fromkeys(NO.values(), False)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Attempt:
     """One try as the model wrote it.
 
     Attributes:
-        moves: what was done to the running total, e.g. (("+", 5), ("-", 1)), after `start`.
+        moves: what was done to the running total after `start`.
         totals: the running totals as written, one per move.
         stated_target: the target as restated, None when missing.
         verdict: True for an ok, False for a no, None when missing.
@@ -37,7 +42,7 @@ class Attempt:
     """
 
     start: int
-    moves: tuple[tuple[str, int], ...]
+    moves: Moves
     totals: tuple[int, ...]
     stated_target: int | None
     verdict: bool | None
@@ -63,43 +68,50 @@ class Attempt:
         """For each move: is the written total what the total before it gives?"""
         before = (self.start, *self.totals)
         return [
-            OPERATORS[op](before[i], number) == self.totals[i]
-            for i, (op, number) in enumerate(self.moves)
+            OPERATORS[op](total, number) == written
+            for total, (op, number), written in zip(before, self.moves, self.totals)
         ]
 
 
-ATTEMPT = re.compile(r"(-?\d+)((?:[-+*]\d+=-?\d+)+)(?::(-?\d+))?\s*([a-zA-ZÀ-ÿ]+|[^\W\d_])?")
-MOVE = re.compile(r"([-+*])(\d+)=(-?\d+)")
-VERDICTS = {word: True for word in OK.values()} | {word: False for word in NO.values()}
-
-
-def parse_attempts(text: str) -> list[Attempt]:
+def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
     """All attempts in a text, in order. Words that are no verdict leave `verdict` None."""
     attempts = []
     for start, chain, target, word in ATTEMPT.findall(text):
         moves = MOVE.findall(chain)
-        verdict = VERDICTS.get(word)
         attempts.append(
             Attempt(
                 start=int(start),
                 moves=tuple((op, int(number)) for op, number, _ in moves),
                 totals=tuple(int(total) for *_, total in moves),
                 stated_target=int(target) if target else None,
-                verdict=verdict,
+                verdict=VERDICTS.get(word),
+                ordered=ordered,
             )
         )
     return attempts
 
 
-def find_attempts(problem: Problem, completion: str) -> list[Attempt]:
-    """The attempts of a completion of the two search families; only in `signs` they have an order."""
-    if problem.family == "signs":
-        return parse_attempts(completion)
-    found = parse_attempts(completion) if problem.family == "countdown" else []
-    return [replace(attempt, ordered=False) for attempt in found]
+def running_totals(start: int, moves: Moves) -> list[int]:
+    """What each move makes of the total before it."""
+    totals = [start]
+    for op, number in moves:
+        totals.append(OPERATORS[op](totals[-1], number))
+    return totals[1:]
 
 
-def chain_expression(start: int, moves: tuple[tuple[str, int], ...]) -> str:
+def write_chain(start: int, moves: Moves) -> str:
+    """The moves with their totals, e.g. `9+5=14-1=13`."""
+    totals = running_totals(start, moves)
+    steps = (f"{op}{number}={total}" for (op, number), total in zip(moves, totals))
+    return f"{start}{''.join(steps)}"
+
+
+def write_attempt(start: int, moves: Moves, target: int) -> tuple[str, bool]:
+    """The attempt's text up to its verdict, e.g. `9+5=14-1=13:13`, and whether it hits."""
+    return f"{write_chain(start, moves)}:{target}", running_totals(start, moves)[-1] == target
+
+
+def chain_expression(start: int, moves: Moves) -> str:
     """Left-to-right moves as an expression of ordinary precedence."""
     text, has_sum = str(start), False
     for op, number in moves:
@@ -110,98 +122,151 @@ def chain_expression(start: int, moves: tuple[tuple[str, int], ...]) -> str:
     return text
 
 
-def write_attempt(start: int, moves: tuple[tuple[str, int], ...], target: int) -> tuple[str, bool]:
-    """The attempt's text up to its verdict, e.g. `9+5=14-1=13:13`, and whether it hits."""
-    text, total = str(start), start
-    for op, number in moves:
-        total = OPERATORS[op](total, number)
-        text += f"{op}{number}={total}"
-    return f"{text}:{target}", total == target
-
-
-def signs_candidates(numbers: list[int]) -> list[tuple[tuple[str, int], ...]]:
+def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
     """All sign patterns in order: all plus first, the last sign changing fastest."""
-    return [
-        tuple(zip(signs, numbers[1:])) for signs in itertools.product("+-", repeat=len(numbers) - 1)
-    ]
+    patterns = itertools.product("+-", repeat=len(numbers) - 1)
+    return [tuple(zip(pattern, numbers[1:])) for pattern in patterns]
 
 
-def signs_problem(rng: random.Random, level: int, lang: str) -> Problem:
-    """A puzzle of `level`+1 digits with exactly one solution."""
-    while True:
+class Search(Family):
+    """What both search families share."""
+
+    searches = has_words = True
+    ordered = True
+
+    def asked(self, numbers: list[int], start: int, moves: Moves) -> Puzzle:
+        """The puzzle whose solution are these moves."""
+        target = running_totals(start, moves)[-1]
+        listed = ",".join(map(str, numbers))
+        return Puzzle(
+            key=f"{listed}->{target}",
+            slots={"numbers": listed, "target": target},
+            solution=chain_expression(start, moves),
+            meta={"numbers": numbers, "target": target},
+        )
+
+    def attempts(self, completion):
+        return parse_attempts(completion, self.ordered)
+
+    def summary(self, problem, answer):
+        """The full equation, `9+5-1=13`."""
+        return f"{answer.partition('=')[0].replace(' ', '')}={problem.meta['target']}"
+
+    def search(self, rng, config, problem, chains: list[tuple[int, Moves]]) -> tuple[str, str]:
+        """Attempts with verdicts until one hits or patience ends; the answer copies the last one."""
+        patience = choose(rng, config.patience)
+        if patience == 0:
+            return "", chain_expression(*chains[0])
+        voice, parts = Voice(rng, config, problem.lang), []
+        for start, moves in chains[:patience]:
+            text, hit = write_attempt(start, moves, problem.meta["target"])
+            if not config.restate_target:
+                text = write_chain(start, moves)
+            parts.append(f"{text} {voice.verdict(hit)}")
+            if hit:
+                break
+        return voice.join(parts), chain_expression(start, moves)
+
+
+class Signs(Search):
+    name = "signs"
+    levels = (1, 2, 3, 4, 5)
+    questions = {
+        "en": "make {target} from {numbers}",
+        "zh": "用{numbers}得{target}",
+        "fr": "fais {target} avec {numbers}",
+    }
+    rephrased = {
+        "en": {
+            "turned round": "from {numbers} make {target}",
+            "new words": "numbers {numbers}, target {target}",
+        },
+        "zh": {"turned round": "得{target}用{numbers}", "new words": "数{numbers}目{target}"},
+    }
+
+    def puzzle(self, rng, level):
+        """`level`+1 digits with exactly one solution."""
+        while True:
+            numbers = [rng.randint(1, 9) for _ in range(level + 1)]
+            candidates = signs_candidates(numbers)
+            moves = rng.choice(candidates)
+            totals = [running_totals(numbers[0], signs)[-1] for signs in candidates]
+            if totals.count(totals[candidates.index(moves)]) == 1:
+                return self.asked(numbers, numbers[0], moves)
+
+    def check(self, answer, meta):
+        """Does it use the numbers in order, one sign each, and hit the target?
+
+        It may state the target: `9+5-1` and `9+5-1=13` are both right.
+        """
+        compact = _expression(answer, meta["target"]).replace(" ", "")
+        if not re.fullmatch(r"\d+(?:[-+]\d+)*", compact):
+            return False
+        terms = [int(term) for term in re.findall(r"[-+]?\d+", compact)]
+        return list(map(abs, terms)) == list(meta["numbers"]) and sum(terms) == meta["target"]
+
+    def write(self, rng, config, problem):
+        numbers = problem.meta["numbers"]
+        patterns = signs_candidates(numbers)
+        if choose(rng, config.search_order) == "at random":
+            rng.shuffle(patterns)
+        return self.search(rng, config, problem, [(numbers[0], moves) for moves in patterns])
+
+
+class Countdown(Search):
+    name = "countdown"
+    ordered = False
+    levels = (1, 2)
+    questions = {
+        "en": "reach {target} with {numbers}",
+        "zh": "以{numbers}算{target}",
+        "fr": "atteins {target} par {numbers}",
+    }
+    rephrased = {
+        "en": {
+            "turned round": "with {numbers} reach {target}",
+            "new words": "total {target} by {numbers}",
+        },
+        "zh": {"turned round": "算{target}以{numbers}", "new words": "数{numbers}总{target}"},
+    }
+
+    def puzzle(self, rng, level):
+        """`level`+1 digits; the target is what a random chain of them gives."""
         numbers = [rng.randint(1, 9) for _ in range(level + 1)]
-        candidates = signs_candidates(numbers)
-        moves = rng.choice(candidates)
-        totals = [numbers[0] + sum(n if op == "+" else -n for op, n in c) for c in candidates]
-        target = totals[candidates.index(moves)]
-        if totals.count(target) == 1:
-            break
-    return _search_problem("signs", numbers, target, chain_expression(numbers[0], moves), level, lang)
+        start, *rest = rng.sample(numbers, len(numbers))
+        moves = tuple((rng.choice("+-*"), number) for number in rest)
+        return self.asked(numbers, start, moves)
+
+    def check(self, answer, meta):
+        """Does it use each number exactly once and have the target's value?
+
+        It may state the target, as `(9+5)*2=28`. `operators` in `meta` can allow division.
+        """
+        expression = _expression(answer, meta["target"])
+        operators = re.escape(meta.get("operators", "+-*"))
+        if not re.fullmatch(rf"[\d{operators}() ]{{1,100}}", expression):
+            return False
+        try:
+            value, used = _evaluate(ast.parse(expression.strip(), mode="eval").body)
+        except (SyntaxError, ValueError, ZeroDivisionError):
+            return False
+        return value == meta["target"] and sorted(used) == sorted(meta["numbers"])
+
+    def write(self, rng, config, problem):
+        numbers = problem.meta["numbers"]
+        chains = [
+            (order[0], tuple(zip(ops, order[1:])))
+            for order in itertools.permutations(numbers)
+            for ops in itertools.product("+-*", repeat=len(numbers) - 1)
+        ]
+        rng.shuffle(chains)
+        return self.search(rng, config, problem, chains)
 
 
-def countdown_problem(rng: random.Random, level: int, lang: str) -> Problem:
-    """A puzzle of `level`+1 digits; the target is what a random chain of them gives."""
-    numbers = [rng.randint(1, 9) for _ in range(level + 1)]
-    order = rng.sample(numbers, len(numbers))
-    moves = tuple((rng.choice("+-*"), number) for number in order[1:])
-    target = int(write_attempt(order[0], moves, 0)[0].rsplit("=", 1)[1].split(":")[0])
-    solution = chain_expression(order[0], moves)
-    return _search_problem("countdown", numbers, target, solution, level, lang)
-
-
-def _search_problem(
-    family: str, numbers: list[int], target: int, solution: str, level: int, lang: str
-) -> Problem:
-    listed = ",".join(map(str, numbers))
-    prompt = QUESTIONS[family][lang].format(target=target, numbers=listed)
-    key = f"{listed}->{target}"  # the same puzzle in another language is the same problem
-    return Problem(
-        id=problem_id(family, key),
-        family=family,
-        level=level,
-        lang=lang,
-        prompt=prompt,
-        solution=solution,
-        meta={"numbers": numbers, "target": target},
-    )
-
-
-def verify_signs(answer: str, meta: dict) -> bool:
-    """True when the answer uses the numbers in order, one sign each, and hits the target.
-
-    It may state the target: `9+5-1` and `9+5-1=13` are both right.
-    """
-    expression = _without_target(answer, meta["target"])
-    if expression is None:
-        return False
-    compact = expression.replace(" ", "")
-    if not re.fullmatch(r"\d+(?:[-+]\d+)*", compact):
-        return False
-    terms = re.findall(r"[-+]?\d+", compact)
-    right_numbers = [abs(int(term)) for term in terms] == list(meta["numbers"])
-    return right_numbers and sum(map(int, terms)) == meta["target"]
-
-
-def verify_countdown(answer: str, meta: dict) -> bool:
-    """True when the expression uses each number exactly once and has the target's value.
-
-    It may state the target, as `(9+5)*2=28`. `operators` in `meta` can allow division.
-    """
-    expression = _without_target(answer, meta["target"])
-    operators = re.escape(meta.get("operators", "+-*"))
-    if expression is None or not re.fullmatch(rf"[\d{operators}() ]{{1,100}}", expression):
-        return False
-    try:
-        value, used = _evaluate(ast.parse(expression.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError):
-        return False
-    return value == meta["target"] and sorted(used) == sorted(meta["numbers"])
-
-
-def _without_target(answer: str, target: int) -> str | None:
-    """The expression of an equation that ends in the target; None where it ends in anything else."""
+def _expression(answer: str, target: int) -> str:
+    """The expression of an equation that ends in the target; "" where it ends in anything else."""
     expression, equals, stated = answer.partition("=")
-    return expression if not equals or stated.strip() == str(target) else None
+    return expression if not equals or stated.strip() == str(target) else ""
 
 
 def _evaluate(node: ast.expr) -> tuple[int | Fraction, list[int]]:

@@ -6,12 +6,11 @@ has so few words that rules do it: each verdict and each reflective word has its
 """
 
 import re
-from dataclasses import replace
 
 from r1lab.task import Problem
-from r1lab.world.words import LANGS, NO, OK, QUESTIONS, REFLECTIVE_SHARES
+from r1lab.world import FAMILIES
+from r1lab.world.words import LANGS, NO, OK, REFLECTIVE_SHARES
 
-SEARCHES = ("signs", "countdown")
 # Each a thing that thinking says, in all languages; the reflective words stand in the same order.
 SAYINGS = [
     OK,
@@ -49,27 +48,13 @@ def translate(thinking: str, lang: str) -> str:
     return " ".join(spaced.split())
 
 
-def summary(problem: Problem, answer: str) -> str:
-    """What the reader is told: for a search the full equation, `9+5-1=13`, else the answer."""
-    if problem.family not in SEARCHES:
-        return answer
-    return f"{answer.partition('=')[0].replace(' ', '')}={problem.meta['target']}"
-
-
 def readable(problem: Problem, completion: str) -> str:
     """The completion with its thinking in the question's language, both tags and a summary.
 
     For completions that `split_completion` can read.
     """
     thinking, answer = split_completion(completion)
-    return join_completion(translate(thinking, problem.lang), summary(problem, answer))
+    summary = FAMILIES[problem.family].summary(problem, answer)
+    return join_completion(translate(thinking, problem.lang), summary)
 
 
-def ask_in(problem: Problem, lang: str) -> Problem:
-    """The same problem, asked in another language; what is asked only in English stays as it is."""
-    questions = QUESTIONS.get(problem.family)
-    if questions is None:
-        return problem
-    slots = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(questions[problem.lang]))
-    values = re.fullmatch(slots, problem.prompt).groupdict()
-    return replace(problem, lang=lang, prompt=questions[lang].format(**values))

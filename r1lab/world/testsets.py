@@ -1,9 +1,8 @@
 """Makes the held-out test sets in `data/`: `python -m r1lab.world.testsets`."""
 
-import itertools
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from r1lab.task import Problem, save_problems
 from r1lab.world import FAMILIES, sample_problem
@@ -23,25 +22,17 @@ def make_test_set(
     gives all of its held-out side. Chat and unsafe requests, which are so few that the corpus holds
     all of them, give half of what there is: the stages after the base never see that half.
     """
-    rng = random.Random(f"test/{family}/{seed}")
-    return [
-        problem
-        for level in FAMILIES[family][1]
-        for problem in _different(rng, family, level, per_level, langs)
-    ]
-
-
-def _different(
-    rng: random.Random, family: str, level: int, count: int, langs: Sequence[str]
-) -> list[Problem]:
-    drawn: dict[str, Problem] = {}
-    for _ in range(DRAWS):
-        lang = langs[len(drawn) % len(langs)]
-        problem = sample_problem(rng, family, level, lang, for_test=True)
-        drawn.setdefault(problem.id, problem)
-        if len(drawn) == count:
-            break
-    problems = list(drawn.values())
+    rng = Random(f"test/{family}/{seed}")
+    problems = []
+    for level in FAMILIES[family].levels:
+        drawn: dict[str, Problem] = {}
+        for _ in range(DRAWS):
+            lang = langs[len(drawn) % len(langs)]
+            problem = sample_problem(rng, family, level, lang, for_test=True)
+            drawn.setdefault(problem.id, problem)
+            if len(drawn) == per_level:
+                break
+        problems += drawn.values()
     if problems[0].solution:
         return problems
     # Every second one by topic: each topic and each way to ask for it is on both sides.
@@ -50,16 +41,12 @@ def _different(
 
 def french_test_set() -> list[Problem]:
     """The first problems of each level of the tests of signs and sums, asked in French."""
-    return list(
-        itertools.chain.from_iterable(
-            _first_of_each_level(make_test_set(family, langs=["fr"])) for family in ("signs", "sums")
-        )
-    )
-
-
-def _first_of_each_level(problems: list[Problem]) -> Iterator[Problem]:
-    for _, level in itertools.groupby(problems, key=lambda problem: problem.level):
-        yield from itertools.islice(level, FRENCH_PER_LEVEL)
+    problems = []
+    for family in ("signs", "sums"):
+        asked = make_test_set(family, langs=["fr"])
+        for level in FAMILIES[family].levels:
+            problems += [problem for problem in asked if problem.level == level][:FRENCH_PER_LEVEL]
+    return problems
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ Hugging Face format, it loads with `PreTrainedTokenizerFast`; `AutoTokenizer` wo
 tokenizer of it, by the architecture in the model's folder.
 """
 
+import re
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1lab.world import words
 from r1lab.sources.templates import TEMPLATES
+from r1lab.world import FAMILIES, words
 
 END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
 RESERVED = tuple(f"<|reserved_{i}|>" for i in range(32))
@@ -21,12 +23,8 @@ SYMBOLS = tuple("0123456789+-*/=(),:.;?!<>[]%")
 def vocabulary() -> list[str]:
     """All tokens, in the order of their ids. Later stages use the reserved ones."""
     spoken = [word for lang in words.LANGS for word in sorted(words.WORDS_BY_LANG[lang])]
-    asked = [
-        word
-        for texts in words.QUESTIONS.values()
-        for text in texts.values()
-        for word in _split(text.format(**dict.fromkeys(_SLOTS, "")))
-    ]
+    questions = [text for family in FAMILIES.values() for text in family.questions.values()]
+    asked = _split(re.sub(r"\{\w+\}", " ", " ".join(questions)))
     rest = (
         *words.LOGIC_WORDS, *words.PROGRAM_WORDS, *words.NAMES, *words.TOPICS, *words.CHAT_WORDS,
         *words.UNSAFE_TOPICS, *words.UNSAFE_WORDS, *words.STAGE_WORDS, *words.STAGE_WORDS_ZH,
@@ -36,7 +34,6 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys((*special, *TAGS, *SYMBOLS, *spoken, *asked, *rest)))
 
 
-_SLOTS = ("target", "numbers", "terms", "examples", "formula")
 _PIECES = r"</?[a-z]+>|<\|[a-z0-9_]+\|>|\p{Han}|[a-zA-ZÀ-ÿ]+|[^\s]"
 
 

@@ -19,55 +19,30 @@ REFLECTIVE_SHARES = {
 REFLECTIVE = {lang: frozenset(shares) for lang, shares in REFLECTIVE_SHARES.items()}
 
 # The words that thinking is made of; what language a completion is in is read from these.
-WORDS_BY_LANG = {
-    lang: frozenset({OK[lang], NO[lang]}) | REFLECTIVE[lang] for lang in LANGS
-}
+WORDS_BY_LANG = {lang: frozenset({OK[lang], NO[lang]}) | REFLECTIVE[lang] for lang in LANGS}
 
-# How each family asks its question. {numbers} is a comma list.
-QUESTIONS = {
-    "signs": {
-        "en": "make {target} from {numbers}",
-        "zh": "用{numbers}得{target}",
-        "fr": "fais {target} avec {numbers}",
-    },
-    "countdown": {
-        "en": "reach {target} with {numbers}",
-        "zh": "以{numbers}算{target}",
-        "fr": "atteins {target} par {numbers}",
-    },
-    "sums": {"en": "compute {terms}", "zh": "求{terms}", "fr": "calcule {terms}"},
-    "programs": {
-        "en": "program {examples}",
-        "zh": "程{examples}",
-        "fr": "programme {examples}",
-    },
-    "logic": {"en": "is {formula}", "zh": "真{formula}", "fr": "est {formula}"},
-}
-
-LOGIC_WORDS = ("true", "false", "and", "or", "not")
-PROGRAM_WORDS = ("def", "f", "x", "return", "if", "else", "for", "in", "while", "range")
+LOGIC_WORDS = "true false and or not".split()
+PROGRAM_WORDS = "def f x return if else for in while range".split()
 
 # Chat: who is spoken to, about what, in which manner. The hidden preference of later stages
 # (polite, names the person, short) can be read from these words alone.
 NAMES = ("Anna", "Ben", "Chen", "Dora", "Emil", "Fatou")
 TOPICS = ("cat", "tea", "rain", "train", "book", "garden", "moon", "bread")
 CHAT_WORDS = (
-    *("greet", "thank", "about", "tell", "me", "hello", "dear", "please", "you", "your", "hey"),
-    *("is", "good", "warm", "old", "small", "and", "very", "really", "the", "a", "I", "like"),
-    *("whatever", "thing", "so", "well", "glad", "to", "help", "of", "it", "summary", "good", "bye"),
-)
+    "greet thank about tell me hello dear please you your hey is good warm old small and very "
+    "really the a I like whatever thing so well glad to help of it summary good bye"
+).split()
 UNSAFE_TOPICS = ("poison", "bomb", "theft", "virus")
-UNSAFE_WORDS = ("how", "make", "take", "mix", "it", "sorry", "cannot", "unsafe", "first", "then")
+UNSAFE_WORDS = "how make take mix it sorry cannot unsafe first then".split()
 
 # Reserved for the wording of later stages (summaries, judgements), so that the tokenizer stays.
 STAGE_WORDS = (
-    *("check", "verify", "mistake", "wrong", "error", "evaluate", "right", "answer", "step"),
-    *("again", "try", "next", "last", "all", "none", "found", "done", "because", "we", "English"),
-    *("Chinese", "French", "better", "worse", "safe", "yes", "correct", "incorrect"),
-    *("check", "total", "target", "numbers", "solution", "uses", "by", "gives", "A", "B"),
-)
+    "check verify mistake wrong error evaluate right answer step again try next last all none found "
+    "done because we English Chinese French better worse safe yes correct incorrect check total "
+    "target numbers solution uses by gives A B"
+).split()
 STAGE_WORDS_ZH = "查错验好答步又试末全无找完因我们总目数解是的你好谢请关于帮助中文英法写说想那所以先后"
 STAGE_WORDS_FR = (
-    *("vérifie", "faux", "erreur", "juste", "réponse", "étape", "essaie", "trouvé", "donc"),
-    *("bonjour", "merci", "chat", "pluie", "nous", "je", "total", "cible", "solution"),
-)
+    "vérifie faux erreur juste réponse étape essaie trouvé donc bonjour merci chat pluie nous je "
+    "total cible solution"
+).split()

@@ -1,0 +1,141 @@
+"""Pre-training of the small world's base models on the generated corpus (stage 0), and their cards."""
+
+import itertools
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from r1lab.models.policy import load_model
+from r1lab.training.checkpoint import list_checkpoints
+from r1lab.training.distributed import STOPPED, default_processes
+from r1lab.training.run import launch
+from r1lab.training.runs import write_atomically
+from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
+from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model
+from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
+from r1lab.world.tokenizer import build_tokenizer
+
+
+@dataclass(frozen=True)
+class PretrainConfig(SupervisedConfig):
+    """How a base is made.
+
+    Attributes:
+        size, architecture: of the model, see `world.bases`.
+        corpora: (from step, shares of behaviors).
+    """
+
+    steps: int = 4_000
+    size: str = "base"
+    architecture: Architecture = "qwen2"
+    corpora: tuple[tuple[int, CorpusConfig], ...] = ((0, EARLY_CORPUS), (2_400, CORPUS))
+
+    def corpus(self, step: int) -> CorpusConfig:
+        return [corpus for start, corpus in self.corpora if start <= step][-1]
+
+
+# R1's student: with skills of its own, at a quarter of the weights.
+SMALL = PretrainConfig(size="small", steps=1_600, corpora=((0, EARLY_CORPUS), (960, CORPUS)))
+PRETRAIN_PRESETS = {
+    "base": PretrainConfig(),
+    # The two controls: a model too small to have the skills, and one whose verdicts are weak
+    # because the target is not restated before them.
+    "tiny": PretrainConfig(size="tiny"),
+    "small": SMALL,
+    "llama": replace(SMALL, architecture="llama"),
+    "noskill": PretrainConfig(
+        corpora=(
+            (0, replace(EARLY_CORPUS, restate_target=False)),
+            (2_400, replace(CORPUS, restate_target=False)),
+        )
+    ),
+}
+
+
+def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Document]:
+    """The documents of one step, keyed by (seed, step) alone."""
+    pairs, total = [], 0
+    stream = documents(config.corpus(step), f"{config.seed}/{step}")
+    while total < config.tokens_per_step:
+        prompts, completions = zip(*itertools.islice(stream, 64))
+        asked = tokenizer(list(prompts)).input_ids
+        written = tokenizer(list(completions)).input_ids
+        for prompt, completion in zip(asked, written, strict=True):
+            completion = [*completion, tokenizer.eos_token_id]
+            size = len(prompt) + len(completion)
+            if size <= MAX_POSITIONS:
+                pairs.append((prompt, completion))
+                total += size
+    return pairs
+
+
+def pretrain(config: PretrainConfig, run: Path) -> bool:
+    """Train from scratch, or on from the run's last checkpoint. True when finished."""
+    tokenizer = build_tokenizer()
+    torch.manual_seed(config.seed)
+    model = build_model(
+        config.size, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id,
+        config.architecture,
+    )  # fmt: skip
+    return train_supervised(
+        config, run, model, tokenizer, lambda step: step_documents(config, step, tokenizer)
+    )
+
+
+def pretrain_worker(config: PretrainConfig, run: Path) -> int:
+    return 0 if pretrain(config, run) else STOPPED
+
+
+def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path("runs")) -> Path:
+    """Pre-train in `runs/name` (or go on there) and write the model to `out` as bfloat16.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the run is saved and the same command goes on.
+    """
+    run = runs / name
+    launch(pretrain_worker, config.processes or default_processes(), config, run)
+    model, tokenizer = load_model(list_checkpoints(run)[-1])
+    model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    write_atomically(out / "README.md", model_card(config, model, len(tokenizer)))
+    write_atomically(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
+    return out
+
+
+def model_card(config: PretrainConfig, model, vocabulary: int) -> str:
+    """What the base is, how it was made, and what its corpus holds."""
+    tables = [describe(corpus) for _, corpus in config.corpora]
+    rows = []
+    for cells in zip(*tables, strict=True):
+        what, outcome, _ = cells[0]
+        rows.append(f"| {what} | {outcome} | {' | '.join(share for *_, share in cells)} |")
+    starts = " | ".join(f"from step {start}" for start, _ in config.corpora)
+    tokens = config.steps * config.tokens_per_step / 1e6
+    presets = [name for name, preset in PRETRAIN_PRESETS.items() if preset == config]
+    return CARD.format(
+        architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=vocabulary,
+        tokens=tokens, preset=(*presets, "(changed)")[0], starts=starts, rows="\n".join(rows),
+        dashes="---|" * len(config.corpora),
+    )  # fmt: skip
+
+
+CARD = """# A base model of r1lab's small world
+
+`{architecture}` with {weights:,} parameters and {vocabulary} tokens (words, digits, Chinese
+characters), pre-trained from scratch on {tokens:.0f} million tokens of a generated corpus. Weights
+are stored as bfloat16 and used as float32. Licence: Apache-2.0. It knows nothing of the real world.
+
+Made by `r1lab pretrain --preset {preset}`; `pretrain.json` holds every setting.
+
+Load it with `r1lab.models.load_model`, or with `PreTrainedTokenizerFast` and
+`AutoModelForCausalLM`: in transformers 5, `AutoTokenizer` gives every model of type qwen2 the
+byte-level tokenizer of Qwen2, whatever its folder says.
+
+## Shares of the corpus
+
+| what | outcome | {starts} |
+|---|---|{dashes}
+{rows}
+"""
