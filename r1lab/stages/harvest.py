@@ -23,14 +23,11 @@ from r1lab.rewards.format import has_format
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
-from r1lab.world import training_problems
+from r1lab.world import FAMILIES, training_problems
 from r1lab.world.rewrite import split_completion
-from r1lab.world.puzzles import parse_attempts
 from r1lab.training.batching import balanced_share
 from r1lab.training.distributed import StopRequest, World
 from r1lab.training.runs import Progress, write_atomically
-
-ATTEMPTING = ("signs", "countdown", "programs")  # families in which an attempt can repeat
 
 
 @dataclass(frozen=True)
@@ -109,8 +106,8 @@ def no_repetition(samples: Samples) -> list[bool]:
     """Is no attempt made twice?"""
     kept = []
     for problem, text in zip(samples.problems, samples.texts, strict=True):
-        keys = [attempt.key for attempt in parse_attempts(text)]
-        kept.append(problem.family not in ATTEMPTING or len(set(keys)) == len(keys))
+        keys = [attempt.key for attempt in FAMILIES[problem.family].attempts(text)]
+        kept.append(len(set(keys)) == len(keys))
     return kept
 
 

@@ -31,7 +31,7 @@ from r1lab.search.prm import PRMConfig, train_prm
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import run_sampled
-from r1lab.stages.pretrain import run_pretrain
+from r1lab.world.pretrain import run_pretrain
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection, random_arm
 from r1lab.stages.scenarios import SCENARIOS
@@ -40,7 +40,7 @@ from r1lab.task import load_problems, save_problems
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
-from r1lab.training.pretrain import PRETRAIN_PRESETS
+from r1lab.world.pretrain import PRETRAIN_PRESETS
 from r1lab.training.reward_model import RewardModelConfig, train_reward_models
 from r1lab.training.run import run_grpo
 from r1lab.training.sft import SFTConfig, run_sft
