@@ -23,15 +23,13 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from r1lab.kernels import from_hidden, from_logits
-from r1lab.kernels.tiles import LAUNCH
+from r1lab.kernels import fused
 
 HOPPER, AMPERE = GPUTarget("cuda", 90, 32), GPUTarget("cuda", 80, 32)
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 COUNTED = ("wgmma.mma_async", "mma.sync", "cp.async.bulk.tensor", "ex2.approx", ".f64", ".tf32")
 POINTERS = {
-    "tops": "fp32", "masses": "fp32", "moments": "fp32", "chosens": "fp32", "logp": "fp32",
-    "entropy": "fp32", "lse": "fp32", "coefficients": "fp32", "live": "u8",
+    "statistics": "fp32", "chosens": "fp32", "lse": "fp32", "coefficients": "fp32", "ids": "i32",
 }  # fmt: skip
 NUMBERS = ("height", "width", "depth", "stride")
 
@@ -40,7 +38,7 @@ NUMBERS = ("height", "width", "depth", "stride")
 class Case:
     """One kernel as it is launched."""
 
-    kernel: str  # a name in from_hidden or from_logits
+    kernel: str  # a name in r1lab.kernels.fused
     dtype: torch.dtype = torch.bfloat16
     entropy: bool = False
     descriptors: bool = True
@@ -55,10 +53,6 @@ class Case:
 
 
 CASES = [
-    Case("row_forward"),
-    Case("row_forward", entropy=True),
-    Case("row_backward"),
-    Case("row_backward", entropy=True),
     Case("combine", entropy=True),
     Case("linear_statistics"),
     Case("linear_statistics", torch.float16),
@@ -75,25 +69,18 @@ CASES = [
 def options_of(case: Case) -> tuple[dict, dict]:
     """(constants, launch options) that the launcher passes for this case."""
     constants = {"SUM": tl.float32, "ENTROPY": case.entropy}
-    if case.kernel.startswith("row"):
-        return {**constants, "MASKED": True, "BLOCK": from_logits.BLOCK}, {
-            "num_warps": from_logits.WARPS
-        }
-    splits = {"SPLITS": from_hidden.SPLITS, "PADDED": 64}
+    splits = {"SPLITS": fused.SPLITS, "PADDED": 64}
     if case.kernel == "combine":
-        return {**constants, **splits, "ROWS": from_hidden.COMBINE_ROWS}, {"num_warps": 4}
+        return {**constants, **splits, "ROWS": fused.COMBINE_ROWS}, {"num_warps": 4}
     forward = case.kernel == "linear_statistics"
-    tiles = from_hidden.tiles_for(case.dtype, forward and case.entropy, case.hopper)
-    shape = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth}
-    return {**constants, **splits, **shape, "TMA": case.descriptors}, {
-        "num_warps": tiles.warps,
-        "num_stages": tiles.stages,
-    }
+    tiles = fused.tiles_for(case.dtype, forward and case.entropy, case.hopper)
+    options = {name: tiles.pop(name) for name in ("num_warps", "num_stages")}
+    return {**constants, **splits, **tiles, "TMA": case.descriptors}, options
 
 
 def source_of(case: Case) -> tuple[ASTSource, dict]:
     """The kernel with its arguments' types, as at a real size (widths divisible by 16)."""
-    kernel = getattr(from_hidden, case.kernel, None) or getattr(from_logits, case.kernel)
+    kernel = getattr(fused, case.kernel)
     constants, options = options_of(case)
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     name, kind = NAMES[case.dtype], {}
@@ -105,10 +92,9 @@ def source_of(case: Case) -> tuple[ASTSource, dict]:
             kind[argument] = f"tensordesc<{name}[{rows}, {constants['DEPTH']}]>"
         elif argument in NUMBERS or argument == "scale":
             kind[argument] = "i32" if argument in NUMBERS else "fp32"
-        elif argument == "ids":
-            kind[argument] = "*i64" if case.kernel.startswith("row") else "*i32"
         else:
-            kind[argument] = "*" + POINTERS.get(argument, name)
+            output = "fp32" if case.kernel == "combine" else name
+            kind[argument] = "*" + POINTERS.get(argument, output)
     aligned = [
         (index,)
         for index, argument in enumerate(kernel.arg_names)
@@ -128,7 +114,7 @@ def measure(case: Case) -> dict:
     """Registers, spilled bytes, shared memory and instructions of a compiled case."""
     source, options = source_of(case)
     target = HOPPER if case.hopper else AMPERE
-    compiled = triton.compile(source, target=target, options={**options, **LAUNCH})
+    compiled = triton.compile(source, target=target, options={**options, **fused.LAUNCH})
     ptx = compiled.asm["ptx"]
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)

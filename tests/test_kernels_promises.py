@@ -59,6 +59,7 @@ def allocations(
     make = {"dtype": torch.bfloat16, "device": "meta"}
     x, w = torch.empty(rows, hidden, **make), torch.empty(VOCAB, hidden, **make)
     ids = torch.empty(rows, dtype=torch.long, device="meta")
+    module = getattr(KERNELS, rung)
     lse, coefficients = torch.empty(rows, device="meta"), torch.empty(3, rows, device="meta")
 
     def waves(live, count, size):  # that all rows live cannot be seen there
@@ -70,23 +71,23 @@ def allocations(
         stack.enter_context(patch.object(KERNELS.waves, "waves", waves))
         stack.enter_context(patch.object(KERNELS.waves, "check_ids"))
         for name in ("linear_statistics", "combine", "linear_dlogits"):
-            stack.enter_context(patch.object(KERNELS.from_hidden, name, NotLaunched()))
+            stack.enter_context(patch.object(KERNELS.fused, name, NotLaunched()))
         with Allocations() as seen:
             if backward:
                 out = KERNELS.waves.linear_backward(
-                    x, w, ids, lse, coefficients, 1.0, True, True, True, rung
+                    x, w, ids, lse, coefficients, 1.0, True, (True, True), module
                 )
                 assert out[0].shape == x.shape and out[1].shape == w.shape
             else:
-                KERNELS.waves.linear_forward(x, w, ids, None, 1.0, True, rung)
+                KERNELS.waves.linear_forward(x, w, ids, None, 1.0, True, module)
     return seen
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all rows", "masked rows"])
 @pytest.mark.parametrize("hidden", HIDDEN_SIZES)
 def test_memory_of_the_triton_path(hidden, masked):
-    forward = allocations("triton", hidden, masked, backward=False)
-    backward = allocations("triton", hidden, masked, backward=True)
+    forward = allocations("fused", hidden, masked, backward=False)
+    backward = allocations("fused", hidden, masked, backward=True)
     outputs = 2 * hidden * (ROWS + VOCAB)
     assert forward.peak <= 16 * MIB, f"{forward.peak / MIB:.1f} MiB"
     assert backward.peak - outputs <= 850 * MIB, f"{(backward.peak - outputs) / MIB:.1f} MiB"

@@ -1,25 +1,26 @@
-"""Log-probabilities of chosen tokens: the public pair, which checks its inputs and picks a rung.
+"""Log-probabilities of chosen tokens: the public function checks its inputs and picks a rung.
 
 The ladder, each rung equal to the one below within a tested tolerance:
 
-1. `reference.reference_*`: float64, the truth.
-2. `reference.plain_*`: plain torch, holds all logits. Small calls on a CPU.
+1. `reference.reference_linear`: float64, the truth.
+2. `reference.plain_linear`: plain torch, holds all logits. Small calls on a CPU.
 3. `chunked`: a slab of the vocabulary at a time. Large calls on a CPU, and every device that has
    no kernel here (GPUs older than Ampere, AMD, Apple; float64 anywhere).
-4. `from_logits`, `from_hidden`: Triton kernels. NVIDIA GPUs from compute capability 8.0 on.
+4. `fused`: Triton kernels. NVIDIA GPUs from compute capability 8.0 on.
 """
 
 import importlib.util
 import math
-from collections.abc import Iterable
+from types import ModuleType
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from r1lab.errors import InputError
-from r1lab.kernels.reference import LogProbs, plain_from_logits, plain_linear, spread, wide
-from r1lab.kernels.waves import check_ids, linear_op, logits_op
+from r1lab.kernels import chunked
+from r1lab.kernels.reference import LogProbs, plain_rows
+from r1lab.kernels.waves import check_ids, linear_op
 
 # Calls on a CPU whose fp32 logits take no more than this use plain torch: they fit the caches of
 # one processor, and every stored run of the small world was computed so, bit for bit.
@@ -36,7 +37,7 @@ def linear_logprob(
     return_entropy: bool = False,
     return_lse: bool = False,
 ) -> LogProbs:
-    """log softmax(hidden @ weight.T / temperature)[ids], never holding all the logits.
+    """Compute log softmax(hidden @ weight.T / temperature)[ids], never holding all the logits.
 
     All three results are differentiable, by the incoming gradient of each token. Rows outside
     `mask` cost nothing and get zero, whatever they hold; rows whose incoming gradients are zero
@@ -54,96 +55,56 @@ def linear_logprob(
         InputError: shapes, dtypes or devices that do not fit each other, a temperature that is not
             positive, a live id outside the vocabulary.
     """
-    check(hidden, ids, mask, temperature)
-    check_weight(hidden, weight)
-    if torch.is_autocast_enabled(hidden.device.type):
-        dtype = torch.get_autocast_dtype(hidden.device.type)
+    check(hidden, weight, ids, mask, temperature)
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     if hidden.dtype != weight.dtype:
         raise InputError(
             f"hidden is {hidden.dtype} but weight is {weight.dtype}; cast one, or use autocast."
         )
-    with torch.autocast(hidden.device.type, enabled=False):  # sums stay in fp32
-        return _linear(hidden, weight, ids, mask, float(temperature), return_entropy, return_lse)
+    check_ids(ids, mask, len(weight))
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    live = None if mask is None else mask.flatten()
+    call = (rows, weight, ids.flatten(), live, float(temperature), return_entropy)
+    with torch.autocast(device, enabled=False):  # sums stay in fp32
+        values = plain_rows(*call) if fits_plainly(*call[:4]) else linear_op(*call, pick(hidden))
+    asked = (True, return_entropy, return_lse)
+    shaped = (v.view(ids.shape) if a else None for v, a in zip(values, asked, strict=True))
+    return LogProbs(*shaped)
 
 
-def logprob_from_logits(
-    logits: Float[Tensor, "*batch vocab"],
-    ids: Int[Tensor, "*batch"],
-    *,
-    temperature: float = 1.0,
-    mask: Bool[Tensor, "*batch"] | None = None,
-    return_entropy: bool = False,
-    return_lse: bool = False,
-) -> LogProbs:
-    """`linear_logprob` for logits that exist already; a logit of -inf forbids its token.
-
-    Raises:
-        InputError: as `linear_logprob`.
-    """
-    check(logits, ids, mask, temperature)
-    vocab = logits.shape[-1]
-    if fits_plainly(logits, ids, mask, vocab):
-        check_ids(ids, mask, vocab)
-        live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        values = plain_from_logits(logits[live], ids[live], temperature, return_entropy)
-        return asked(spread(values, live), return_entropy, return_lse)
-    rows = flat(logits, ids, mask)
-    values = logits_op(*rows, float(temperature), return_entropy, pick(logits))
-    return asked((value.view(ids.shape) for value in values), return_entropy, return_lse)
+def fits_plainly(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None) -> bool:
+    """Say whether the logits of this call's live rows are small enough to be held, on a CPU."""
+    if hidden.device.type != "cpu":
+        return False
+    rows = ids.numel() if mask is None else int(mask.sum())
+    return rows * len(weight) * torch.float32.itemsize <= PLAIN_BYTES
 
 
-def _linear(
-    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float,
-    entropy: bool, lse: bool,
-) -> LogProbs:  # fmt: skip
-    """`linear_logprob` of checked inputs."""
-    if fits_plainly(hidden, ids, mask, len(weight)):
-        check_ids(ids, mask, len(weight))
-        live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        values = plain_linear(hidden[live], weight, ids[live], temperature, entropy)
-        return asked(spread(values, live), entropy, lse)
-    rows, flat_ids, flat_mask = flat(hidden, ids, mask)
-    values = linear_op(rows, weight, flat_ids, flat_mask, temperature, entropy, pick(hidden))
-    return asked((value.view(ids.shape) for value in values), entropy, lse)
-
-
-def flat(x: Tensor, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Inputs as rows [n, ...]."""
-    return x.reshape(-1, x.shape[-1]), ids.reshape(-1), None if mask is None else mask.reshape(-1)
-
-
-def asked(values: Iterable[Tensor | None], entropy: bool, lse: bool) -> LogProbs:
-    """The results that were asked for."""
-    logp, bend, log_sum = values
-    return LogProbs(logp, bend if entropy else None, log_sum if lse else None)
-
-
-def pick(x: Tensor) -> str:
-    """The rung for a call that is not small: "triton" where its kernels run, else "chunked"."""
+def pick(x: Tensor) -> ModuleType:
+    """Pick the rung for a call that is not small: Triton where its kernels run, else chunked."""
     nvidia = x.device.type == "cuda" and torch.version.hip is None
     if not nvidia or x.dtype == torch.float64 or importlib.util.find_spec("triton") is None:
-        return "chunked"
-    return "triton" if torch.cuda.get_device_capability(x.device) >= (8, 0) else "chunked"
+        return chunked
+    if torch.cuda.get_device_capability(x.device) < (8, 0):
+        return chunked
+    from r1lab.kernels import fused  # needs triton, which not all systems have
+
+    return fused
 
 
-def fits_plainly(x: Tensor, ids: Tensor, mask: Tensor | None, vocab: int) -> bool:
-    """Whether the logits of this call's live rows are small enough to be held, on a CPU."""
-    if x.device.type != "cpu":
-        return False
-    whole = mask is None or torch.compiler.is_compiling()  # a traced mask has no values to count
-    rows = ids.numel() if whole else int(mask.sum())
-    return rows * vocab * wide(torch.float32).itemsize <= PLAIN_BYTES
-
-
-def check(x: Tensor, ids: Tensor, mask: Tensor | None, temperature: float) -> None:
+def check(
+    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float
+) -> None:
     """Refuse what no rung can compute, before anything is launched."""
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
-    if ids.shape != x.shape[:-1]:
+    if ids.shape != hidden.shape[:-1]:
         raise InputError(
-            f"ids has shape {tuple(ids.shape)} but there are rows of shape {tuple(x.shape[:-1])}; "
-            "give one id for each row."
+            f"ids has shape {tuple(ids.shape)} but there are rows of shape "
+            f"{tuple(hidden.shape[:-1])}; give one id for each row."
         )
     if mask is not None and (mask.shape != ids.shape or mask.dtype != torch.bool):
         raise InputError(
@@ -152,20 +113,14 @@ def check(x: Tensor, ids: Tensor, mask: Tensor | None, temperature: float) -> No
         )
     if ids.is_floating_point() or ids.dtype == torch.bool or ids.is_complex():
         raise InputError(f"ids are {ids.dtype}; give integers.")
-    if not x.is_floating_point():
-        raise InputError(f"log-probs need floating-point inputs, not {x.dtype}.")
-    if x.shape[-1] == 0:
+    if not hidden.is_floating_point():
+        raise InputError(f"log-probs need floating-point inputs, not {hidden.dtype}.")
+    if hidden.shape[-1] == 0:
         raise InputError("the last dimension is empty; give at least one column.")
-    if len({t.device for t in (x, ids, mask) if t is not None}) > 1:
-        raise InputError("inputs lie on different devices; move them to one.")
-
-
-def check_weight(hidden: Tensor, weight: Tensor) -> None:
-    """Refuse a head that does not fit the hidden states."""
     if weight.ndim != 2 or weight.shape[1] != hidden.shape[-1] or len(weight) == 0:
         raise InputError(
             f"weight has shape {tuple(weight.shape)}, hidden states have {hidden.shape[-1]} "
             "numbers; give a weight [vocab, hidden]."
         )
-    if weight.device != hidden.device:
+    if len({t.device for t in (hidden, weight, ids, mask) if t is not None}) > 1:
         raise InputError("inputs lie on different devices; move them to one.")

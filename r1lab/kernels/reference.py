@@ -1,18 +1,14 @@
-"""First rungs of the ladder: the truth in float64, and the same in plain torch.
+"""First rungs of the ladder: plain torch, and the same in float64, which is the truth.
 
-Both hold all logits. Every other implementation is measured against the first; the second is what
+Both hold all logits. Every other implementation is measured against the truth; plain torch is what
 small calls on a CPU use, where the logits fit a cache and nothing could be saved.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-
-# Of ln p, wherever p multiplies it: a forbidden token has ln p = -inf, and 0 * -inf is NaN. Below
-# this p is exactly 0, in float64 too.
-FLOOR = -1e4
 
 
 class LogProbs(NamedTuple):
@@ -24,49 +20,8 @@ class LogProbs(NamedTuple):
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """What sums over inputs of this dtype are kept in: at least fp32."""
+    """The dtype that sums over inputs of this dtype are kept in: at least fp32."""
     return torch.promote_types(dtype, torch.float32)
-
-
-def reference_from_logits(
-    logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"], temperature: float = 1.0
-) -> LogProbs:
-    """log softmax(logits / temperature)[ids], its entropy and log-sum-exp, all in float64."""
-    scaled = logits.double() / temperature
-    log_probs = scaled.log_softmax(-1)
-    terms = log_probs.exp() * log_probs.clamp(min=FLOOR)
-    return LogProbs(
-        log_probs.gather(-1, ids.long()[:, None])[:, 0], -terms.sum(-1), scaled.logsumexp(-1)
-    )
-
-
-def reference_linear(
-    hidden: Float[Tensor, "n hidden"],
-    weight: Float[Tensor, "vocab hidden"],
-    ids: Int[Tensor, " n"],
-    temperature: float = 1.0,
-) -> LogProbs:
-    """The same for logits = hidden @ weight.T."""
-    return reference_from_logits(hidden.double() @ weight.double().T, ids, temperature)
-
-
-def plain_from_logits(
-    logits: Float[Tensor, "n vocab"],
-    ids: Int[Tensor, " n"],
-    temperature: float = 1.0,
-    entropy: bool = True,
-) -> LogProbs:
-    """Plain torch, one line per formula; autograd differentiates all three results.
-
-    With z = logits / T: lse = ln sum exp(z), logp = z[id] - lse, entropy = -sum p ln p.
-    """
-    scaled = logits.to(wide(logits.dtype)) / temperature
-    lse = scaled.logsumexp(-1)
-    logp = scaled.gather(-1, ids.long()[:, None])[:, 0] - lse
-    if not entropy:
-        return LogProbs(logp, None, lse)
-    log_probs = scaled - lse[:, None]
-    return LogProbs(logp, -(log_probs.exp() * log_probs.clamp(min=FLOOR)).sum(-1), lse)
 
 
 def plain_linear(
@@ -76,12 +31,37 @@ def plain_linear(
     temperature: float = 1.0,
     entropy: bool = True,
 ) -> LogProbs:
-    """Plain torch from the hidden states; the logits are never rounded to 16 bits."""
+    """Plain torch, one line per formula; autograd differentiates all three results.
+
+    With z = hidden @ weight.T / T: lse = ln sum exp(z), logp = z[id] - lse, entropy = -sum p ln p.
+    The logits are never rounded to 16 bits.
+    """
     kept = wide(hidden.dtype)
-    return plain_from_logits(hidden.to(kept) @ weight.to(kept).T, ids, temperature, entropy)
+    scaled = hidden.to(kept) @ weight.to(kept).T / temperature
+    lse = scaled.logsumexp(-1)
+    logp = scaled.gather(-1, ids.long()[:, None])[:, 0] - lse
+    if not entropy:
+        return LogProbs(logp, None, lse)
+    log_probs = scaled - lse[:, None]
+    return LogProbs(logp, -(log_probs.exp() * log_probs).sum(-1), lse)
 
 
-def spread(values: LogProbs, live: Bool[Tensor, "..."]) -> LogProbs:
-    """Values of the live rows, put back into the shape of `live`, with zeros elsewhere."""
-    empty = torch.zeros(live.shape, dtype=values.logp.dtype, device=live.device)
+def plain_rows(
+    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float,
+    entropy: bool,
+) -> LogProbs:  # fmt: skip
+    """Compute the rows inside the mask by `plain_linear`; zeros elsewhere."""
+    live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    values = plain_linear(hidden[live], weight, ids[live], temperature, entropy)
+    empty = torch.zeros_like(live, dtype=values.logp.dtype)
     return LogProbs(*(None if v is None else empty.masked_scatter(live, v) for v in values))
+
+
+def reference_linear(
+    hidden: Float[Tensor, "n hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    ids: Int[Tensor, " n"],
+    temperature: float = 1.0,
+) -> LogProbs:
+    """Compute log-probs, entropy and log-sum-exp in float64."""
+    return plain_linear(hidden.double(), weight.double(), ids, temperature)

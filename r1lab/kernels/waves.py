@@ -1,36 +1,25 @@
-"""The two operators behind the public functions: known to torch.library, cut into waves of rows.
+"""The differentiable operator behind the public function, cut into waves of rows.
 
-An operator works on the rows that count and on nothing else: forward on those inside the mask,
-backward on those whose coefficients are not all zero (masked and clipped tokens, groups in which
-all rewards are equal). Skipping them is exact. Rows are gathered wave by wave, so that neither a
-gathered copy nor a slab of gradients of the logits ever grows with the number of rows.
+It works on the rows that count and on nothing else: forward on those inside the mask, backward on
+those whose coefficients are not all zero (masked and clipped tokens, groups in which all rewards
+are equal). Skipping them is exact. Rows are gathered wave by wave, so that neither a gathered copy
+nor a slab of gradients of the logits ever grows with the number of rows.
 
-`torch.compile` sees each operator as one opaque call; nothing is traced into it.
+`rung` is the module that computes a wave, `chunked` or `fused`.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from r1lab.errors import InputError
-from r1lab.kernels import chunked
 from r1lab.kernels.reference import wide
 
 # Summing dW over this many waves in 16 bits costs 3.9e-3 of its norm instead of 2.3e-3; more waves
 # than that are summed in fp32.
 WAVES_IN_16_BITS = 8
-
-
-def implementation(rung: str, of: str) -> ModuleType:
-    """The module of a rung, "chunked" or "triton", for an operator "linear" or "logits"."""
-    if rung == "chunked":
-        return chunked
-    from r1lab.kernels import from_hidden, from_logits  # needs triton, which not all systems have
-
-    return {"linear": from_hidden, "logits": from_logits}[of]
 
 
 def coefficients(
@@ -40,10 +29,8 @@ def coefficients(
 
     From d logp/dz = 1[id] - p, d entropy/dz = -p (ln p + entropy), d lse/dz = p, z = logits / T.
     """
-    like = next(grad for grad in grads if grad is not None)
-    logp, bend, lse = (torch.zeros_like(like) if grad is None else grad for grad in grads)
-    linear = logp - lse if grads[1] is None else logp - lse + bend * entropy
-    stacked = torch.stack([logp, linear, bend]) / temperature
+    logp, log, lse = (torch.zeros_like(entropy) if grad is None else grad for grad in grads)
+    stacked = torch.stack([logp, logp - lse + log * entropy, log]) / temperature
     return stacked if mask is None else torch.where(mask, stacked, 0)
 
 
@@ -68,22 +55,14 @@ def check_ids(ids: Tensor, mask: Tensor | None, vocab: int) -> None:
         )
 
 
-def zeros(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three results [n], one number for each row."""
-    make = partial(rows.new_zeros, rows.shape[0], dtype=wide(rows.dtype))
-    return make(), make(), make()
-
-
 def linear_forward(
     hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float,
-    entropy: bool, rung: str,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """(logp, entropy, lse) [n] of hidden [n, hidden] @ weight [vocab, hidden].T."""
-    check_ids(ids, mask, len(weight))
-    work = implementation(rung, "linear")
-    out = zeros(hidden)
-    for rows in waves(mask, len(hidden), work.forward_rows(weight)):
-        values = work.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
+    entropy: bool, rung: ModuleType,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Compute (logp, entropy, lse) [n] of hidden [n, hidden] @ weight [vocab, hidden].T."""
+    out = tuple(hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype)) for _ in range(3))
+    for rows in waves(mask, len(hidden), rung.forward_rows(weight)):
+        values = rung.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
         for column, value in zip(out, values, strict=True):
             column[rows] = value
     return out
@@ -91,108 +70,85 @@ def linear_forward(
 
 def linear_backward(
     hidden: Tensor, weight: Tensor, ids: Tensor, lse: Tensor, coefficients: Tensor,
-    temperature: float, entropy: bool, need_hidden: bool, need_weight: bool, rung: str,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of hidden and weight; one that is not needed is empty."""
-    work = implementation(rung, "linear")
+    temperature: float, entropy: bool, needed: tuple[bool, bool], rung: ModuleType,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Compute the gradients of hidden and weight, those that are needed."""
     live = (coefficients != 0).any(0)
-    parts = waves(live, len(hidden), work.backward_rows(weight))
-    dhidden = torch.zeros_like(hidden) if need_hidden else hidden.new_empty(0)
+    parts = waves(live, len(hidden), rung.backward_rows(weight))
+    dhidden = torch.zeros_like(hidden) if needed[0] else None
     dweight = None
-    if need_weight:
+    if needed[1]:
         dtype = weight.dtype if len(parts) <= WAVES_IN_16_BITS else wide(weight.dtype)
         make = torch.empty if parts else torch.zeros
         dweight = make(weight.shape, dtype=dtype, device=weight.device)
     for wave, rows in enumerate(parts):
-        dx = work.linear_backward(
-            hidden[rows], weight, ids[rows], lse[rows], coefficients[:, rows], temperature,
-            entropy, dweight, wave == 0, need_hidden,
+        x = hidden[rows]
+        row_values = (ids[rows], lse[rows], coefficients[:, rows])
+        # Nothing here keeps a wave's slabs: the next wave's would come on top of them.
+        dx = multiply(
+            rung.dlogits(x, weight, *row_values, temperature, entropy), x, dweight, wave == 0,
+            needed[0],
         )  # fmt: skip
-        if need_hidden:
+        if needed[0]:
             dhidden[rows] = dx.to(hidden.dtype)
-    return dhidden, weight.new_empty(0) if dweight is None else dweight.to(weight.dtype)
+    return dhidden, dweight.to(weight.dtype) if needed[1] else None
 
 
-def logits_forward(
-    logits: Tensor, ids: Tensor, mask: Tensor | None, temperature: float, entropy: bool, rung: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(logp, entropy, lse) [n] of logits [n, vocab]."""
-    check_ids(ids, mask, logits.shape[1])
-    work = implementation(rung, "logits")
-    return work.logits_forward(logits, ids, mask, temperature, entropy)
+def multiply(
+    slabs: Iterable[tuple[slice, Tensor, Tensor]], x: Tensor, dweight: Tensor | None, first: bool,
+    need_x: bool,
+) -> Tensor | None:  # fmt: skip
+    """Turn a wave's dL/dlogits into x's gradient, and write (first wave) or add the weight's."""
+    dx = None
+    for columns, slab, dz in slabs:
+        if need_x:
+            dx = dz @ slab if dx is None else dx.addmm_(dz, slab)
+        if dweight is not None:
+            x = x.to(dz.dtype)
+            add_product(dweight[columns], dz.T, x, first)
+    return dx
 
 
-def logits_backward(
-    logits: Tensor, ids: Tensor, lse: Tensor, coefficients: Tensor, temperature: float,
-    entropy: bool, rung: str,
-) -> Tensor:  # fmt: skip
-    """Gradient of the logits."""
-    work = implementation(rung, "logits")
-    return work.logits_backward(logits, ids, lse, coefficients, temperature, entropy)
+def add_product(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """Write a @ b into out for the first wave (no zeros to fill and read), add it afterwards.
+
+    A GPU multiplies in the dtype of a and b: an fp32 product of 16-bit inputs is many times slower.
+    """
+    beta = 0 if first else 1
+    if out.itemsize < a.itemsize:
+        product = a @ b
+        out.copy_(product if first else out + product)
+    elif out.is_cuda and out.dtype != a.dtype:
+        torch.addmm(out, a, b, out_dtype=out.dtype, beta=beta, out=out)
+    else:
+        torch.addmm(out, a.to(out.dtype), b.to(out.dtype), beta=beta, out=out)
 
 
-def _operator(function: Callable, like: Callable) -> Callable:
-    """Register an operator; `like` makes results of the right shape and dtype, for tracing."""
-    name = f"r1lab::{function.__name__}"
-    torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))
-    torch.library.impl(name, "default", function)
-    torch.library.register_fake(name, like)
-    return getattr(getattr(torch.ops, name.split("::")[0]), function.__name__)
+class LinearLogProb(torch.autograd.Function):
+    """Log-probs whose backward pass computes the logits again instead of keeping them."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, ids, mask, temperature, entropy, rung):
+        values = linear_forward(hidden, weight, ids, mask, temperature, entropy, rung)
+        ctx.save_for_backward(hidden, weight, ids, mask, *values[1:])
+        ctx.temperature, ctx.rung = temperature, rung
+        ctx.set_materialize_grads(False)
+        return values
+
+    @staticmethod
+    def backward(ctx, *grads):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "log-probs are differentiable once, and create_graph asks for more; leave it out."
+            )
+        hidden, weight, ids, mask, entropy, lse = ctx.saved_tensors
+        if all(grad is None for grad in grads):
+            return (None,) * 7
+        gradients = linear_backward(
+            hidden, weight, ids, lse, coefficients(grads, mask, entropy, ctx.temperature),
+            ctx.temperature, grads[1] is not None, ctx.needs_input_grad[:2], ctx.rung,
+        )  # fmt: skip
+        return *gradients, None, None, None, None, None
 
 
-linear_op = _operator(linear_forward, lambda hidden, *rest: zeros(hidden))
-logits_op = _operator(logits_forward, lambda logits, *rest: zeros(logits))
-linear_backward_op = _operator(
-    linear_backward,
-    lambda hidden, weight, *rest: tuple(
-        torch.empty_like(x) if needed else x.new_empty(0)
-        for x, needed in zip((hidden, weight), rest[5:7], strict=True)
-    ),
-)
-logits_backward_op = _operator(logits_backward, lambda logits, *rest: torch.empty_like(logits))
-
-
-def _save_linear(ctx, inputs, output) -> None:
-    hidden, weight, ids, mask, ctx.temperature, _, ctx.rung = inputs
-    ctx.save_for_backward(hidden, weight, ids, mask, *output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _linear_gradients(ctx, *grads):
-    hidden, weight, ids, mask, entropy, lse = ctx.saved_tensors
-    if all(grad is None for grad in grads):
-        return (None,) * 7
-    need_hidden, need_weight = ctx.needs_input_grad[:2]
-    dhidden, dweight = linear_backward_op(
-        hidden, weight, ids, lse, coefficients(grads, mask, entropy, ctx.temperature),
-        ctx.temperature, grads[1] is not None, need_hidden, need_weight, ctx.rung,
-    )  # fmt: skip
-    return (dhidden if need_hidden else None, dweight if need_weight else None, *(None,) * 5)
-
-
-def _save_logits(ctx, inputs, output) -> None:
-    logits, ids, mask, ctx.temperature, _, ctx.rung = inputs
-    ctx.save_for_backward(logits, ids, mask, *output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _logits_gradients(ctx, *grads):
-    logits, ids, mask, entropy, lse = ctx.saved_tensors
-    if all(grad is None for grad in grads):
-        return (None,) * 6
-    dlogits = logits_backward_op(
-        logits, ids, lse, coefficients(grads, mask, entropy, ctx.temperature), ctx.temperature,
-        grads[1] is not None, ctx.rung,
-    )  # fmt: skip
-    return (dlogits, *(None,) * 5)
-
-
-def _refuse(ctx, *grads):
-    raise RuntimeError("log-probs are differentiable once; there is no gradient of their gradient")
-
-
-_register = torch.library.register_autograd
-_register("r1lab::linear_forward", _linear_gradients, setup_context=_save_linear)
-_register("r1lab::logits_forward", _logits_gradients, setup_context=_save_logits)
-_register("r1lab::linear_backward", _refuse)
-_register("r1lab::logits_backward", _refuse)
+linear_op = LinearLogProb.apply

@@ -1,4 +1,4 @@
-"""Log-probs on a GPU: ours against every peer that is installed, from hidden states and from logits.
+"""Log-probs on a GPU: ours against every peer that is installed.
 
     python tests/benchmarks/gpu_logprob.py [--rounds N] [--out FILE.json]     (make bench-gpu)
 
@@ -24,12 +24,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
-from r1lab.kernels import linear_logprob, logprob_from_logits
+from r1lab.kernels import linear_logprob
 from r1lab.kernels.reference import reference_linear
 from r1lab.training.runs import machine
 
@@ -113,25 +112,7 @@ def bare_product(x, w, ids):
     return (x @ w.T)[:, 0]
 
 
-def logits_ours(z, ids):
-    return logprob_from_logits(z, ids, temperature=TEMPERATURE).logp
-
-
-def logits_ours_with_entropy(z, ids):
-    return logprob_from_logits(z, ids, temperature=TEMPERATURE, return_entropy=True).logp
-
-
-def logits_torch(z, ids):
-    return (z.float() / TEMPERATURE).log_softmax(-1).gather(1, ids[:, None])[:, 0]
-
-
-def logits_trl(z, ids):
-    from trl.trainer.utils import selective_log_softmax
-
-    return selective_log_softmax((z / TEMPERATURE)[None], ids[None])[0]
-
-
-HIDDEN: dict[str, Callable] = {
+PROVIDERS: dict[str, Callable] = {
     "r1lab": ours,
     "r1lab with entropy": ours_with_entropy,
     "torch, fp32 softmax": torch_fp32,
@@ -145,14 +126,6 @@ HIDDEN: dict[str, Callable] = {
     "cut-cross-entropy, no filter": partial(cut_cross_entropy, filter_eps=None),
     "bare matrix product": bare_product,
 }
-LOGITS: dict[str, Callable] = {
-    "r1lab": logits_ours,
-    "r1lab with entropy": logits_ours_with_entropy,
-    "torch, fp32 softmax": logits_torch,
-    "TRL selective_log_softmax": logits_trl,
-}
-
-
 def inputs(point: Point, data: str, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     g = torch.Generator(device).manual_seed(0)
     make = partial(torch.randn, generator=g, device=device)
@@ -193,14 +166,11 @@ def peak_mib(function: Callable, device: str) -> float:
     return peak / 2**20
 
 
-def measure(source: str, name: str, point: Point, data: str, device: str) -> dict:
+def measure(name: str, point: Point, data: str, device: str) -> dict:
     """One row: times, memory, and the error against float64 on a sample of the tokens."""
     x, w, ids = inputs(point, data, device)
     g = torch.randn(point.tokens, device=device, generator=torch.Generator(device).manual_seed(1))
-    call, leaves = HIDDEN.get(name), [x, w]
-    if source == "logits":
-        z = (x.detach() @ w.detach().T).requires_grad_()
-        call, leaves = LOGITS[name], [z]
+    call, leaves = PROVIDERS[name], [x, w]
     arguments = (*leaves, ids)
 
     def both():
@@ -216,11 +186,7 @@ def measure(source: str, name: str, point: Point, data: str, device: str) -> dic
         "gradients_mib": sum(leaf.numel() * leaf.itemsize for leaf in leaves) / 2**20,
     }  # fmt: skip
     work = 2 * point.tokens * point.hidden * point.vocab / 1e9
-    if source == "hidden":
-        row |= {"forward_tflops": work / forward_ms, "both_tflops": 4 * work / both_ms}
-    else:
-        gigabytes = leaves[0].numel() * leaves[0].itemsize / 1e6
-        row |= {"forward_gb_s": gigabytes / forward_ms, "both_gb_s": 3 * gigabytes / both_ms}
+    row |= {"forward_tflops": work / forward_ms, "both_tflops": 4 * work / both_ms}
     return row if name == "bare matrix product" else row | errors(call, arguments, leaves, g, both)
 
 
@@ -231,10 +197,7 @@ def errors(call, arguments, leaves, g, both) -> dict:
     gradient = both()[0][rows].double()
     first = leaves[0].detach()[rows].double().requires_grad_()
     ids = arguments[-1][rows]
-    if len(leaves) == 2:
-        right = reference_linear(first, leaves[1].detach(), ids, TEMPERATURE).logp
-    else:
-        right = (first / TEMPERATURE).log_softmax(-1).gather(1, ids[:, None])[:, 0]
+    right = reference_linear(first, leaves[1].detach(), ids, TEMPERATURE).logp
     (truth,) = torch.autograd.grad(right, first, g[rows].double())
     return {
         "logp_error": (logp - right).abs().max().item(),
@@ -249,10 +212,10 @@ def copy_rate(device: str) -> float:
     return 2 * source.numel() / 1e6 / milliseconds(lambda: target.copy_(source), device)
 
 
-def run_alone(source: str, name: str, point: str, data: str) -> dict:
+def run_alone(name: str, point: str, data: str) -> dict:
     """`measure` in a fresh process; the reason where it fails."""
     done = subprocess.run(
-        [sys.executable, __file__, "--only", source, name, point, data],
+        [sys.executable, __file__, "--only", name, point, data],
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode == 0:
@@ -270,14 +233,15 @@ def clocks() -> str:
 
 
 def figure(results: dict, path: Path) -> None:
-    """Milliseconds of both passes from hidden states, a panel for each point, random data."""
+    """Draw milliseconds of both passes, a panel for each point, random data."""
     from matplotlib import pyplot as plt
 
     _, panels = plt.subplots(1, len(POINTS), figsize=(13, 4.5), sharey=True, layout="constrained")
     for panel, point in zip(panels, POINTS, strict=True):
-        rows = results[f"hidden {point} random"]
-        told = {name: row["both_ms"]["median"] for name, row in rows.items() if "both_ms" in row}
-        panel.barh(list(told), list(told.values()), color=["C1" if "r1lab" in n else "C0" for n in told])
+        rows = results[f"{point} random"]
+        times = {name: row["both_ms"]["median"] for name, row in rows.items() if "both_ms" in row}
+        colors = ["C1" if "r1lab" in name else "C0" for name in times]
+        panel.barh(list(times), list(times.values()), color=colors)
         panel.set(title=f"Qwen2.5 {point}, 8,192 tokens", xlabel="forward and backward, ms")
         panel.invert_yaxis()
     plt.savefig(path)
@@ -298,36 +262,35 @@ def summary(rows: list[dict]) -> dict:
 def main(
     rounds: int = 3,
     out: Path | None = None,
-    only: tuple[Literal["hidden", "logits"], str, str, str] | None = None,
+    only: tuple[str, str, str] | None = None,
 ) -> int:
-    """Compare with the peers, from hidden states and from logits.
+    """Compare with the peers.
 
     Args:
         rounds: in which all providers take their turn.
         out: file for the results as JSON, with a figure beside it.
-        only: one measurement in this process: source, provider, point, data.
+        only: one measurement in this process: provider, point, data.
     """
     if not torch.cuda.is_available():
         print("not measured: there is no NVIDIA GPU here", file=sys.stderr)
         return 0
     if only:
-        source, name, point, data = only
-        print(json.dumps(measure(source, name, POINTS[point], data, "cuda")))
+        name, point, data = only
+        print(json.dumps(measure(name, POINTS[point], data, "cuda")))
         return 0
     results = {}
-    for source, providers in (("hidden", HIDDEN), ("logits", LOGITS)):
-        for point in POINTS:
-            for data in ("random", "peaked"):
-                rows: dict[str, list] = {name: [] for name in providers}
-                for turn in range(rounds):
-                    for name in list(providers)[:: -1 if turn % 2 else 1]:
-                        if not any("missing" in row for row in rows[name]):
-                            rows[name].append(run_alone(source, name, point, data))
-                            print(source, point, data, name, rows[name][-1], flush=True)
-                results[f"{source} {point} {data}"] = {n: summary(r) for n, r in rows.items()}
+    for point in POINTS:
+        for data in ("random", "peaked"):
+            rows: dict[str, list] = {name: [] for name in PROVIDERS}
+            for turn in range(rounds):
+                for name in list(PROVIDERS)[:: -1 if turn % 2 else 1]:
+                    if not any("missing" in row for row in rows[name]):
+                        rows[name].append(run_alone(name, point, data))
+                        print(point, data, name, rows[name][-1], flush=True)
+            results[f"{point} {data}"] = {n: summary(r) for n, r in rows.items()}
     results |= {"copy_gb_s": copy_rate("cuda"), "gpu": clocks(), "rounds": rounds}
     for point in POINTS:
-        rows = results[f"hidden {point} random"]
+        rows = results[f"{point} random"]
         bare, mine = rows["bare matrix product"], rows["r1lab"]
         if "forward_ms" in bare and "forward_ms" in mine:
             sol = bare["forward_ms"]["median"] / mine["forward_ms"]["median"]
