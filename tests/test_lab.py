@@ -1,4 +1,4 @@
-"""What notebooks import: figures that carry words, one style, progress that leaves one line."""
+"""What notebooks import: figures that carry words, in one style."""
 
 import matplotlib
 import pytest
@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.lab import display, progress, show, style
+from r1lab.lab import display, show, style
 
 
 @pytest.fixture
@@ -115,22 +115,3 @@ def test_style_is_opaque_and_tells_series_apart_without_colour():
     for feature in ("color", "marker"):
         assert len({str(look[feature]) for look in looks}) == len(looks) == 7
     assert len({str(look["linestyle"]) for look in looks}) == 6
-
-
-def test_progress_without_a_watcher_leaves_one_line(monkeypatch, capsys):
-    monkeypatch.setenv("R1LAB_STATIC", "1")
-    assert list(progress([4, 5, 6], label="training")) == [4, 5, 6]
-    assert list(progress(iter("ab"), total=2)) == ["a", "b"]
-    assert capsys.readouterr() == ("training: 3 of 3\n2 of 2\n", "")
-
-
-def test_progress_for_a_person_ends_with_the_same_line(monkeypatch, capsys):
-    monkeypatch.delenv("R1LAB_STATIC")
-    assert list(progress(range(3), label="training")) == [0, 1, 2]
-    assert capsys.readouterr().out.splitlines()[-1] == "training: 3 of 3"
-
-
-def test_progress_of_a_stream_of_unknown_length_counts(monkeypatch, capsys):
-    monkeypatch.setenv("R1LAB_STATIC", "1")
-    assert list(progress(iter([1, 2]), label="asked")) == [1, 2]
-    assert capsys.readouterr().out == "asked: 2\n"

@@ -104,10 +104,7 @@ def test_the_mean_loss_is_that_of_all_ordered_groups_one_by_one(aggregation, rat
     assert torch.allclose(gradient(ours, logits), gradient(total, logits), atol=1e-12)
 
 
-def test_bad_trees_and_groups_are_refused():
-    for vocabulary, tokens in (("aa.", 3), (".", 2), ("ab.", 0), ("ab.", 9)):
-        with pytest.raises(InputError, match="A tree"):
-            Tree(vocabulary, tokens)
+def test_too_many_groups_and_a_kl_term_are_refused():
     with pytest.raises(InputError, match="smaller size"):
         TREE.groups(9)
     with pytest.raises(InputError, match="beta"):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import html
 import io
 import math
 import re
@@ -15,15 +16,8 @@ from PIL import Image
 from r1lab.errors import InputError
 from r1lab.lab import widgets
 from r1lab.lab.dashboard import Stopped, listening, show_run, train_live
-from r1lab.lab.inspector import (
-    MEASURES,
-    TokenScores,
-    rollout_inspector,
-    rollout_inspector_figure,
-    sample_html,
-    score_tokens,
-)
-from r1lab.lab.widgets import GROUPS, REFERENCE, advantage_explorer_figure, kl_explorer_figure
+from r1lab.lab.inspector import TokenScores, rollout_inspector_figure, score_tokens, tokens_html
+from r1lab.lab.widgets import REFERENCE, REWARDS, advantage_explorer_figure, kl_explorer_figure
 from r1lab.models.policy import load_policy
 from r1lab.report.folder import read_run
 from r1lab.sampling import SamplingParams
@@ -51,14 +45,9 @@ def test_an_explorer_shows_its_static_figure_and_the_words(name):
     explorer = getattr(widgets, name)()
     figure = getattr(widgets, f"{name}_figure")()
     assert explorer.picture.value == widgets.png_bytes(figure)
-    assert re.sub(r"<.*?>", "", explorer.words.value).replace("&gt;", ">").replace(
-        "&lt;", "<").replace("&#x27;", "'") == figure.get_label()  # fmt: skip
+    words = html.unescape(re.sub(r"<.*?>", "", explorer.words.value))
+    assert words == figure.get_label()
     assert picture(explorer.picture.value).convert("RGBA").getextrema()[3] == (255, 255)  # opaque
-
-
-@pytest.mark.parametrize("name", EXPLORERS)
-def test_every_panel_has_a_title_and_labels_with_units(name):
-    figure = getattr(widgets, f"{name}_figure")()
     for ax in figure.axes:
         assert ax.get_ylabel()
         assert ax.get_xlabel() or not ax.get_subplotspec().is_last_row()
@@ -78,17 +67,10 @@ def test_controls_are_named_and_reset_brings_everything_back(name):
     assert (explorer.picture.value, explorer.words.value) == before
 
 
-def test_an_example_moves_all_rewards_and_reset_returns_to_the_first():
-    explorer = widgets.advantage_explorer()
-    explorer.group.value = "all equal"
-    assert [slider.value for slider in explorer.controls.values()] == list(GROUPS["all equal"])
-    assert "teaches nothing" in explorer.words.value
-    explorer.reset.click()
-    assert explorer.group.value == "mixed"
-    assert [slider.value for slider in explorer.controls.values()] == list(GROUPS["mixed"])
+ONE_RIGHT = (0.1, 0.1, 0.1, 1.1, 0.1, 0.1, 0.1, 0.1)
 
 
-@pytest.mark.parametrize("rewards", GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize("rewards", [REWARDS, ONE_RIGHT, (1.05,) * 7 + (1.1,), (0.1,) * 8])
 def test_the_advantages_shown_are_those_of_the_formula(rewards):
     label = advantage_explorer_figure(rewards).get_label()
     scaled, centred = label.split("divided by std: ")[1].split("mean subtracted only: ")
@@ -97,10 +79,11 @@ def test_the_advantages_shown_are_those_of_the_formula(rewards):
     assert numbers(centred) == pytest.approx([r - mean for r in rewards], abs=0.006)
     expected = [(r - mean) / std if std > 1e-9 else 0.0 for r in rewards]
     assert numbers(scaled) == pytest.approx(expected, abs=0.006)
+    assert ("teaches nothing" in label) == (len(set(rewards)) == 1)
 
 
 def test_one_answer_right_of_eight_is_as_loud_as_an_outlier_can_be():
-    loudest = numbers(advantage_explorer_figure(GROUPS["one right of eight"]).get_label())[0]
+    loudest = numbers(advantage_explorer_figure(ONE_RIGHT).get_label())[0]
     assert loudest == pytest.approx(math.sqrt(8 - 1), abs=0.006)
 
 
@@ -159,7 +142,7 @@ COMPLETION = "<think> 9+5=14-1=13:13 ok 对 </think> <answer> 9+5-1 </answer>"
 @pytest.mark.parametrize("ended", [True, False])
 def test_the_numbers_of_tokens_are_those_of_the_models_themselves(models, ended):
     policy, other, tokenizer = models
-    scores = score_tokens(policy, other, tokenizer, PROMPT, COMPLETION, ended=ended, advantage=0.7)
+    scores = score_tokens(policy, other, tokenizer, PROMPT, COMPLETION, ended=ended)
     start = tokenizer(PROMPT).input_ids
     own = tokenizer(COMPLETION).input_ids + [tokenizer.eos_token_id] * ended
     with torch.no_grad():
@@ -171,12 +154,13 @@ def test_the_numbers_of_tokens_are_those_of_the_models_themselves(models, ended)
     assert len(scores.tokens) == len(own) and scores.tokens[0] == "<think>"
     ratio = logps - ref_logps
     expected = {
+        "log-prob": logps,
+        "of reference": ref_logps,
         "log ratio": ratio,
-        "advantage": torch.full_like(ratio, 0.7),
         "entropy": -(here.exp() * here).sum(-1),
         "KL": (-ratio).exp() + ratio - 1,
     }
-    assert list(expected) == list(scores.measures) == list(MEASURES)
+    assert list(expected) == list(scores.measures)
     for name, values in expected.items():
         assert scores.measures[name] == pytest.approx(values.tolist(), abs=2e-5), name
 
@@ -187,40 +171,31 @@ def test_no_token_is_no_picture(models):
         score_tokens(policy, other, tokenizer, PROMPT, "", ended=False)
 
 
-def test_the_figure_says_where_the_policy_changed(models):
-    measures = dict.fromkeys(MEASURES, [0.0, 0.1, -3.0, 0.1])
-    scores = TokenScores(["a", "$b", "等", "c"], [0.0] * 4, [0.0] * 4, measures)
-    figure = rollout_inspector_figure(scores, "log ratio")
+def test_the_figure_says_where_the_policy_changed():
+    scores = TokenScores(["a", "$b", "等", "c"], {"log ratio": [0.0, 0.1, -3.0, 0.1]})
+    figure = rollout_inspector_figure(scores)
     assert figure.axes[0].get_title(loc="left") == "Half of the log ratio, in size, sits in 1 of 4 tokens"
     assert "“等” -3.00" in figure.get_label()
     assert len(widgets.png_bytes(figure)) > 1000  # every character can be drawn
-    flat = TokenScores(["a", "b"], [0.0] * 2, [0.0] * 2, dict.fromkeys(MEASURES, [0.5, 0.5]))
-    assert "same advantage: +0.50" in rollout_inspector_figure(flat, "advantage").get_label()
-
-
-def test_stored_completions_can_be_walked_through_and_recoloured():
-    tiny = ROOT / "data" / "tiny"
-    inspector = rollout_inspector(ROOT / "data" / "runs" / "zero", tiny, tiny)
-    [last, answer] = inspector.controls["step"].value, inspector.controls["answer"].value
-    row = inspector.rows[last][answer - 1]
-    assert row["advantage"] == max(r["advantage"] or 0 for r in inspector.rows[last])
-    for name, words in MEASURES.items():
-        inspector.controls["measure"].value = name
-        assert f"Colour: {words}" in inspector.text.value
-    assert inspector.text.value.count("<span title=") == inspector.text.value.count("</tr>") - 1
-    before = inspector.text.value
-    inspector.controls["step"].value = 0
-    assert inspector.text.value != before and "an evaluation" in inspector.text.value
-    inspector.reset.click()
-    inspector.controls["measure"].value = list(MEASURES)[-1]
-    assert inspector.text.value == before
+    flat = rollout_inspector_figure(TokenScores(["a"], {"log ratio": [0.0]}))
+    assert "sits in 0 of 1 tokens" in flat.get_label()
 
 
 def test_text_of_a_model_stays_text():
-    row = {"prompt": "<b>?", "rewards": {"x": None}, "advantage": None}
-    scores = TokenScores(["<script>"], [0.0], [0.0], dict.fromkeys(MEASURES, [0.0]))
-    shown = sample_html(row, scores, "KL")
-    assert "<script>" not in shown and "&lt;script&gt;" in shown and "&lt;b&gt;?" in shown
+    shown = tokens_html(TokenScores(["<script>"], {"log ratio": [0.0]}))
+    assert "<script>" not in shown and shown.count("&lt;script&gt;") == 2
+
+
+def test_stored_answers_can_be_walked_through_token_by_token():
+    tiny = ROOT / "data" / "tiny"
+    view = show_run(ROOT / "data" / "runs" / "zero", tiny, tiny)
+    best = view.text.value
+    assert best.count("<span title=") == best.count("</tr>") - 1 > 0
+    view.answer.value = 2
+    assert view.text.value != best
+    before = view.table.value
+    view.rollout.value = 1
+    assert view.table.value != before and "Rollout 1, step" in view.table.value
 
 
 # The dashboard
@@ -313,22 +288,15 @@ def test_a_run_that_breaks_off_says_why(tmp_path):
 def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    tiny = ROOT / "data" / "tiny"
-    shows = [lambda: show_run(tmp_path)]
-    if words != "no number":  # of the metrics, which the inspector does not draw
-        shows.append(lambda: rollout_inspector(tmp_path, tiny, tiny))
-    for show in shows:
-        assert show() is None
-        printed = capsys.readouterr()
-        assert words in printed.out and printed.out.count("\n") == 1 and not printed.err
+    assert show_run(tmp_path) is None
+    printed = capsys.readouterr()
+    assert words in printed.out and printed.out.count("\n") == 1 and not printed.err
 
 
 def test_a_run_without_samples_or_models_is_one_sentence(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "reward": 0.5}\n')
     assert "No group of answers" in show_run(tmp_path).table.value
-    assert rollout_inspector(tmp_path, tmp_path, tmp_path) is None
-    assert "has no samples" in capsys.readouterr().out
-    assert rollout_inspector(ROOT / "data" / "runs" / "zero", tmp_path, tmp_path) is None
+    assert show_run(ROOT / "data" / "runs" / "zero", tmp_path, tmp_path) is None
     assert "no model there" in capsys.readouterr().out
 
 

@@ -10,29 +10,19 @@ names = [one.name for one in ZOO]
 
 
 @pytest.mark.parametrize("one", ZOO, ids=names)
-def test_the_exploit_pays_on_the_naive_reward_only(one):
+def test_the_exploit_pays_on_the_naive_reward_only_and_honesty_on_both(one):
+    """The exploit is wrong, says nothing, or thinks in another language; the honest one does not."""
     naive, patched = one.scores(one.exploit)
     assert naive >= 0.99 and patched <= 0.01
-
-
-@pytest.mark.parametrize("one", ZOO, ids=names)
-def test_an_honest_completion_earns_the_same_on_both(one):
     naive, patched = one.scores(one.honest)
     assert naive == patched > 0.2
-
-
-@pytest.mark.parametrize("one", ZOO, ids=names)
-def test_the_exploit_does_not_deserve_it(one):
-    """It is wrong, or says nothing, or thinks in another language; the honest one is all right."""
     columns = {name: [value] for name, value in one.row.items()}
-    verdicts = [
-        [
-            reward(prompts=columns["prompt"], completions=[completion], **columns)[0]
-            for reward in (accuracy, format_reward, language_consistency)
-        ]
-        for completion in (one.exploit, one.honest)
-    ]
-    assert min(verdicts[0]) == 0.0 and verdicts[1] == [1.0, 1.0, 1.0]
+
+    def verdicts(completion):
+        asked = {"prompts": columns["prompt"], "completions": [completion], **columns}
+        return [reward(**asked)[0] for reward in (accuracy, format_reward, language_consistency)]
+
+    assert min(verdicts(one.exploit)) == 0.0 and verdicts(one.honest) == [1.0, 1.0, 1.0]
 
 
 def test_names_are_different_and_each_is_seen_somewhere():
@@ -47,10 +37,11 @@ def test_a_bonus_for_right_answers_is_nothing_without_one():
 
 
 def test_naive_rewards_work_in_a_reward_set():
-    naive = [one.naive for one in ZOO if one.row is zoo.SIGNS]
+    signs = [one for one in ZOO if one.row is zoo.SIGNS]
+    naive = [one.naive for one in signs]
     rewards = RewardSet({reward.__name__: (reward, 1.0) for reward in naive})
     columns = {name: [value] for name, value in zoo.SIGNS.items()}
-    totals, parts = rewards(prompts=["p"], completions=[zoo.SIGNS_RIGHT], **columns)
+    totals, parts = rewards(prompts=["p"], completions=[signs[0].honest], **columns)
     assert len(parts) == 5 and totals[0] > 4
 
 
@@ -60,4 +51,4 @@ def test_naive_rewards_work_in_a_reward_set():
 )
 def test_the_target_is_looked_for_as_a_whole_number(text, found):
     columns = {name: [value] for name, value in zoo.SIGNS.items()}
-    assert zoo.answer_reward(prompts=["p"], completions=[text], **columns) == [found]
+    assert zoo.target_anywhere(prompts=["p"], completions=[text], **columns) == [found]

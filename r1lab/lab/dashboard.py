@@ -9,9 +9,10 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from ipywidgets import HTML, Button, HBox, Image, IntSlider, VBox
@@ -19,10 +20,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from r1lab.errors import InputError
-from r1lab.lab.widgets import BLUE, DRAWING, ORANGE, one_sentence
+from r1lab.lab.display import html_table
+from r1lab.lab.inspector import score_tokens, tokens_html
+from r1lab.lab.widgets import DRAWING, one_sentence
+from r1lab.models.policy import load_policy
 from r1lab.report.chart import png_bytes, styled
 from r1lab.report.figures import points, smooth
 from r1lab.report.folder import Row, RunFolder, read_run
+from r1lab.sources.templates import apply_template
 from r1lab.task import held_out_ids, load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import StopRequest, World
@@ -41,20 +46,28 @@ CURVES = {  # key in the metrics: title and unit
 
 
 class RunView(VBox):
-    """What a run's folder holds: curves, and a table of one group of answers."""
+    """What a run's folder holds: curves, a group of answers, and the tokens of one of them.
 
-    def __init__(self, run: str | Path, controls: Sequence[Button] = ()) -> None:
+    Args:
+        run: the folder.
+        models: folders of a policy and of its reference, which score the tokens of the answer.
+    """
+
+    def __init__(
+        self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
+    ) -> None:
         self.run, self.found = Path(run), None
-        self.status, self.table = HTML(), HTML()
+        self.models = [load_policy(model) for model in models]
+        self.status, self.table, self.text = HTML(), HTML(), HTML()
         self.picture = Image(format="png", width=720)
-        self.rollout = IntSlider(1, min=1, max=2, description="rollout",
-                                 tooltip="Whose groups to show; at the end, the newest")  # fmt: skip
-        self.group = IntSlider(1, min=1, max=2, description="question",
-                               tooltip="Which of the groups stored of this rollout")  # fmt: skip
-        for slider in (self.rollout, self.group):
+        self.rollout = _counter("rollout", "Whose groups to show; at the end, the newest")
+        self.group = _counter("question", "Which of the groups stored of this rollout")
+        self.answer = _counter("answer", "Whose tokens to show; the best is first")
+        chosen = [self.rollout, self.group, self.answer][: 3 if models else 2]
+        for slider in chosen:
             slider.observe(lambda _: self.show_group(), "value")
-        chosen = HBox([self.rollout, self.group])
-        super().__init__([HBox([*controls, self.status]), self.picture, chosen, self.table])
+        bar = HBox([*controls, self.status])
+        super().__init__([bar, self.picture, HBox(chosen), self.table, self.text])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -80,11 +93,27 @@ class RunView(VBox):
             self.table.value = "<p>No group of answers is stored yet.</p>"
             return
         number = min(self.rollout.value, len(rollouts))
-        step, groups = rollouts[number - 1]
+        groups = rollouts[number - 1]
         self.group.max = max(2, len(groups))
         which = min(self.group.value, len(groups))
-        where = f"Rollout {number}, step {step}, question {which} of {len(groups)} stored"
-        self.table.value = group_html(groups[which - 1], where)
+        group = groups[which - 1]
+        place = f"Rollout {number}, step {group[0]['step']}, question {which} of {len(groups)} stored"
+        self.table.value = group_html(group, place)
+        if self.models:
+            self.answer.max = max(2, len(group))
+            self.text.value = self.tokens_of(group[min(self.answer.value, len(group)) - 1])
+
+    def tokens_of(self, row: Row) -> str:
+        [(policy, tokenizer), (reference, _)] = self.models
+        prompt = apply_template(self.found.config.get("template", "small"), row["prompt"], tokenizer)
+        ended = row.get("finish") == "stop"
+        return tokens_html(
+            score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
+        )
+
+
+def _counter(name: str, tip: str) -> IntSlider:
+    return IntSlider(1, min=1, max=2, description=name, tooltip=tip)
 
 
 class Dashboard(RunView):
@@ -104,7 +133,7 @@ class Dashboard(RunView):
         self.stop = Button(description="Stop", tooltip="End the training now", disabled=True)
         self.start.on_click(lambda _: self.begin())
         self.stop.on_click(lambda _: self.end())
-        super().__init__(run, (self.start, self.stop))
+        super().__init__(run, controls=(self.start, self.stop))
         self.say("Press Start.")
         if (self.run / "metrics.jsonl").exists():
             self.refresh()
@@ -216,11 +245,19 @@ def train_live(
         return Dashboard(config, run, overwrite)
 
 
-def show_run(run: str | Path) -> RunView | None:
-    """The dashboard of a run from its folder, finished or not, with a button to read it again."""
+def show_run(
+    run: str | Path, policy: str | Path | None = None, reference: str | Path | None = None
+) -> RunView | None:
+    """The dashboard of a run from its folder, finished or not, with a button to read it again.
+
+    Args:
+        policy, reference: folders of models, as data/zero and data/base; with them, the tokens of
+            an answer are shown, too, coloured by how much more likely training made them.
+    """
     with one_sentence():
         again = Button(description="Refresh", tooltip="Read the folder again")
-        view = RunView(run, (again,))
+        models = [model for model in (policy, reference) if model is not None]
+        view = RunView(run, models, (again,))
         view.refresh()
 
         def reread(_button: Button) -> None:
@@ -238,13 +275,13 @@ def dashboard_figure(rows: Sequence[Row]) -> Figure:
     """Reward, length, entropy and KL of the training answers over steps; bold: running mean."""
     figure = Figure(figsize=(7.2, 4.2))
     for ax, (key, (title, unit)) in zip(figure.subplots(2, 2).flat, CURVES.items(), strict=True):
-        parts = [key]
+        parts = {key: "total"}
         if key == "reward":
-            parts += sorted({name for row in rows for name in row if name.startswith("reward/")})
-        for name in parts:
+            names = {name for row in rows for name in row if name.startswith("reward/")}
+            parts |= {name: name.partition("/")[2] for name in sorted(names)}
+        for name, label in parts.items():
             steps, values = points(rows, "train", name)
-            [line] = ax.plot(steps, smooth(values), markevery=0.2, markersize=4,
-                             label=name.partition("/")[2] or "total")  # fmt: skip
+            [line] = ax.plot(steps, smooth(values), markevery=0.2, markersize=4, label=label)
             ax.plot(steps, values, color=line.get_color(), linewidth=0.7, alpha=0.35, marker="",
                     linestyle="-")  # fmt: skip
         ax.set(ylabel=unit, xlabel="policy updates (steps)")
@@ -268,39 +305,32 @@ def _words(rows: Sequence[Row]) -> str:
     return f"Step {last['reward'][0][-1]}: {numbers}."
 
 
-def _groups(found: RunFolder) -> list[tuple[int, list[list[Row]]]]:
-    """Each rollout's step with the groups stored of it, those that differ in reward first."""
+def _groups(found: RunFolder) -> list[list[list[Row]]]:
+    """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
     trained = [row for row in found.samples if row.get("advantage") is not None]
     rollouts = []
-    for step, rows in groupby(trained, key=lambda row: row["step"]):
-        groups = [list(group) for _, group in groupby(rows, key=lambda row: row["id"])]
+    for _, rows in groupby(trained, key=itemgetter("step")):
+        groups = [
+            sorted(group, key=lambda row: -row["advantage"])
+            for _, group in groupby(rows, key=itemgetter("id"))
+        ]
         groups.sort(key=lambda group: not any(row["advantage"] for row in group))
-        rollouts.append((step, groups))
+        rollouts.append(groups)
     return rollouts
 
 
-def group_html(group: Sequence[Mapping], where: str) -> str:
-    """A table of one group's answers, the largest advantage first."""
+def group_html(group: Sequence[Row], place: str) -> str:
+    """A table of one group's answers with what each was paid."""
     parts = list(group[0]["rewards"])
-    head = "".join(f"<th>{html.escape(part)}</th>" for part in ("advantage", *parts, "answer"))
-    lines = []
-    for row in sorted(group, key=lambda row: -row["advantage"]):
-        scores = "".join(f"<td>{_score(row['rewards'].get(part))}</td>" for part in parts)
-        color = BLUE if row["advantage"] > 0 else ORANGE if row["advantage"] < 0 else "#ddd"
-        answer = html.escape(row["completion"]) + (" […]" if row.get("finish") == "length" else "")
-        lines.append(
-            f'<tr><td style="border-left:6px solid {color};padding-left:4px">'
-            f'{row["advantage"]:+.2f}</td>{scores}<td style="text-align:left;white-space:pre-wrap">'
-            f"{answer}</td></tr>"
-        )
+    rows = []
+    for row in group:
+        paid = [row["rewards"].get(part) for part in parts]
+        scores = ["–" if value is None else f"{value:g}" for value in paid]
+        cut = " […]" if row.get("finish") == "length" else ""
+        rows.append([f"{row['advantage']:+.2f}", *scores, row["completion"] + cut])
     return (
         '<div style="background:white;color:#222;padding:8px;max-width:720px;max-height:24em;'
-        f'overflow:auto" tabindex="0"><p>{html.escape(where)}: '
+        f'overflow:auto;white-space:pre-wrap" tabindex="0"><p>{html.escape(place)}: '
         f"<b>{html.escape(group[0]['prompt'])}</b>. Advantage in stds of the group; […]: cut off at "
-        f'the cap.</p><table style="border-spacing:6px 2px"><tr>{head}</tr>{"".join(lines)}'
-        "</table></div>"
+        f"the cap.</p>{html_table(['advantage', *parts, 'answer'], rows)}</div>"
     )
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"

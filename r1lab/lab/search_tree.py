@@ -19,13 +19,11 @@ SHADES = colormaps["cividis"]
 def tree_explorer(tree: Tree, values: Mapping[str, Sequence[float]]) -> Explorer:
     """Step through an MCTS of this tree, with one of several values and any c."""
     most = len(tree.names) - 1
-    controls = {
-        "guide": Dropdown(options=list(values), description="value", tooltip="What guides it"),
-        "step": IntSlider(most, min=0, max=most, description="nodes", tooltip="Written so far"),
-        "c": slider("c", 1.0, 0.0, 4.0, 0.1, "Weight of what is likely and seldom visited"),
-    }
     return Explorer(
-        lambda guide, step, c: tree_figure(tree, values[guide], step=step, c=c), controls
+        lambda guide, step, c: tree_figure(tree, values[guide], step=step, c=c),
+        guide=Dropdown(options=list(values), description="value", tooltip="What guides it"),
+        step=IntSlider(most, min=0, max=most, description="nodes", tooltip="Written so far"),
+        c=slider("c", 1.0, 0.0, 4.0, 0.1, "Weight of what is likely and rarely visited"),
     )
 
 
@@ -37,34 +35,32 @@ def tree_figure(
 
     Filled: written, numbered in order; the shade is the value. The right leaf has an orange ring.
     """
-    search = mcts(tree, values, budget=10**9, c=c)
-    written = search.written[:step]
-    order = {node: number for number, node in enumerate(written, 1)}
+    written = mcts(tree, values, budget=10**9, c=c).written[:step]
+    order = {node: str(number) for number, node in enumerate(written, 1)}
     x, y = _places(tree)
     figure = Figure(figsize=(7.2, 3.6))
     ax = figure.subplots()
     ax.grid(False)
-    for node, own in enumerate(tree.children):
-        for child in own:
-            look = {"color": "black"} if child in order else {"color": "#c4c4c4", "linewidth": 1}
-            ax.plot([x[node], x[child]], [y[node], y[child]], "-", marker="", zorder=1, **look)
+    for node, children in enumerate(tree.children):
+        for child in children:
+            color, width = ("black", 2) if child in order else ("#c4c4c4", 1)
+            ax.plot([x[node], x[child]], [y[node], y[child]], color=color, linewidth=width,
+                    linestyle="-", marker="", zorder=1)  # fmt: skip
     for node in range(1, len(tree.names)):
-        shade = SHADES(values[node]) if node in order else "white"
-        ring = ORANGE if tree.right[node] else GREY
-        ax.scatter(x[node], y[node], 210, color=shade, edgecolors=ring, zorder=2,
-                   linewidths=3.0 if tree.right[node] else 0.8)  # fmt: skip
-        ink = "white" if node in order and values[node] < 0.5 else "#222222"
-        ax.annotate(str(order.get(node, "")), (x[node], y[node]), ha="center", va="center",
-                    fontsize=7.5, color=ink, zorder=3)  # fmt: skip
-    spent = sum(tree.cost[node] for node in written)
-    leaves = sum(not own for own in tree.children)
+        ring, width = (ORANGE, 3.0) if tree.right[node] else (GREY, 0.8)
+        shade, ink = SHADES(values[node]), "white" if values[node] < 0.5 else "#222222"
+        ax.scatter(x[node], y[node], 210, color=shade if node in order else "white",
+                   edgecolors=ring, linewidths=width, zorder=2)  # fmt: skip
+        ax.text(x[node], y[node], order.get(node, ""), color=ink, fontsize=7.5, zorder=3,
+                horizontalalignment="center", verticalalignment="center")  # fmt: skip
+    tokens = sum(tree.cost[node] for node in written)
+    leaves = sum(not children for children in tree.children)
     tried = sum(not tree.children[node] for node in written)
-    found = any(tree.right[node] for node in written)
-    finding = f"{spent} tokens, {tried} of {leaves} attempts: {'found' if found else 'not found'}"
+    found = "found" if any(tree.right[node] for node in written) else "not found"
+    finding = f"{tokens} tokens, {tried} of {leaves} attempts: {found}"
     ax.set(title=finding, xlabel="attempts, from all plus (left) to all minus (right)",
-           ylabel="signs chosen", ylim=(max(y) + 0.5, -0.3))  # fmt: skip
-    ax.set_xticks([])
-    ax.set_yticks(range(max(y) + 1))
+           ylabel="signs chosen", ylim=(max(y) + 0.5, -0.3), xticks=[],
+           yticks=range(max(y) + 1))  # fmt: skip
     bar = figure.colorbar(
         ScalarMappable(cmap=SHADES), ax=ax, label="value of a written node", fraction=0.03, pad=0.01
     )
@@ -81,8 +77,8 @@ def _places(tree: Tree) -> tuple[list[float], list[int]]:
 
     def place(node: int, depth: int) -> float:
         y[node] = depth
-        own = [place(child, depth + 1) for child in tree.children[node]]
-        x[node] = sum(own) / len(own) if own else float(next(leaves))
+        below = [place(child, depth + 1) for child in tree.children[node]]
+        x[node] = sum(below) / len(below) if below else float(next(leaves))
         return x[node]
 
     place(0, 0)

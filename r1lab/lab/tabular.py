@@ -34,27 +34,26 @@ class Tree:
     vocabulary: str = "ab."
     max_tokens: int = 3
 
-    def __post_init__(self) -> None:
-        if len(set(self.vocabulary)) != len(self.vocabulary) or len(self.vocabulary) < 2:
-            raise InputError("A tree needs two or more different letters, the end letter last.")
-        if self.max_tokens < 1 or len(self.vocabulary) ** self.max_tokens > 1000:
-            raise InputError("A tree has 1 or more tokens, and at most 1000 ways to choose them.")
-
     @cached_property
     def states(self) -> tuple[str, ...]:
-        lengths = range(self.max_tokens)
-        inner = self.vocabulary[:-1]
-        return tuple("".join(s) for n in lengths for s in itertools.product(inner, repeat=n))
+        found = [""]
+        for state in found:  # grows meanwhile: the shorter texts first
+            if len(state) + 1 < self.max_tokens:
+                found += [state + letter for letter in self.vocabulary[:-1]]
+        return tuple(found)
 
     @cached_property
     def completions(self) -> tuple[str, ...]:
-        ended = [state + self.vocabulary[-1] for state in self.states]
-        longest = [state for state in self.states if len(state) == self.max_tokens - 1]
-        return *ended, *(state + letter for state in longest for letter in self.vocabulary[:-1])
+        *letters, end = self.vocabulary
+        found = [state + end for state in self.states]
+        for state in self.states:
+            if len(state) == self.max_tokens - 1:
+                found += [state + letter for letter in letters]
+        return tuple(found)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "completions tokens"]:
-        lengths = torch.tensor([len(completion) for completion in self.completions])
+        lengths = torch.tensor(list(map(len, self.completions)))
         return torch.arange(self.max_tokens) < lengths[:, None]
 
     @cached_property
@@ -96,10 +95,9 @@ class Tree:
     ) -> Float[Tensor, " states"]:
         """The expected reward once a state is reached: what a perfect critic says there."""
         reached = self.mask * self.probabilities(logits)[:, None]
-        rows, size = self._path[0].flatten(), len(self.states)
-        chance = torch.zeros(size, dtype=reached.dtype).index_add(0, rows, reached.flatten())
-        earned = (reached * rewards[:, None]).flatten()
-        return torch.zeros(size, dtype=reached.dtype).index_add(0, rows, earned) / chance
+        at_state = torch.nn.functional.one_hot(self._path[0]).to(reached)  # 1 where a token chooses
+        chance = torch.einsum("ct,cts->s", reached, at_state)
+        return torch.einsum("ct,c,cts->s", reached, rewards, at_state) / chance
 
     def sample(self, logits: Logits, shape: tuple[int, ...], generator: Generator) -> Tensor:
         """Completions drawn from the policy, as their numbers."""
@@ -109,12 +107,13 @@ class Tree:
 
     def groups(self, size: int) -> tuple[Int[Tensor, "groups size"], Float[Tensor, " groups"]]:
         """All groups of `size` completions without regard to order, and each one's orders."""
-        numbers = range(len(self.completions))
+        numbers = torch.arange(len(self.completions))
         if math.comb(len(numbers) + size - 1, size) > 50_000:
             raise InputError(f"There are too many groups of {size} to list; use a smaller size.")
-        listed = list(itertools.combinations_with_replacement(numbers, size))
-        same = [math.prod(map(math.factorial, Counter(group).values())) for group in listed]
-        return torch.tensor(listed), math.factorial(size) / torch.tensor(same, dtype=torch.double)
+        rows = torch.combinations(numbers, size, with_replacement=True)
+        counts = (rows[:, None] == numbers[:, None]).sum(2)  # how often each completion is drawn
+        log_orders = math.lgamma(size + 1) - torch.lgamma(counts.double() + 1).sum(1)
+        return rows, log_orders.exp().round()
 
 
 def gradient(value: Float[Tensor, ""], logits: Logits) -> Float[Tensor, " parameters"]:

@@ -62,19 +62,16 @@ def test_a_slider_moved_by_keyboard_changes_figure_and_words(run, name, key, wor
     expect(output(panel)).not_to_contain_text(words)
 
 
-def test_tokens_of_a_stored_answer_are_coloured_by_what_is_chosen(run):
+def test_tokens_of_a_stored_answer_are_coloured(run):
     paths = [str(ROOT / "data" / name) for name in ("runs/zero", "tiny", "base")]
-    panel = run(
-        "inspector",
-        f"from r1lab.lab.inspector import rollout_inspector\nrollout_inspector(*{paths})",
-    )
+    panel = run("tokens", f"from r1lab.lab.dashboard import show_run\nshow_run(*{paths})")
     token = output(panel).locator("span[title]").first
-    expect(token).to_have_attribute("title", re.compile("^1: log-prob -.*entropy"), timeout=120_000)
-    panel.locator(".jp-OutputArea select").select_option("entropy")
-    expect(output(panel)).to_contain_text("Colour: entropy of the policy (nats)")
+    expect(token).to_have_attribute("title", re.compile(r"^[-+]\d"), timeout=120_000)
     panel.get_by_text("All numbers as a table").click()
-    expect(output(panel).locator("table tr").nth(1)).to_be_visible()
-    moved_by_keyboard(panel, 0, "ArrowLeft")
+    expect(output(panel).locator("details table tr").nth(1)).to_be_visible()
+    before = token.get_attribute("title")
+    output(panel).locator(".noUi-handle").nth(0).press("ArrowLeft")
+    expect(output(panel).locator("span[title]").first).not_to_have_attribute("title", before)
 
 
 def test_training_starts_stops_and_is_shown_again_after_a_restart(run, lab):
