@@ -71,9 +71,10 @@ def test_the_sampler_tells_of_each_completion_once_and_when_it_ends():
     told, prompts = [], [TOKENIZER(f"User: make {n} from 9,5,1 Assistant:").input_ids for n in (5, 13, 15)]
     params = SamplingParams(n=4, max_tokens=30, seed=1)
     drawn = sampler.generate(prompts, params, on_done=lambda *one: told.append(one))
-    assert sorted(told) == list(enumerate(drawn.completion_ids))
+    ended = zip(range(12), drawn.completion_ids, drawn.finish, strict=True)
+    assert sorted(told) == list(ended)
     for batch in (told[:8], told[8:]):
-        assert [len(ids) for _, ids in batch] == sorted(len(ids) for _, ids in batch)
+        assert [len(ids) for _, ids, _ in batch] == sorted(len(ids) for _, ids, _ in batch)
     assert set(drawn.finish) == {"stop", "length"}
     assert sampler.generate(prompts, params).completion_ids == drawn.completion_ids
 

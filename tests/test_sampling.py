@@ -244,18 +244,21 @@ def test_long_completions_cross_every_boundary(qwen, sampler):
     torch.testing.assert_close(rollouts.logprobs[longest], expected, rtol=0, atol=1e-5)
 
 
-def test_stop_strings(sampler):
-    params = SamplingParams(n=4, max_tokens=40, seed=6)
-    free = sampler.generate(PROMPTS, params)
-    index = next(i for i, c in enumerate(free.completion_ids) if len(c) > 12)
-    words = [f"w{token}" for token in free.completion_ids[index]]
-    stop = " ".join(words[6:8])
-    stopped = sampler.generate(PROMPTS, dataclasses.replace(params, stop=("never", stop)))
-    for before, after in zip(free.completion_ids, stopped.completion_ids, strict=True):
-        assert after == before[: len(after)]
-        text = sampler.tokenizer.decode(after)
-        assert stop in text if len(after) < len(before) else stop not in text or text.endswith(stop)
-    assert len(stopped.completion_ids[index]) <= 8 and stopped.finish[index] == "stop"
+def test_each_of_the_models_ends_ends_a_completion_and_is_no_part_of_its_text():
+    """The generation config may name more end tokens than the tokenizer's one."""
+    model = small_model(Qwen2Config, Qwen2ForCausalLM)
+    model.generation_config.eos_token_id = [END, END + 1]
+    tokenizer, on_done = word_tokenizer(), []
+    rollouts = TorchSampler(model, tokenizer).generate(
+        PROMPTS, SamplingParams(n=8, max_tokens=30, seed=2), on_done=lambda *one: on_done.append(one)
+    )
+    ends = [ids[-1] for ids, finish in zip(rollouts.completion_ids, rollouts.finish) if finish == "stop"]
+    assert set(ends) == {END, END + 1} and "length" in rollouts.finish
+    for ids, finish, text in zip(rollouts.completion_ids, rollouts.finish, rollouts.texts(tokenizer)):
+        written = [token for token in ids if token not in (END, END + 1)]
+        assert text == tokenizer.decode(written) and len(written) == len(ids) - (finish == "stop")
+    seen = list(zip(range(24), rollouts.completion_ids, rollouts.finish))
+    assert sorted(on_done) == seen
 
 
 def test_model_is_left_as_it_was_and_results_serve_autograd(qwen, sampler):

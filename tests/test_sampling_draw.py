@@ -23,7 +23,6 @@ from r1lab.sampling.torch_sampler import choose, draw_uniforms, truncate
         {"top_p": 1.1},
         {"top_k": -1},
         {"max_tokens": 0},
-        {"stop": ("",)},
         {"seed": -1},
         {"seed": 2**64},
     ],
@@ -31,12 +30,6 @@ from r1lab.sampling.torch_sampler import choose, draw_uniforms, truncate
 def test_bad_params(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         SamplingParams(**bad)
-
-
-def test_a_string_is_no_list_of_stops():
-    """Refused by the check of types where that is on (in tests), else by our own."""
-    with pytest.raises((InputError, TypeError), match="stop"):
-        SamplingParams(stop="</answer>")
 
 
 def test_stream_ids_are_distinct():

@@ -4,14 +4,11 @@ When all of them have passed, what they measured is written to data/benchmarks/v
 """
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.request import urlopen
 
 import pytest
 import torch
@@ -22,7 +19,7 @@ from r1lab.grpo import LossConfig
 from r1lab.models.policy import load_policy
 from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
-from r1lab.sampling.vllm_engines import VERSION, import_vllm, server_command
+from r1lab.sampling.vllm_sampler import VERSION, import_vllm
 from r1lab.stages.suite import open_model
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems, save_problems
@@ -53,7 +50,7 @@ def measured(request):
         pytest.skip(str(missing))
     numbers = {}
     yield numbers
-    if request.session.testsfailed == 0 and len(numbers) == 6:  # every test that measures ran
+    if request.session.testsfailed == 0 and len(numbers) == 5:  # every test that measures ran
         head = {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine()}
         RECORD.parent.mkdir(exist_ok=True)
         told = {"command": "make test-vllm", **head, "vllm": VERSION, **numbers}
@@ -131,10 +128,10 @@ def test_an_answer_that_the_cache_has_no_room_for_is_refused_not_cut(base):
     """vLLM itself would shorten it without a word, to what its cache holds."""
     policy, tokenizer, *_ = base
     sampler = VLLMSampler(policy.model, tokenizer, VLLMConfig(kv_cache_gb=2**-10, max_rows=4))
-    assert sampler.engine.context < policy.model.config.max_position_embeddings
+    assert sampler.context < policy.model.config.max_position_embeddings
     with pytest.raises(InputError, match="raise vllm.kv_cache_gb"):
-        sampler.generate([[5, 6]], SamplingParams(max_tokens=sampler.engine.context))
-    room = SamplingParams(max_tokens=sampler.engine.context - 2)
+        sampler.generate([[5, 6]], SamplingParams(max_tokens=sampler.context))
+    room = SamplingParams(max_tokens=sampler.context - 2)
     assert sampler.generate([[5, 6]], room).completion_ids
 
 
@@ -194,7 +191,7 @@ def test_an_update_that_vllm_skips_ends_the_run(base, monkeypatch):
 def test_a_gpu_that_holds_a_model_has_room_for_vllm(base):
     """By the function that vLLM asks on a GPU, and the engine's own settings."""
     memory = import_module("vllm.v1.worker.utils").request_memory
-    settings = base[2].engine.llm.llm_engine.vllm_config.cache_config
+    settings = base[2].llm.llm_engine.vllm_config.cache_config
     beside = SimpleNamespace(total_memory=80 * 2**30, free_memory=10 * 2**30, device_="cuda:0")
     assert memory(beside, settings) < 2**30 and settings.kv_cache_memory_bytes == 2**28
     with pytest.raises(ValueError, match="less than desired GPU memory utilization"):
@@ -326,47 +323,3 @@ def test_the_commands_say_the_same_with_either_sampler(command, tmp_path, capsys
 def test_a_suite_s_model_is_opened_in_vllm():
     sampler, tokenizer, longest = open_model(str(BASE), "vllm", CONFIG)
     assert isinstance(sampler, VLLMSampler) and longest > 0 and tokenizer.eos_token_id is not None
-
-
-PORT = 18_733
-
-
-@pytest.fixture(scope="module")
-def server():
-    """vLLM's server with other weights than the base's, until it answers."""
-    environment = os.environ | {
-        "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1",
-    }  # fmt: skip
-    environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
-    command = server_command(str(ROOT / "data" / "base"), port=PORT)
-    more = "--load-format dummy --dtype float32 --enforce-eager --max-model-len 512".split()
-    process = subprocess.Popen(
-        [*command, *more, "--kv-cache-memory-bytes", str(2**28)], env=environment
-    )
-    url, deadline = f"http://127.0.0.1:{PORT}", time.monotonic() + 400
-    while True:
-        try:
-            urlopen(f"{url}/health", timeout=5).close()
-            break
-        except OSError:
-            alive = process.poll() is None and time.monotonic() < deadline
-            assert alive, "the server did not start"
-            time.sleep(1)
-    yield url
-    process.terminate()
-    process.wait(60)
-
-
-def test_a_server_gives_the_trainers_log_probs_after_each_update(base, server, changed, measured):
-    policy, tokenizer, _, prompts = base
-    sampler = VLLMSampler(policy.model, tokenizer, VLLMConfig(server=server))
-    params = SamplingParams(n=4, max_tokens=60, seed=1)
-    with torch.no_grad():
-        policy.model.model.norm.weight.mul_(0.5)
-    assert drift(policy, tokenizer, sampler.generate(prompts, params)) > 0.1
-    sampler.load_weights(changed())
-    largest = drift(policy, tokenizer, sampler.generate(prompts, params))
-    print(f"\nlargest difference {largest:.1e}; the update took {sampler.weights_seconds:.2f} s")
-    assert largest < TOLERANCE and sampler.weights_version == 1
-    measured["server"] = {"difference_after": largest, "seconds": sampler.weights_seconds}

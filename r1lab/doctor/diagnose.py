@@ -103,10 +103,15 @@ def stored_config(path: Path) -> GRPOConfig:
         stored |= {
             "loss": LossConfig(**stored["loss"]), "caps": tuple(map(tuple, stored["caps"])),
             "wordings": tuple(stored.get("wordings", ())),
-            "vllm": VLLMConfig(**stored.get("vllm", {})),
+            "vllm": VLLMConfig(**_known(VLLMConfig, stored.get("vllm", {}))),
             "parallel": Parallel(**stored.get("parallel", {})),
         }  # fmt: skip
-        names = {each.name for each in fields(GRPOConfig)}
-        return GRPOConfig(**{name: stored[name] for name in names & set(stored)})
+        return GRPOConfig(**_known(GRPOConfig, stored))
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(f"{path}: not the settings of a run ({error}).") from error
+
+
+def _known(settings: type, stored: dict) -> dict:
+    """Drop what earlier versions stored and these settings no longer have."""
+    names = {each.name for each in fields(settings)}
+    return {name: value for name, value in stored.items() if name in names}

@@ -183,7 +183,7 @@ def evaluate(
     if mine:
         prompts = [tokenizer(asked(template or "small", one, tokenizer)).input_ids for one in mine]
         rollouts = sampler.generate(prompts, params, index)
-        texts = [completion_text(ids, tokenizer) for ids in rollouts.completion_ids]
+        texts = rollouts.texts(tokenizer)
         repeated = [problem for problem in mine for _ in range(k)]
         rows = measure(repeated, texts, check=check, attempts=attempts)
         for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish, strict=True):
@@ -204,12 +204,6 @@ def asked(template: Asking, problem: Problem, tokenizer=None) -> str:
     if callable(template):
         return template(problem)
     return apply_template(template, problem.prompt, tokenizer)
-
-
-def completion_text(ids: Sequence[int], tokenizer) -> str:
-    """The completion without its end token; tags are ordinary text."""
-    ended = len(ids) > 0 and ids[-1] == tokenizer.eos_token_id
-    return tokenizer.decode(ids[:-1] if ended else ids)
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:

@@ -4,10 +4,9 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1lab.sampling.api import Rollouts, Sampler, SamplingParams, stream_id
+from r1lab.sampling.api import Rollouts, Sampler, SamplingParams, completion_text, stream_id
 from r1lab.sampling.torch_sampler import TorchSampler
-from r1lab.sampling.vllm_engines import VLLMConfig
-from r1lab.sampling.vllm_sampler import VLLMSampler
+from r1lab.sampling.vllm_sampler import VLLMConfig, VLLMSampler
 
 SamplerName = Literal["torch", "vllm"]
 
@@ -18,7 +17,7 @@ def build_sampler(
     tokenizer: PreTrainedTokenizerBase,
     vllm: VLLMConfig = VLLMConfig(),
 ) -> Sampler:
-    """The sampler of that name, for this model. Raises InputError as its constructor does."""
+    """Make the sampler of that name for this model. Raises InputError as its constructor does."""
     if name == "torch":
         return TorchSampler(model, tokenizer)
     return VLLMSampler(model, tokenizer, vllm)
@@ -26,5 +25,5 @@ def build_sampler(
 
 __all__ = [
     "Rollouts", "Sampler", "SamplerName", "SamplingParams", "TorchSampler", "VLLMConfig",
-    "VLLMSampler", "build_sampler", "stream_id",
+    "VLLMSampler", "build_sampler", "completion_text", "stream_id",
 ]  # fmt: skip

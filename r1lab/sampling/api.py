@@ -1,4 +1,4 @@
-"""What every sampler takes and gives: `SamplingParams` in, `Rollouts` out."""
+"""The contract of every sampler: `SamplingParams` in, `Rollouts` out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
 
@@ -16,10 +17,9 @@ LARGEST_KEY = 2**64 - 1  # seeds and stream ids are 64-bit keys of a counter-bas
 class SamplingParams:
     """How to sample, under vLLM's names.
 
-    `temperature` 0 is greedy decoding; `top_p` 1 and `top_k` 0 switch those filters off; `stop`
-    holds strings that end a completion as soon as its text contains one (its tokens stay). `seed`
-    and the stream id of a prompt together decide its samples. Raises InputError for a value
-    outside its range.
+    `temperature` 0 is greedy decoding; `top_p` 1 and `top_k` 0 switch those filters off. `seed` and
+    the stream id of a prompt together decide its samples. Raises InputError for a value outside
+    its range.
     """
 
     n: int = 1
@@ -27,7 +27,6 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 256
-    stop: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,10 +38,6 @@ class SamplingParams:
         _require(0 < self.top_p <= 1, f"top_p={self.top_p}: give a number in (0, 1]; 1 is off")
         _require(self.top_k >= 0, f"top_k={self.top_k}: give 0 (off) or a positive number")
         _require(self.max_tokens >= 1, f"max_tokens={self.max_tokens}: give at least 1")
-        _require(
-            isinstance(self.stop, tuple) and all(isinstance(s, str) and s for s in self.stop),
-            f"stop={self.stop!r}: give a tuple of non-empty strings",
-        )
         _require(0 <= self.seed <= LARGEST_KEY, f"seed={self.seed}: give a number from 0 to 2^64-1")
 
 
@@ -63,6 +58,17 @@ def stream_id(step: int, question: int) -> int:
     return step << 32 | question
 
 
+Finish = Literal["stop", "length"]
+
+
+def completion_text(ids: Sequence[int], finish: Finish, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Decode a completion without the end token that stopped it, whichever of the model's it is.
+
+    Tags such as <think> are ordinary text.
+    """
+    return tokenizer.decode(ids[:-1] if finish == "stop" else ids)
+
+
 @dataclass(frozen=True)
 class Rollouts:
     """n completions for each of B prompts, as B*n entries in each list, group after group.
@@ -70,8 +76,8 @@ class Rollouts:
     Entry i answers prompt i // n. Nothing is padded. `completion_ids` includes the end token when
     `finish` is "stop". `logprobs` (nats, float32) are those of the distribution really sampled
     from; `log_kept` (nats, float32) is the log of the probability that top-k and top-p left, 0
-    where they are off, NaN where the sampler cannot tell. At temperature 0 the distribution has
-    all its mass on the likeliest token, so `logprobs` is 0 and `log_kept` the token's
+    where they are off, NaN where the sampler does not report it. At temperature 0 the distribution
+    has all its mass on the likeliest token, so `logprobs` is 0 and `log_kept` the token's
     log-probability at temperature 1.
     """
 
@@ -79,21 +85,26 @@ class Rollouts:
     completion_ids: list[list[int]]
     logprobs: list[Float[Tensor, " tokens"]]
     log_kept: list[Float[Tensor, " tokens"]]
-    finish: list[Literal["stop", "length"]]
+    finish: list[Finish]
     weights_version: int
 
     def __len__(self) -> int:
         return len(self.completion_ids)
 
+    def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Decode all completions: see `completion_text`."""
+        ended = zip(self.completion_ids, self.finish, strict=True)
+        return [completion_text(ids, finish, tokenizer) for ids, finish in ended]
+
     @property
     def scorer_logps(self) -> list[Float[Tensor, " tokens"]]:
         """What a scorer must find: log_softmax(logits / temperature) at the sampled tokens.
 
-        Raises InputError where the sampler could not tell `log_kept`, which is then NaN.
+        Raises InputError where the sampler did not report `log_kept`, which is then NaN.
         """
         if any(kept.isnan().any() for kept in self.log_kept):
             raise InputError(
-                "this sampler cannot tell how much probability top-p or top-k left, so its samples "
+                "this sampler does not report what top-p or top-k left of the mass, so its samples "
                 "cannot be trained on: set top_p=1 and top_k=0."
             )
         return [sampled + kept for sampled, kept in zip(self.logprobs, self.log_kept, strict=True)]
@@ -115,11 +126,11 @@ class Sampler(Protocol):
 
         Completion j of a prompt depends on (params.seed, the prompt's stream id, j) alone, never on
         its neighbours; without `stream_ids` a prompt's position is its stream id. A sampler that
-        has the keyword `on_done` calls on_done(place in the Rollouts, tokens) for each completion
-        as soon as it ends, while others are still drawn: grading can begin.
+        has the keyword `on_done` calls on_done(place in the Rollouts, token ids, finish) for each
+        completion as soon as it ends, while others are still drawn, so that grading can begin.
         """
         ...
 
     def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Take over all weights and count `weights_version` up by one."""
+        """Replace all weights and count `weights_version` up by one."""
         ...

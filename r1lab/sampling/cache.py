@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
@@ -53,16 +53,23 @@ def _with_room(state: Tensor, dim: int) -> Tensor:
     return store
 
 
-def move_rows(cache: Cache, holes: list[int], movers: list[int], rows: int) -> None:
-    """Shrink the cache to `rows` rows: `holes` (all below `rows`) take over the rows `movers`.
+def drop_rows(cache: Cache, ended: Bool[Tensor, " rows"], live: int) -> Int[Tensor, " live"]:
+    """Shrink the cache to its `live` unfinished rows; return which row each place now holds.
 
-    Only what moves is copied, so a row may be dropped at the very step that finished it.
+    The last unfinished rows move into the places of finished ones. Only what moves is copied, so a
+    row may be dropped at the very step that finished it.
     """
+    holes = ended[:live].nonzero()[:, 0]
+    movers = live + (~ended[live:]).nonzero()[:, 0]
+    pairs = list(zip(holes.tolist(), movers.tolist(), strict=True))
     for layer in cache.layers:
-        for hole, mover in zip(holes, movers, strict=True):
+        for hole, mover in pairs:
             layer.keys[hole] = layer.keys[mover]
             layer.values[hole] = layer.values[mover]
-        layer.keys, layer.values = layer.keys[:rows], layer.values[:rows]
+        layer.keys, layer.values = layer.keys[:live], layer.values[:live]
+    order = torch.arange(live, device=ended.device)
+    order[holes] = movers
+    return order
 
 
 def _attend(
@@ -97,12 +104,14 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @contextmanager
-def decode_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within: a model that uses SDPA decodes with `_attend`; any other stays as it is."""
-    before = model.config._attn_implementation
-    if before == "sdpa":
+def decoding(model: PreTrainedModel) -> Iterator[None]:
+    """Within: the model is in eval mode, and decodes with `_attend` where it used SDPA."""
+    attention, training = model.config._attn_implementation, model.training
+    model.eval()
+    if attention == "sdpa":
         model.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(attention)
+        model.train(training)

@@ -1,6 +1,6 @@
-"""What every sampler asks of its model, its prompts and new weights, before it touches anything."""
+"""Check a sampler's model, prompts and new weights before anything is touched."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,7 +10,7 @@ from r1lab.sampling.api import LARGEST_KEY, SamplingParams
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a text: the tokenizer's and those of the generation config.
+    """Return every token that ends a text: the tokenizer's and those of the generation config.
 
     Raises InputError where neither names one.
     """
@@ -24,9 +24,17 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
 
 
 def check_prompts(
-    model: PreTrainedModel, prompts: list[list[int]], params: SamplingParams, streams: list[int]
-) -> None:
-    """Raises InputError for a prompt that the model cannot read or finish, or bad stream ids."""
+    model: PreTrainedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    params: SamplingParams,
+    stream_ids: Sequence[int] | None,
+) -> tuple[list[list[int]], list[int]]:
+    """Return prompts and stream ids as lists; a prompt's default stream is its position.
+
+    Raises InputError for a prompt that the model cannot read or finish, or bad stream ids.
+    """
+    prompts = [list(prompt) for prompt in prompt_ids]
+    streams = list(range(len(prompts)) if stream_ids is None else stream_ids)
     vocabulary = model.get_input_embeddings().num_embeddings
     limit = getattr(model.config, "max_position_embeddings", None) or float("inf")
     for i, prompt in enumerate(prompts):
@@ -47,12 +55,15 @@ def check_prompts(
             f"give one stream id from 0 to 2^64-1 per prompt: {len(streams)} ids, "
             f"{len(prompts)} prompts"
         )
+    return prompts, streams
 
 
 def check_weights(
     model: PreTrainedModel, named_parameters: Iterable[tuple[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The new weights by name, if they are all of the model's; of tied ones, either name will do.
+    """Return the new weights by name, once they are known to be all of the model's.
+
+    Of two tied parameters, either name will do.
 
     Raises InputError for an unknown or missing name or a wrong shape.
     """

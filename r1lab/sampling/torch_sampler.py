@@ -6,21 +6,20 @@ step feeds one token per unfinished row; a row that ends gives its place to the 
 
 from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Rollouts, SamplingParams
-from r1lab.sampling.cache import InPlaceLayer, decode_attention, move_rows
+from r1lab.sampling.api import Finish, Rollouts, SamplingParams
+from r1lab.sampling.cache import InPlaceLayer, decoding, drop_rows
 from r1lab.sampling.checks import check_prompts, check_weights, end_ids
 
-OnDone = Callable[[int, list[int]], None]  # see Sampler.generate
+OnDone = Callable[[int, list[int], Finish], None]  # see Sampler.generate
 BLOCK = 256  # uniform numbers are drawn for so many tokens at a time
 
 
@@ -63,7 +62,7 @@ def choose(
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Draw a token per row by inverse CDF; return tokens, log-probs and log-masses kept.
 
-    Resolution: `uniform` has 24 bits, so probabilities below 6e-8 are not told apart from 0.
+    Resolution: `uniform` has 24 bits, so probabilities below 6e-8 count as 0.
     """
     logps = (logits.float() / (params.temperature or 1.0)).log_softmax(-1)
     if params.temperature == 0:
@@ -81,64 +80,10 @@ def choose(
     return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
 
 
-class StopStrings:
-    """Tells which rows' text contains a stop string; slow, and used only when one is asked for."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...], rows: int
-    ) -> None:
-        self.tokenizer, self.stop = tokenizer, stop
-        # A character takes at most 4 byte-level tokens; the spare ones keep the string off the
-        # tail's first token, which some tokenizers decode differently.
-        self.window = 4 * max(map(len, stop), default=0) + 4
-        self.tails: list[list[int]] = [[] for _ in range(rows)]
-
-    def __call__(
-        self, rows: Int[Tensor, " live"], tokens: Int[Tensor, " live"]
-    ) -> Bool[Tensor, " live"]:
-        hits = []
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            self.tails[row] = [*self.tails[row][1 - self.window :], token]
-            text = self.tokenizer.decode(self.tails[row])
-            hits.append(any(stop in text for stop in self.stop))
-        return torch.tensor(hits, device=tokens.device)
-
-
-class _Written:
-    """What each row of a batch has written so far, handed over when the row ends."""
-
-    def __init__(
-        self, on_done: OnDone, first: int, prompts: list, params: SamplingParams, device: torch.device
-    ) -> None:
-        self.on_done, self.first, self.length = on_done, first * params.n, 0
-        size = (len(prompts) * params.n, params.max_tokens)
-        self.tokens = torch.zeros(size, dtype=torch.long, device=device)
-
-    def add(
-        self, rows: Int[Tensor, " live"], tokens: Int[Tensor, " live"], done: Bool[Tensor, " live"]
-    ) -> None:
-        self.tokens[rows, self.length] = tokens
-        self.length += 1
-        self.hand_over(rows[done])
-
-    def hand_over(self, rows: Int[Tensor, " ended"]) -> None:
-        for row in rows.tolist():
-            self.on_done(self.first + row, self.tokens[row, : self.length].tolist())
-
-
-class _Drawn(NamedTuple):
-    """Tokens in the order drawn: one entry per token, `rows` says whose it is."""
-
-    rows: Int[Tensor, " drawn"]
-    tokens: Int[Tensor, " drawn"]
-    logprobs: Float[Tensor, " drawn"]
-    log_kept: Float[Tensor, " drawn"]
-
-
 class TorchSampler:
     """The `Sampler` for a Hugging Face causal LM that lives in this process.
 
-    Prompts are taken in batches of at most `max_rows` completions (one group at least), which
+    Prompts are answered in batches of at most `max_rows` completions (one group at least), which
     bounds the memory of the cache and changes no completion. The tensors of `Rollouts` are on the
     CPU. Raises InputError for a model that cannot decode this way or has no end token.
     """
@@ -156,42 +101,40 @@ class TorchSampler:
         prompt_ids: Sequence[Sequence[int]],
         params: SamplingParams,
         stream_ids: Sequence[int] | None = None,
-        on_done: OnDone | None = None,
+        on_done: OnDone = lambda place, ids, finish: None,
     ) -> Rollouts:
         """Sample `params.n` completions of each prompt; see `Sampler.generate`.
 
         Raises InputError for an empty prompt, a token outside the vocabulary, a prompt that leaves
         no room for `max_tokens`, bad stream ids, and a model whose logits are not finite.
         """
-        prompts = [list(prompt) for prompt in prompt_ids]
-        streams = list(range(len(prompts))) if stream_ids is None else list(stream_ids)
-        check_prompts(self.model, prompts, params, streams)
-        training = self.model.training
-        self.model.eval()
+        prompts, streams = check_prompts(self.model, prompt_ids, params, stream_ids)
         rollouts = Rollouts([], [], [], [], [], self.weights_version)
-        size = max(1, self.max_rows // params.n)
-        try:
-            with decode_attention(self.model):
-                for i in range(0, len(prompts), size):
-                    batch = prompts[i : i + size]
-                    written = on_done and _Written(on_done, i, batch, params, self.model.device)
-                    drawn, unfinished = self._decode(batch, params, streams[i : i + size], written)
-                    _collect(rollouts, batch, params.n, drawn, unfinished)
-        finally:
-            self.model.train(training)
+        size, drawn = max(1, self.max_rows // params.n), []
+        with decoding(self.model):
+            for start in range(0, len(prompts), size):
+                batch = slice(start, start + size)
+                drawn += self._decode(prompts[batch], params, streams[batch], rollouts, on_done)
+        if not drawn:
+            return rollouts
+        # Outside inference mode this makes ordinary tensors, which autograd may save.
+        rows, logprobs, log_kept = map(torch.cat, zip(*drawn))
+        if not logprobs.isfinite().all():
+            raise InputError("the model's logits are not finite: its weights are damaged")
+        order, lengths = rows.argsort(stable=True), list(map(len, rollouts.completion_ids))
+        rollouts.logprobs.extend(logprobs[order].cpu().split(lengths))
+        rollouts.log_kept.extend(log_kept[order].cpu().split(lengths))
         return rollouts
 
     def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy the given weights into the model, in place; a tensor that is its own is skipped.
+        """Copy the given weights into the model, in place.
 
         Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
         """
         new = check_weights(self.model, named_parameters)
-        own = dict(self.model.named_parameters(remove_duplicate=False))
         with torch.no_grad():
             for name, value in new.items():
-                if own[name].data_ptr() != value.data_ptr():
-                    own[name].copy_(value)
+                self.model.get_parameter(name).copy_(value)  # costs nothing where it is the same
         self.weights_version += 1
 
     @torch.inference_mode()
@@ -200,43 +143,50 @@ class TorchSampler:
         prompts: list[list[int]],
         params: SamplingParams,
         streams: list[int],
-        written: "_Written | None",
-    ) -> tuple[_Drawn, list[int]]:
-        """Sample one batch; return what was drawn and the rows that never ended."""
-        device = self.model.device
-        longest = max(map(len, prompts))
+        rollouts: Rollouts,
+        on_done: OnDone,
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Sample one batch and append its tokens to `rollouts`.
+
+        Returns, for each step, the unfinished rows with their log-probs and log-masses kept.
+        """
+        device, longest = self.model.device, max(map(len, prompts))
         pads = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
         padded = [self.end_ids[:1] * (longest - len(prompt)) + prompt for prompt in prompts]
-        end_ids = torch.tensor(self.end_ids, device=device)
-        stops = StopStrings(self.tokenizer, params.stop, len(prompts) * params.n)
-
         cache = Cache(layer_class_to_replicate=InPlaceLayer)
         logits = self._forward(torch.tensor(padded, device=device), pads, cache)
         cache.batch_repeat_interleave(params.n)
         logits, pads = (x.repeat_interleave(params.n, 0) for x in (logits, pads))
-        rows = torch.arange(len(pads), device=device)
+
+        first, end_ids = len(rollouts), torch.tensor(self.end_ids, device=device)
+        for prompt in prompts:
+            for _ in range(params.n):
+                rollouts.prompt_ids.append(prompt)
+                rollouts.completion_ids.append([])
+                rollouts.finish.append("length")
+        rows = torch.arange(first, len(rollouts), device=device)
         drawn = []
         for step in range(params.max_tokens):
             if step:
                 logits = self._forward(tokens[:, None], pads, cache)
             if step % BLOCK == 0:
                 uniforms = draw_uniforms(params.seed, streams, params.n, step // BLOCK).to(device)
-            tokens, *logs = choose(logits, params, uniforms[rows, step % BLOCK])
-            drawn.append(_Drawn(rows, tokens, *logs))
-            done = torch.isin(tokens, end_ids)
-            if params.stop:
-                done |= stops(rows, tokens)
-            if written:
-                written.add(rows, tokens, done)
-            live = len(rows) - int(done.sum())
-            if live < len(rows):
-                order = _fill_holes(cache, done, live)
-                rows, tokens, pads = rows[order], tokens[order], pads[order]
+            tokens, *logs = choose(logits, params, uniforms[rows - first, step % BLOCK])
+            drawn.append((rows, *logs))
+            ended = torch.isin(tokens, end_ids)
+            for row, token, stop in zip(rows.tolist(), tokens.tolist(), ended.tolist()):
+                rollouts.completion_ids[row].append(token)
+                if stop:
+                    rollouts.finish[row] = "stop"
+                if stop or step + 1 == params.max_tokens:
+                    on_done(row, rollouts.completion_ids[row], rollouts.finish[row])
+            live = len(rows) - int(ended.sum())
             if live == 0:
                 break
-        if written:
-            written.hand_over(rows)
-        return _Drawn(*map(torch.cat, zip(*drawn))), rows.tolist()
+            if live < len(rows):
+                order = drop_rows(cache, ended, live)
+                rows, tokens, pads = rows[order], tokens[order], pads[order]
+        return drawn
 
     def _forward(
         self, tokens: Int[Tensor, "rows new"], pads: Int[Tensor, " rows"], cache: Cache
@@ -252,36 +202,6 @@ class TorchSampler:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-
-
-def _fill_holes(cache: Cache, done: Bool[Tensor, " rows"], live: int) -> Int[Tensor, " live"]:
-    """Move the last unfinished rows into the places of finished ones; return the new order."""
-    holes = done[:live].nonzero()[:, 0]
-    movers = live + (~done[live:]).nonzero()[:, 0]
-    move_rows(cache, holes.tolist(), movers.tolist(), live)
-    order = torch.arange(live, device=done.device)
-    order[holes] = movers
-    return order
-
-
-def _collect(
-    rollouts: Rollouts, prompts: list[list[int]], n: int, drawn: _Drawn, unfinished: list[int]
-) -> None:
-    """Append a batch to `rollouts`, row by row."""
-    if not drawn.logprobs.isfinite().all():
-        raise InputError("the model's logits are not finite: its weights are damaged")
-    # Indexing outside inference mode makes ordinary tensors, which autograd may save.
-    order = drawn.rows.argsort(stable=True)
-    lengths = drawn.rows.bincount(minlength=len(prompts) * n).tolist()
-    tokens, logprobs, log_kept = (x[order].cpu().split(lengths) for x in drawn[1:])
-    rollouts.prompt_ids.extend(prompt for prompt in prompts for _ in range(n))
-    rollouts.completion_ids.extend(row.tolist() for row in tokens)
-    rollouts.logprobs.extend(logprobs)
-    rollouts.log_kept.extend(log_kept)
-    finish = ["stop"] * len(lengths)
-    for row in unfinished:
-        finish[row] = "length"
-    rollouts.finish.extend(finish)
 
 
 def _check_model(model: PreTrainedModel) -> None:

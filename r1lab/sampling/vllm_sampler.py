@@ -1,14 +1,20 @@
-"""Sampling with vLLM: inside this process, asleep while the policy trains, or from a server.
+"""Sampling with vLLM inside this process, where it sleeps while the policy trains.
 
-What is reproducible. Every completion has a generator of its own, seeded by (seed, stream, number
-in the group): the same calls on the same machine, in process, give the same completions. Not
-promised: the same ones in another batch, as a server makes up anew each time (the last bits of a
-logit depend on the batch, and now and then a token does), on other devices or versions of vLLM, or
-as `TorchSampler`, which draws other random numbers from the same distribution.
+What is reproducible: every completion has a generator of its own, seeded by (seed, stream, number
+in the group), so that the same calls on the same machine give the same completions. Not promised:
+the same ones in another batch (the last bits of a logit depend on the batch, and now and then a
+token does), on other devices or versions of vLLM, or as `TorchSampler`, which draws other random
+numbers from the same distribution. Importing this module does not import vLLM.
 """
 
+import copy
+import os
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,19 +25,45 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from r1lab.errors import InputError
 from r1lab.sampling.api import Rollouts, SamplingParams
 from r1lab.sampling.checks import check_prompts, check_weights, end_ids
-from r1lab.sampling.torch_sampler import StopStrings
-from r1lab.sampling.vllm_engines import Answer, Engine, LocalEngine, ServerEngine, VLLMConfig
+
+VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
+# The part of a GPU's memory that must be free when vLLM starts. It would ask for 0.92, even where
+# the size of its cache is given, and refuse to start beside a model.
+FREE_AT_START = 0.01
+
+
+@dataclass(frozen=True)
+class VLLMConfig:
+    """How vLLM runs.
+
+    Attributes:
+        dtype: of weights and arithmetic; "auto" is the policy's own, or a sharded run's precision.
+        kv_cache_gb: memory for the key-value cache, in GiB, besides the weights.
+        max_rows: completions worked on at a time.
+        drift_limit: a run ends where vLLM's log-probs are farther from the policy's on average, in
+            nats per token. Usual are 1e-6 in float32 and 0.01 in bfloat16. It bounds arithmetic:
+            that vLLM holds the new weights is checked by their bits, after every update.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kv_cache_gb: float = 0.5
+    max_rows: int = 256
+    drift_limit: float = 0.05
 
 
 class VLLMSampler:
-    """The `Sampler` that vLLM stands behind; it begins with the weights of `model`.
+    """The `Sampler` that runs vLLM in this process, on its device, with the weights of `model`.
 
-    It cannot tell `log_kept`: where top-p or top-k is on that is NaN, and reading
-    `Rollouts.scorer_logps`, as training does, raises InputError. Stop strings cut a completion
-    after it was sampled. `weights_seconds` is what the last new weights took.
+    vLLM starts from the model's configuration alone and gets its weights handed over in memory, so
+    that every answer comes from weights that were handed over. On a GPU it sleeps between calls:
+    its weights wait in the host's memory and its cache is dropped. Each of several processes has a
+    vLLM of its own.
 
-    The constructor raises InputError where vLLM is missing, has another version or does not start,
-    and where the server does not answer.
+    It does not report `log_kept`: where top-p or top-k is on that is NaN, and reading
+    `Rollouts.scorer_logps`, as training does, raises InputError. `weights_seconds` is what the last
+    new weights took, `context` the longest sequence that model and cache have room for.
+
+    The constructor raises InputError where vLLM is missing, has another version or does not start.
     """
 
     def __init__(
@@ -39,13 +71,54 @@ class VLLMSampler:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         config: VLLMConfig = VLLMConfig(),
-        engine: Engine | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.end_ids = end_ids(model, tokenizer)
         self.weights_version = 0
-        self.engine = engine or (ServerEngine if config.server else LocalEngine)(model, config)
+        self.sleeps = torch.cuda.is_available()
+        self.vllm = import_vllm()
+        self.llm = self._start(config)
+        self.context = self.llm.collective_rpc("r1lab_context")[0]
         self._hand_over(dict(model.named_parameters()))
+
+    def _start(self, config: VLLMConfig):
+        """Start vLLM with random weights; undo what it does to torch in this process."""
+        several = dist.is_initialized() and dist.get_world_size() > 1
+        own = copy.deepcopy(self.model.config)
+        own.architectures = own.architectures or [type(self.model).__name__]
+        set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+        try:
+            with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+                own.save_pretrained(folder)  # config.json alone
+                llm = self.vllm.LLM(
+                    model=folder,
+                    load_format="dummy",
+                    dtype=str(self.model.dtype)[6:] if config.dtype == "auto" else config.dtype,
+                    kv_cache_memory_bytes=int(config.kv_cache_gb * 2**30),
+                    gpu_memory_utilization=FREE_AT_START,
+                    max_num_seqs=config.max_rows,
+                    max_model_len=-1,  # what the model can read and the cache can hold
+                    enforce_eager=not self.sleeps,
+                    enable_sleep_mode=self.sleeps,
+                    skip_tokenizer_init=True,
+                    logprobs_mode="processed_logprobs",  # after temperature, top-k and top-p
+                    generation_config="vllm",
+                    disable_log_stats=True,
+                    worker_extension_cls="r1lab.sampling.vllm_worker.WeightUpdate",
+                    distributed_executor_backend="external_launcher" if several else "uni",
+                )
+        except Exception as error:
+            raise InputError(
+                f"vLLM did not start ({_reason(error)}); where it ran out of memory, lower "
+                "vllm.kv_cache_gb or vllm.max_rows; where its cache is too small, raise "
+                "vllm.kv_cache_gb; or choose the torch sampler."
+            ) from error
+        finally:
+            torch.set_num_threads = set_num_threads  # on a CPU, vLLM disables it
+            torch.set_num_threads(threads)
+        if several:  # at exit vLLM would take down the process group in which the policy trains
+            llm.llm_engine.engine_core._finalizer.detach()
+        return llm
 
     def generate(
         self,
@@ -57,94 +130,122 @@ class VLLMSampler:
 
         Raises InputError as `TorchSampler.generate` does, and where vLLM fails.
         """
-        prompts = [list(prompt) for prompt in prompt_ids]
-        streams = list(range(len(prompts))) if stream_ids is None else list(stream_ids)
-        check_prompts(self.model, prompts, params, streams)
+        prompts, streams = check_prompts(self.model, prompt_ids, params, stream_ids)
         longest = max(map(len, prompts), default=0) + params.max_tokens
-        if longest > self.engine.context:
+        if longest > self.context:
             raise InputError(
                 f"the longest prompt and max_tokens={params.max_tokens} take {longest} tokens, and "
-                f"vLLM has room for {self.engine.context}: raise vllm.kv_cache_gb (of a server, its "
-                "cache and --max-model-len), or lower max_tokens."
+                f"vLLM has room for {self.context}: raise vllm.kv_cache_gb, or lower max_tokens."
             )
-        requests = [request(params, self.end_ids, stream) for stream in streams]
+        asked = [{"prompt_token_ids": prompt} for prompt in prompts]
+        requests = [self.vllm.SamplingParams(**self._request(params, s)) for s in streams]
+        self._wake()
+        try:
+            outputs = self.llm.generate(asked, requests, use_tqdm=False)
+        except Exception as error:
+            raise InputError(
+                f"vLLM failed while it sampled ({_reason(error)}); where memory ran out, lower "
+                "vllm.max_rows, or choose the torch sampler."
+            ) from error
+        if self.sleeps:
+            self.llm.sleep(level=1)
         rollouts = Rollouts([], [], [], [], [], self.weights_version)
-        for prompt, answers in zip(prompts, self.engine.complete(prompts, requests), strict=True):
-            for answer in answers * (params.n if params.temperature == 0 else 1):
-                _collect(rollouts, prompt, _cut(answer, params.stop, self.tokenizer), params)
+        for prompt, output in zip(prompts, outputs, strict=True):
+            for answer in output.outputs * (params.n if params.temperature == 0 else 1):
+                _append(rollouts, prompt, answer, params)
         return rollouts
+
+    def _request(self, params: SamplingParams, stream: int) -> dict:
+        """Make vLLM's parameters for one prompt; it seeds sample j of the group by `seed` + j.
+
+        Greedy decoding asks for one completion, the only number that vLLM allows there.
+        """
+        keyed = np.random.SeedSequence([params.seed, stream]).generate_state(1, np.uint64)
+        return {
+            "n": params.n if params.temperature else 1,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "top_k": params.top_k,
+            "max_tokens": params.max_tokens,
+            "seed": int(keyed[0] >> np.uint64(2)),
+            "stop_token_ids": self.end_ids,
+            "ignore_eos": True,  # the list above holds it
+            "logprobs": 0,  # of the sampled token alone
+            "detokenize": False,
+        }
 
     def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
         """Put the given weights in place of vLLM's; sharded ones are put together one by one.
 
-        Every process of a run must call this; a server is written to by the first alone, and the
-        others wait. Raises InputError, and changes nothing, as `TorchSampler.load_weights` does.
+        Every process of a run must call this. Raises InputError where vLLM does not hold the new
+        weights afterwards, and, changing nothing, as `TorchSampler.load_weights` does.
         """
         self._hand_over(check_weights(self.model, named_parameters))
         self.weights_version += 1
 
     def _hand_over(self, new: dict[str, Tensor]) -> None:
         started = time.monotonic()
-        whole = ((name, _unsharded(value)) for name, value in new.items())
-        several = dist.is_initialized() and dist.get_world_size() > 1
-        if self.engine.shared and several and dist.get_rank() > 0:
-            for _ in whole:  # gathering the shards takes all processes
-                continue
-        else:
-            self.engine.update(whole)
-        if self.engine.shared and several:
-            dist.barrier()
+        self._wake()
+        weights = ((name, _whole(value)) for name, value in new.items())
+        [(compared, differ)] = self.llm.collective_rpc("r1lab_update", kwargs={"weights": weights})
+        if differ or not compared:
+            raise InputError(
+                f"vLLM did not take over the weights: of {compared} tensors compared, "
+                f"{len(differ)} are not as handed over {differ[:3]}; choose the torch sampler."
+            )
+        if not self.llm.reset_prefix_cache():  # its keys and values are those of the old weights
+            raise InputError("vLLM is still sampling: load weights between two calls of generate.")
         self.weights_seconds = time.monotonic() - started
 
+    def _wake(self) -> None:
+        if self.sleeps and self.llm.llm_engine.is_sleeping():
+            self.llm.wake_up()
 
-def _unsharded(value: Tensor) -> Tensor:
+
+def import_vllm():
+    """Import vLLM of the supported version by name, and here alone: r1lab works without it."""
+    defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    os.environ.update({**defaults, **os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
+    try:
+        vllm = import_module("vllm")
+        vllm.LLM, vllm.SamplingParams  # noqa: B018 - vllm imports these when they are asked for
+        if vllm.__version__.split("+")[0] != VERSION:
+            raise ImportError(f"r1lab does not support its version {vllm.__version__}")
+    except Exception as error:  # a build for another device fails in a dozen ways
+        raise InputError(
+            f"vLLM cannot be used here ({error}): install {VERSION} (on a GPU: pip install -e "
+            "'.[gpu]'; on a CPU: see make test-vllm), or choose the torch sampler."
+        ) from error
+    return vllm
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what vLLM raised: each of its parts fails in its own way."""
+    return f"{type(error).__name__}: " + " ".join(str(error).split())[:300]
+
+
+def _whole(value: Tensor) -> Tensor:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def request(params: SamplingParams, ends: list[int], stream: int) -> dict:
-    """vLLM's sampling parameters for one prompt; its sample j is seeded by `seed` + j.
-
-    Greedy decoding asks for one completion, the only number that vLLM allows there.
-    """
-    keyed = np.random.SeedSequence([params.seed, stream]).generate_state(1, np.uint64)
-    return {
-        "n": params.n if params.temperature else 1,
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "top_k": params.top_k,
-        "max_tokens": params.max_tokens,
-        "seed": int(keyed[0] >> np.uint64(2)),
-        "stop_token_ids": ends,
-        "ignore_eos": True,  # the list above holds it
-        "logprobs": 0,  # of the sampled token alone
-        "detokenize": False,
-    }
-
-
-def _cut(answer: Answer, stop: tuple[str, ...], tokenizer: PreTrainedTokenizerBase) -> Answer:
-    """The answer up to the first token with which its text contains a stop string."""
-    stops = StopStrings(tokenizer, stop, 1)
-    row = torch.zeros(1, dtype=torch.long)
-    for i, token in enumerate(answer.token_ids if stop else ()):
-        if stops(row, torch.tensor([token])).any():
-            return Answer(answer.token_ids[: i + 1], answer.logprobs[: i + 1], "stop")
-    return answer
-
-
-def _collect(rollouts: Rollouts, prompt: list[int], answer: Answer, params: SamplingParams) -> None:
-    """Append one completion to `rollouts`."""
-    if answer.finish not in ("stop", "length"):
-        raise InputError(f"vLLM gave up a completion ({answer.finish}): read its log for the cause")
-    if not all(logprob > -1000 for logprob in answer.logprobs):  # a server writes -9999 for NaN
+def _append(rollouts: Rollouts, prompt: list[int], answer, params: SamplingParams) -> None:
+    """Append one completion, a `CompletionOutput` of vLLM, to `rollouts`."""
+    if answer.finish_reason not in ("stop", "length"):
+        raise InputError(
+            f"vLLM gave up a completion ({answer.finish_reason}): read its log for the cause"
+        )
+    ids = list(answer.token_ids)
+    at_tokens = [at[token].logprob for token, at in zip(ids, answer.logprobs, strict=True)]
+    logprobs = torch.tensor(at_tokens, dtype=torch.float32)
+    if not logprobs.isfinite().all():
         raise InputError("the model's logits are not finite: its weights are damaged")
-    logprobs = torch.tensor(answer.logprobs, dtype=torch.float32)
     log_kept = torch.zeros_like(logprobs)
     if params.temperature == 0:  # vLLM then reports log-probs at temperature 1
         logprobs, log_kept = log_kept, logprobs
     elif params.top_k > 0 or params.top_p < 1:
         log_kept.fill_(torch.nan)
     rollouts.prompt_ids.append(prompt)
-    rollouts.completion_ids.append(answer.token_ids)
+    rollouts.completion_ids.append(ids)
     rollouts.logprobs.append(logprobs)
     rollouts.log_kept.append(log_kept)
-    rollouts.finish.append(answer.finish)
+    rollouts.finish.append(answer.finish_reason)

@@ -1,29 +1,21 @@
-"""What r1lab adds to vLLM's workers: new weights in place, proved, and word of how they sample."""
+"""What r1lab adds to vLLM's worker: new weights in place, and the proof that they are there."""
 
 from collections import Counter
+from collections.abc import Iterable
 
-import torch
-from torch import Tensor
+from torch import Tensor, int16, int32
 
 
 class WeightUpdate:
     """Mixed into vLLM's worker class by `worker_extension_cls`; `self` is a vLLM worker."""
 
-    def r1lab_update(self, weights=None, path: str | None = None) -> list:
+    def r1lab_update(self, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:
         """Replace all weights, and compare what vLLM then holds with what it was handed.
-
-        Args:
-            weights: (name, tensor) pairs in Hugging Face's names.
-            path: or a safetensors file that holds them: tensors do not survive the way to a server.
 
         Returns:
             How many tensors were compared, by `checksum`, and the names of those that differ. Only
             whole ones are: not the linear layers that vLLM packs for a CPU, nor shares of a tensor.
         """
-        if path is not None:
-            from safetensors.torch import load_file
-
-            weights = load_file(path).items()
         model = self.get_model()
         dtypes = {name: held.dtype for name, held in model.named_parameters()}
         sizes, sums = Counter(), Counter()
@@ -46,16 +38,15 @@ class WeightUpdate:
         if tied and head is not embedding:
             head.quant_method.process_weights_after_loading(head)
         held = {name: h for name, h in model.named_parameters() if 0 < sizes[name] <= h.numel()}
-        return [len(held), [name for name in held if checksum(held[name]) != sums[name]]]
+        return len(held), [name for name in held if checksum(held[name]) != sums[name]]
 
-    def r1lab_about(self) -> list:
-        """Of which distribution this worker reports log-probs, and the longest sequence for which
-        model and cache have room, in tokens."""
-        return [self.model_config.logprobs_mode, self.model_config.max_model_len]
+    def r1lab_context(self) -> int:
+        """The longest sequence, in tokens, that model and cache have room for."""
+        return self.model_config.max_model_len
 
 
 def fused_name(name: str, fused: dict[str, list[str]]) -> str:
-    """The parameter of vLLM that holds this one of Hugging Face's: q, k and v are one there."""
+    """Find the parameter of vLLM that holds this one of Hugging Face's: q, k and v are one there."""
     for whole, parts in fused.items():
         for part in parts:
             name = name.replace(f".{part}.", f".{whole}.")
@@ -63,9 +54,9 @@ def fused_name(name: str, fused: dict[str, list[str]]) -> str:
 
 
 def checksum(values: Tensor) -> int:
-    """The sum of all values' bits, read as whole numbers: exact, in any order and any division.
+    """Sum all values' bits, read as whole numbers: exact, in any order and any division.
 
     Zeros, with which vLLM fills up a vocabulary, add nothing.
     """
-    bits = values.detach().flatten().view(getattr(torch, f"int{8 * values.element_size()}"))
+    bits = values.detach().flatten().view(int16 if values.element_size() == 2 else int32)
     return sum(part.sum().item() for part in bits.split(2**24))

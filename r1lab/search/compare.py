@@ -16,7 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation, completion_text, evaluate
+from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.models.policy import Policy, load_policy
 from r1lab.rewards import RewardSet, accuracy, correct, format_reward
 from r1lab.sampling import SamplingParams, TorchSampler
@@ -107,11 +107,11 @@ def chain_tokens(
     prompts = [apply_template("small", problem.prompt) for problem in problems]
     params = SamplingParams(n=answers, max_tokens=448, seed=seed)
     drawn = chooser.generate([chooser.tokenizer(prompt).input_ids for prompt in prompts], params)
-    found = []
+    texts, found = drawn.texts(chooser.tokenizer), []
     for row, problem in enumerate(problems):
         spent, at = 0, math.inf
-        for ids in drawn.completion_ids[row * answers : (row + 1) * answers]:
-            text = completion_text(ids, chooser.tokenizer)
+        for i in range(row * answers, (row + 1) * answers):
+            text, ids = texts[i], drawn.completion_ids[i]
             whole = (s for s in find_steps(text) if len(s.signs) == problem.level)
             hits = (s.end for s in whole if step_labels(problem, [s])[0])
             if at == math.inf and (end := next(hits, None)) is not None:

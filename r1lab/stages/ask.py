@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler
@@ -54,7 +53,7 @@ def ask(
     )
     drawing = build_sampler(sampler, loaded, tokenizer, vllm)
     drawn = drawing.generate([tokenizer(prompt).input_ids], params)
-    texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
+    texts = drawn.texts(tokenizer)
     columns = {
         name: [getattr(problem, name)] * group_size
         for name in ("solution", "family", "level", "lang", "meta", "tests")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import completion_text
 from r1lab.world.tokenizer import UNKNOWN
 from r1lab.rewards import correct, language_consistency
 from r1lab.rewards.code import submit
@@ -165,7 +164,7 @@ def draw_chunk(
     )  # fmt: skip
     drawn = sampler.generate([prompt_ids[i] for i in mine], params, stream_ids=mine)
     owners = [problems[i] for i in mine for _ in range(config.samples)]
-    texts = [completion_text(ids, tokenizer) for ids in drawn.completion_ids]
+    texts = drawn.texts(tokenizer)
     samples = Samples(owners, texts, drawn.finish)
     passed = {name: FILTERS[name](samples) for name in config.filters}
     rows = [

@@ -208,7 +208,7 @@ def _beside(
     whole, row = each * shape.parameters, PROMPT_TOKENS + config.cap(config.steps)
     cache = rows * row * CACHE_GROWTH * shape.kv_bytes(each)
     if config.sampler == "vllm":
-        cache = 0 if config.vllm.server else config.vllm.kv_cache_gb * 2**30
+        cache = config.vllm.kv_cache_gb * 2**30
     parts = {
         "reference": stored,
         "earlier policies": config.lag * stored,
@@ -224,7 +224,7 @@ def _beside(
 
 def vllm_bytes(config: Settings, shape: ModelShape) -> int:
     """Of the weights that vLLM holds itself, in the same process, in place of a copy to sample from."""
-    if not isinstance(config, GRPOConfig) or config.sampler != "vllm" or config.vllm.server:
+    if not isinstance(config, GRPOConfig) or config.sampler != "vllm":
         return 0
     own = {"float32": 4, "bfloat16": 2}.get(config.vllm.dtype, bytes_each(config))
     return own * shape.parameters

@@ -10,17 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from r1lab.evaluation.measure import completion_text
 from r1lab.grpo import group_advantages
 from r1lab.rewards import RewardSet
-from r1lab.sampling import SamplingParams
+from r1lab.sampling import SamplingParams, completion_text
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.training.batching import balanced_share
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 
-Ended = dict[int, list[int]]  # completions of a process by their place, in the order of their ends
+Ended = dict[int, tuple[list[int], str]]  # ids and finish by their place, in the order of their ends
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def collect(
     )
 
     def grade(ended: Ended) -> dict[str, list]:
-        texts = [completion_text(ids, tokenizer) for ids in ended.values()]
+        texts = [completion_text(*one, tokenizer) for one in ended.values()]
         owners = [mine[place // config.group_size] for place in ended]
         totals, parts = rewards(
             prompts=[prompts[i] for i in owners],
@@ -117,7 +116,7 @@ def collect(
         watch = {"on_done": grading.on_done} if config.grading_rows else {}
         drawn = sampler.generate(asked, params, stream_ids=mine, **watch)
         if not config.grading_rows:
-            grading.ended |= enumerate(drawn.completion_ids)
+            grading.ended |= enumerate(zip(drawn.completion_ids, drawn.finish))
         grading.begin()
         all_ids = [ids for ids in prompt_ids for _ in range(config.group_size)]
         own = {name: getattr(drawn, name) for name in ("completion_ids", "finish")}
@@ -140,9 +139,9 @@ class Grading:
         self.ended: Ended = {}
         self.batches: list[tuple[Ended, Callable[[], dict[str, list]]]] = []
 
-    def on_done(self, place: int, ids: list[int]) -> None:
-        """The sampler tells that the completion in this place has ended."""
-        self.ended[place] = ids
+    def on_done(self, place: int, ids: list[int], finish: str) -> None:
+        """Take the completion in this place from the sampler, as soon as it has ended."""
+        self.ended[place] = ids, finish
         if len(self.ended) == self.config.grading_rows:
             self.begin()
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import completion_text
 from r1lab.models.policy import load_policy
 from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import strict_answer
@@ -153,9 +152,9 @@ def written(config: RewardModelConfig, family: str) -> list[tuple[Problem, list[
     for writer in config.writers:
         policy, tokenizer = load_policy(writer)
         prompts = [_prompt(config, problem) for problem in problems]
-        ids = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
-        for row, tokens in enumerate(ids.completion_ids):
-            completions[row // config.samples].append(completion_text(tokens, tokenizer))
+        drawn = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
+        for row, text in enumerate(drawn.texts(tokenizer)):
+            completions[row // config.samples].append(text)
     return list(zip(problems, completions, strict=True))
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import tyro
 from record import ROOT, record
 
-from r1lab.evaluation.measure import completion_text
 from r1lab.models.policy import load_model
 from r1lab.rewards.code import program_of
 from r1lab.sampling import SamplingParams, TorchSampler
@@ -41,8 +40,8 @@ def written_programs(model: str, count: int) -> list[tuple[str, list]]:
     found = []
     for seed in range(ROUNDS):
         params = SamplingParams(n=GROUP, max_tokens=CAP, seed=seed)
-        for place, ids in enumerate(sampler.generate(prompts, params).completion_ids):
-            if program := program_of(completion_text(ids, tokenizer)):
+        for place, text in enumerate(sampler.generate(prompts, params).texts(tokenizer)):
+            if program := program_of(text):
                 found.append((program, problems[place // GROUP].tests))
         if len(found) >= count:
             return found[:count]
