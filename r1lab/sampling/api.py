@@ -6,7 +6,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
 
@@ -61,7 +60,7 @@ def stream_id(step: int, question: int) -> int:
 Finish = Literal["stop", "length"]
 
 
-def completion_text(ids: Sequence[int], finish: Finish, tokenizer: PreTrainedTokenizerBase) -> str:
+def completion_text(ids: Sequence[int], finish: Finish, tokenizer) -> str:
     """Decode a completion without the end token that stopped it, whichever of the model's it is.
 
     Tags such as <think> are ordinary text.
@@ -91,7 +90,7 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.completion_ids)
 
-    def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    def texts(self, tokenizer) -> list[str]:
         """Decode all completions: see `completion_text`."""
         ended = zip(self.completion_ids, self.finish, strict=True)
         return [completion_text(ids, finish, tokenizer) for ids, finish in ended]
