@@ -78,7 +78,7 @@ notebooks: ## Execute and normalise the notebooks
 
 claims: ## Run the claims that are missing or stale, and print the table
 	$(INSTALL)
-	$(PY) -m r1lab claims
+	$(PY) -m tests.experiments
 
 golden: ## Replay the golden record: small runs of everything that learns, equal to the last bit
 	$(INSTALL)

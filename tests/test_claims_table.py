@@ -1,63 +1,56 @@
-"""The table of claims, its place in the README, and what its command is given."""
+"""The stored ledger: printed by the command line and by the lessons, from any folder."""
 
 import re
 
 import pytest
 
-from r1lab.claims.command import _seconds
-from r1lab.claims.registry import CLAIMS, PROOFS, select
-from r1lab.claims.runner import run_missing
-from r1lab.claims.table import BEGIN, END, _signed, render, update_readme
+from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.lab.ledger import ledger
-from tests.fake_ledger import laboratory  # a fixture
+from r1lab.report import claims
+from r1lab.report.claims import claims_table, load_ledger, numbers, select
+
+STORED = load_ledger()
 
 
-def test_the_table_says_what_was_shown_and_what_was_not_run(laboratory):
-    run_missing(laboratory, only="majority-vote")
-    counts, _, *rows = render(laboratory).splitlines()
-    assert len(rows) == 2 + len(CLAIMS) + len(PROOFS)
-    assert re.findall(r"\d+ shown", counts) == [f"{sum('**shown**' in row for row in rows)} shown"]
+def test_the_command_prints_every_claim_or_those_of_one_experiment(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["claims"]) == 0
+    counts, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2 + len(STORED["claims"]) + len(STORED["theorems"])
+    assert re.findall(r"(\d+) shown", counts) == [str(sum("**shown**" in row for row in rows))]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no bar inside a cell
-    vote = next(row for row in rows if "cons@16" in row)
-    assert "> +8.0" in vote and "**shown**" in vote and "points [+" in vote
-    assert sum("**not run**" in row for row in rows) >= 3
+    assert main(["claims", "--only", "majority-vote"]) == 0
+    vote = capsys.readouterr().out
+    assert "> +8.0" in vote and "points [+" in vote and vote.startswith("1 claims: ")
+    assert main(["claims", "--only", "unheard-of"]) == 2
 
 
-def test_a_lesson_prints_what_the_ledger_holds(laboratory, capsys):
-    run_missing(laboratory, only="majority-vote")
-    run_missing(laboratory, only="random-reward", seed=1)
-    capsys.readouterr()
-    ledger("majority-vote", "random-reward", "dev1-language", data=laboratory.ledger.parent)
-    vote, found, random, _, language = capsys.readouterr().out.splitlines()
-    assert vote.endswith(": SHOWN") and "expected > +8.0; found +" in found
-    assert random.endswith(": 1 OF 3 SEEDS") and language.endswith(": NOT RUN")
+def test_a_claim_that_never_ran_has_no_numbers_and_one_under_way_says_how_far():
+    (vote,) = select(STORED["claims"], "majority-vote").values()
+    never = {name: value for name, value in vote.items() if name != "effect"}
+    own = {"vote": vote | {"verdict": "1 of 3 seeds"}, "never": never | {"verdict": "not run"}}
+    table = claims_table({"claims": own, "theorems": []})
+    assert "2 claims: 1 after 1 of 3 seeds, 1 not run. Besides, 0 theorems." in table
+    assert numbers(never) == ("", "")
+
+
+def test_a_lesson_prints_what_the_ledger_holds(capsys):
+    ledger("majority-vote", "few-shot", data=claims.SHIPPED)
+    vote, found, *others = capsys.readouterr().out.splitlines()
+    assert vote.endswith(": NOT SHOWN") and "expected > +8.0; found +" in found
+    assert len(others) == 6  # the experiment's three claims
     with pytest.raises(InputError, match="no claim"):
-        ledger("unheard-of", data=laboratory.ledger.parent)
+        ledger("unheard-of", data=claims.SHIPPED)
 
 
 def test_small_numbers_keep_their_digits():
-    assert _signed(select("clip-higher")[0], -0.0123) == "−0.012"
-    assert _signed(select("pass-at-1")[0], -0.0123) == "−1.2"
-    assert _signed(select("pass-at-1")[0], -0.0001) == "0"
+    assert claims._signed("nats", -0.0123) == "−0.012"
+    assert claims._signed("points", -0.0123) == "−1.2"
+    assert claims._signed("points", -0.0001) == "0"
 
 
-def test_the_table_goes_between_the_markers(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# r1lab\n{BEGIN}\nold\n{END}\nmore\n")
-    update_readme(readme, "| new |")
-    assert readme.read_text() == f"# r1lab\n{BEGIN}\n| new |\n{END}\nmore\n"
-    readme.write_text("# r1lab\n")
-    with pytest.raises(InputError, match="claims:begin"):
-        update_readme(readme, "| new |")
-
-
-@pytest.mark.parametrize("text, seconds", [("90s", 90), ("30m", 1800), ("1.5h", 5400)])
-def test_a_budget_is_read(text, seconds):
-    assert _seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["30", "m", "-3m", "3 days"])
-def test_a_budget_that_is_none_is_refused(text):
-    with pytest.raises(InputError, match="30m"):
-        _seconds(text)
+def test_a_damaged_ledger_is_reported(tmp_path):
+    (tmp_path / "claims.json").write_text('{"claims": ')
+    with pytest.raises(InputError, match="claims.json is damaged"):
+        load_ledger(tmp_path / "claims.json")

@@ -22,7 +22,6 @@ from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
 from r1lab.stages.gpus import GPU_PRESETS
-from r1lab.stages.real_chain import RECIPES, RealChain
 from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.training import estimate
@@ -44,6 +43,7 @@ from r1lab.training.estimate import (
 )
 from r1lab.training.run import run_grpo
 from r1lab.training.sft import run_sft
+from tests.experiments.real_chain import RECIPES, RealChain
 
 LAUNCH = Path(__file__).resolve().parents[1] / "r1lab" / "launch"
 MIDDLE = SHAPES["Qwen/Qwen2.5-1.5B"]

@@ -2,10 +2,8 @@
 
 import html
 import itertools
-import json
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from r1lab.lab.search_tree import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.search import compare
 from r1lab.search.prm import (
     AGGREGATES,
     PRMConfig,
@@ -26,7 +23,16 @@ from r1lab.search.prm import (
     train_prm,
     write_search,
 )
-from r1lab.search.tree import Tree, best_of_n, learned_values, mcts, puct, signs_tree
+from r1lab.search.tree import (
+    Tree,
+    best_of_n,
+    held_out_puzzles,
+    learned_values,
+    mcts,
+    puct,
+    signs_tree,
+    value_error,
+)
 from r1lab.sources.templates import apply_template
 from r1lab.world import FAMILIES
 from r1lab.world.puzzles import write_attempt
@@ -240,42 +246,21 @@ def test_rollouts_find_what_the_prior_finds_on_average():
     assert np.mean(found) == pytest.approx(HAND.values(best=False)[0], abs=0.03)
 
 
-# ---- the comparison ------------------------------------------------------------------------------
+# ---- what the lesson compares ------------------------------------------------------------------------------
 
 
 def test_value_error_compares_siblings_and_the_blind_guess():
     said = [0.5, 0.2, 0.9, 0.0, 0.0, 0.8, 0.3]
     tree = replace(HAND, names=["", "+", "-", "++", "+-", "-+", "--"])
-    first, second = (compare.value_error([tree], [said], depth) for depth in (1, 2))
+    first, second = (value_error([tree], [said], depth) for depth in (1, 2))
     assert first == {"error": pytest.approx((0.04 + 0.01) / 2), "blind": 0.25, "right": 1}
     assert second["right"] == 0 and second["blind"] == 0.1875
 
 
 def test_held_out_puzzles_are_different_and_always_the_same():
-    puzzles = compare.held_out_puzzles(3, 20)
+    puzzles = held_out_puzzles(3, 20)
     assert len({problem.id for problem in puzzles}) == 20
-    assert puzzles == compare.held_out_puzzles(3, 20) and puzzles[0].lang == "en"
-
-
-def test_a_comparison_with_other_settings_is_refused(tmp_path):
-    out = tmp_path / "search.json"
-    out.write_text(json.dumps({"config": {"problems": 7}, "runs": []}))
-    with pytest.raises(InputError, match="other settings; delete it, or name another file"):
-        compare.compare(compare.CompareConfig(seeds=1), out, "key")
-    assert json.loads(out.read_text())["runs"] == []
-
-
-def test_stale_searches_are_replaced_and_never_mixed_with_new_ones(tmp_path, monkeypatch):
-    out, seeds = tmp_path / "search.json", []
-    monkeypatch.setattr(compare, "run_seed", lambda config, seed: seeds.append(seed) or {})
-
-    def keys(seeds: int, key: str) -> list[str]:
-        compare.compare(compare.CompareConfig(seeds=seeds), out, key)
-        return [run["key"] for run in json.loads(out.read_text())["runs"]]
-
-    assert keys(3, "old") == ["old"] * 3 == keys(3, "old")
-    assert keys(1, "new") == ["new"] and keys(2, "new") == ["new"] * 2
-    assert seeds == [0, 1, 2, 0, 1]
+    assert puzzles == held_out_puzzles(3, 20) and puzzles[0].lang == "en"
 
 
 @pytest.mark.parametrize(

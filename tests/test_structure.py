@@ -37,9 +37,9 @@ MAY_IMPORT = {
     "evaluation": {"task", "sources", "world", "models", "sampling", "rewards"},
     "world": {"task", "sources", "models", "sampling", "rewards", "evaluation", "training"},
 }
-for room in ("training", "stages", "search", "claims"):  # each: all rooms above
+for room in ("training", "stages", "search"):  # each: all rooms above
     MAY_IMPORT[room] = set(MAY_IMPORT)
-MAY_IMPORT["report"] = {"evaluation", "stages"}
+MAY_IMPORT["report"] = {"task", "evaluation", "stages"}
 EVERYTHING = set(MAY_IMPORT)
 for room in ("doctor", "launch", "cli"):
     MAY_IMPORT[room] = EVERYTHING | {"doctor", "launch"}

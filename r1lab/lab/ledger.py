@@ -1,10 +1,8 @@
 """The ledger of claims, as a lesson prints it."""
 
-import json
 from pathlib import Path
 
-from r1lab.claims.registry import SEEDS, select
-from r1lab.claims.table import expected, numbers
+from r1lab.report.claims import expected, load_ledger, numbers, select
 
 
 def ledger(*names: str, data: str | Path = "../data") -> None:
@@ -17,17 +15,9 @@ def ledger(*names: str, data: str | Path = "../data") -> None:
     Raises:
         InputError: there is no such claim.
     """
-    entries = json.loads((Path(data) / "claims.json").read_text(encoding="utf-8"))["claims"]
-    for claim in (claim for name in names for claim in select(name)):
-        print(f"{claim.statement}: {_verdict(entries.get(claim.id))}")
-        if claim.id in entries:
-            effect, seeds = numbers(claim, entries[claim.id])
+    claims = load_ledger(Path(data) / "claims.json")["claims"]
+    for claim in (claim for name in names for claim in select(claims, name).values()):
+        print(f"{claim['statement']}: {claim['verdict'].upper()}")
+        if "effect" in claim:
+            effect, seeds = numbers(claim)
             print(f"    expected {expected(claim)}; found {effect}, by seed {seeds}")
-
-
-def _verdict(entry: dict | None) -> str:
-    if entry is None:
-        return "NOT RUN"
-    if len(entry["per_seed"]) < len(SEEDS):
-        return f"{len(entry['per_seed'])} OF {len(SEEDS)} SEEDS"
-    return "SHOWN" if entry["shown"] else "NOT SHOWN"

@@ -61,9 +61,14 @@ def find_steps(text: str) -> list[Step]:
     return found
 
 
+def solving_signs(problem: Problem) -> str:
+    """The signs of the puzzle's only solution."""
+    return "".join(sign for sign in problem.solution if sign in "+-")
+
+
 def step_labels(problem: Problem, steps: Sequence[Step]) -> list[bool]:
     """Exact: can the attempt still hit the target? Only the solution's own signs can."""
-    solution = "".join(sign for sign in problem.solution if sign in "+-")
+    solution = solving_signs(problem)
     return [solution.startswith(step.signs) for step in steps]
 
 
@@ -107,20 +112,16 @@ class ProcessRewardModel:
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[Float[Tensor, " steps"]]:
         """For each (prompt, completion), one logit per step of the completion."""
-        starts = [len(prompt) + 1 for prompt, _ in pairs]
         coded = [self.tokenizer(" ".join(pair), return_offsets_mapping=True) for pair in pairs]
-        # The critic's column j is the state after token j, for all tokens but an added last one.
-        ids, mask = pad_rows(
-            [one.input_ids[:1] for one in coded],
-            [[*one.input_ids[1:], self.tokenizer.pad_token_id] for one in coded],
-            self.tokenizer.pad_token_id,
-        )
-        values = self.critic(ids, mask)
+        pad = self.tokenizer.pad_token_id
+        ids, _ = pad_rows([one.input_ids for one in coded], [[pad]] * len(coded), pad)
+        hidden = self.critic.body(input_ids=ids, use_cache=False).last_hidden_state
+        values = self.critic.head(hidden).squeeze(-1)  # [pair, token]
         found = []
-        for row, (one, start, (_, completion)) in enumerate(zip(coded, starts, pairs, strict=True)):
+        for row, one, (prompt, completion) in zip(values, coded, pairs, strict=True):
             token_at = {end: token for token, (_, end) in enumerate(one.offset_mapping)}
-            places = [token_at[start + step.end] for step in find_steps(completion)]
-            found.append(values[row, places])
+            start = len(prompt) + 1
+            found.append(row[[token_at[start + step.end] for step in find_steps(completion)]])
         return found
 
     @torch.no_grad()
@@ -147,19 +148,6 @@ class ProcessRewardModel:
         return process_reward
 
 
-def prm_batch(
-    config: PRMConfig, number: int, rng: random.Random
-) -> tuple[list[tuple[str, str]], list[bool]]:
-    """A batch's prompts and written searches, and the labels of all their steps in order."""
-    problems = training_problems(config.seed, number, config.batch, config.mixture, {"en": 1.0})
-    pairs, labels = [], []
-    for problem in problems:
-        text = write_search(rng, problem, config.attempts)
-        pairs.append((apply_template("small", problem.prompt), text))
-        labels += step_labels(problem, find_steps(text))
-    return pairs, labels
-
-
 def train_prm(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PRMConfig = PRMConfig()
 ) -> tuple[ProcessRewardModel, list[float]]:
@@ -169,10 +157,15 @@ def train_prm(
     batches = config.problems // config.batch
     with Progress(batches, "process reward model") as progress:
         for number in range(batches):
-            pairs, labels = prm_batch(config, number, rng)
-            loss = binary_cross_entropy_with_logits(
-                torch.cat(prm.logits(pairs)), torch.tensor(labels, dtype=torch.float32)
-            )
+            pairs, labels = [], []
+            for problem in training_problems(
+                config.seed, number, config.batch, config.mixture, {"en": 1.0}
+            ):
+                text = write_search(rng, problem, config.attempts)
+                pairs.append((apply_template("small", problem.prompt), text))
+                labels += step_labels(problem, find_steps(text))
+            logits = torch.cat(prm.logits(pairs))
+            loss = binary_cross_entropy_with_logits(logits, torch.tensor(labels).to(logits))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(prm.critic.parameters(), 1.0)
             optimizer.step()

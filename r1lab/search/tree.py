@@ -9,14 +9,16 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
-from r1lab.search.prm import ProcessRewardModel, find_steps
+from r1lab.search.prm import ProcessRewardModel, find_steps, solving_signs
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
+from r1lab.world import sample_problem
 from r1lab.world.puzzles import MOVE, signs_candidates, write_attempt
 from r1lab.training.batching import pad_rows
 
@@ -63,24 +65,22 @@ def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
     prompt = tokenizer(apply_template("small", problem.prompt)).input_ids
     coded = [tokenizer(text, return_offsets_mapping=True) for text in texts]
     logps = policy(*pad_rows([prompt] * len(texts), [one.input_ids for one in coded], 0)).logp
-    chance, cost = {}, {"": 0}
+    chance, cost = {"": 1.0}, {"": 0}
     for text, one, row in zip(texts, coded, logps, strict=True):
         token_at = {start: token for token, (start, _) in enumerate(one.offset_mapping)}
-        start = [token_at[move.start()] for move in MOVE.finditer(text)]
-        for step, (first, last) in zip(
-            find_steps(text), zip(start, [*start[1:], len(one.input_ids)]), strict=True
-        ):
-            chance[step.signs], cost[step.signs] = row[first].exp().item(), last - first
+        starts = [token_at[move.start()] for move in MOVE.finditer(text)]
+        ends = [*starts[1:], len(one.input_ids)]
+        for step, start, end in zip(find_steps(text), starts, ends, strict=True):
+            chance[step.signs] = row[start].exp().item()
+            cost[step.signs] = end - start
     names = sorted(cost, key=lambda name: (len(name), name))
-    place = {name: node for node, name in enumerate(names)}
-    pairs = [[place[n + sign] for sign in "+-" if n + sign in place] for n in names]
-    solution = "".join(sign for sign in problem.solution if sign in "+-")
-    return Tree(
-        names, pairs,
-        [chance[n] / sum(chance[n[:-1] + sign] for sign in "+-") if n else 1.0 for n in names],
-        [cost[n] for n in names],
-        [n == solution for n in names],
-    )  # fmt: skip
+    children, prior = [], []
+    for name in names:
+        children.append([names.index(name + sign) for sign in "+-" if name + sign in cost])
+        siblings = [name[:-1] + sign for sign in "+-"] if name else [name]
+        prior.append(chance[name] / sum(chance[sibling] for sibling in siblings))
+    right = [name == solving_signs(problem) for name in names]
+    return Tree(names, children, prior, [cost[name] for name in names], right)
 
 
 def attempts(problem: Problem) -> list[str]:
@@ -97,6 +97,32 @@ def learned_values(prm: ProcessRewardModel, problem: Problem, tree: Tree) -> lis
     for text, scores in zip(texts, prm.scores([(prompt, text) for text in texts]), strict=True):
         said |= {step.signs: score for step, score in zip(find_steps(text), scores, strict=True)}
     return [said[name] for name in tree.names]
+
+
+def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: int) -> dict:
+    """At one depth: the PRM's squared error, that of the constant 2^-depth, and right choices.
+
+    A choice is right where the sibling from which the target can be reached is the higher one.
+    """
+    errors, choices = [], []
+    for tree, own in zip(trees, said, strict=True):
+        exact = tree.values(best=True)
+        errors += [(own[n] - exact[n]) ** 2 for n, k in enumerate(tree.names) if len(k) == depth]
+        for pair in tree.children:
+            if pair and len(tree.names[pair[0]]) == depth and any(exact[n] for n in pair):
+                good, bad = sorted(pair, key=lambda n: -exact[n])
+                choices.append(own[good] > own[bad])
+    base_rate = 0.5**depth
+    return {"error": fmean(errors), "blind": base_rate * (1 - base_rate), "right": fmean(choices)}
+
+
+def held_out_puzzles(level: int, count: int) -> list[Problem]:
+    """Different English puzzles of a level, from the held-out side."""
+    rng, found = random.Random(f"search/0/{level}"), {}
+    while len(found) < count:
+        problem = sample_problem(rng, "signs", level, "en", for_test=True)
+        found[problem.id] = problem
+    return list(found.values())
 
 
 @dataclass

@@ -46,7 +46,7 @@ HACKING = GRPOConfig(
 
 
 def run_hacking(config: GRPOConfig, run: Path) -> dict:
-    """Both arms, in `run/model.jsonl` and `run/human.jsonl`; an arm that is there stays.
+    """Train both arms, in `run/model.jsonl` and `run/human.jsonl`; a finished arm stays.
 
     Args:
         config: as HACKING, with the folder of reward models.
@@ -56,7 +56,7 @@ def run_hacking(config: GRPOConfig, run: Path) -> dict:
         InputError: there is no reward model, or the folder holds a run with other settings.
     """
     config.check(processes=1)
-    helpfulness(Path(config.reward_models) / "helpfulness")  # refused before the folder is begun
+    helpfulness(Path(config.reward_models) / "helpfulness")  # refused before there is a folder
     prepare_folder(run, config, resume=(run / "config.json").exists(), overwrite=False)
     summary = {}
     for payer in PAYERS:
@@ -75,7 +75,7 @@ def follow(
     """Train on chat, paid by the reward model or by the human; what both think at each rollout.
 
     Args:
-        watch: is told each row as it comes, for a live figure.
+        watch: gets each row as it comes, for a live figure.
     Returns:
         Rows of kind "train" (`model`, `human`: mean scores of the samples that the policy drew
         after `step` updates; their `agreement`, `tokens`, `entropy`, and a `sample`) and "eval"
@@ -84,63 +84,49 @@ def follow(
     model, tokenizer = load_model(config.model)
     learner = Learner(config, Policy(model), tokenizer, World())
     judge = helpfulness(Path(config.reward_models) / "helpfulness")
-    weights = {name: config.preference_weight * (name == payer) for name in PAYERS}
+    paid = {name: config.preference_weight * (name == payer) for name in PAYERS}
     rewards = RewardSet({
-        "model": (judge, weights["model"]), "human": (human, weights["human"]),
+        "model": (judge, paid["model"]), "human": (human, paid["human"]),
         "format": (format_reward, config.format_weight),
     })  # fmt: skip
-    tested = held_out_ids()
-    with Progress(config.steps, f"paid by the {payer}") as progress:
-        follower = Follower(learner, progress, watch)
-        learner.train(lambda rollout: config.problems(rollout, exclude=tested), rewards, follower)
-    return follower.rows
+    puzzles, tested, rows = _puzzles(config), held_out_ids(), []
 
+    def add(kind: str, step: int, **values: object) -> None:
+        rows.append({"kind": kind, "step": step, **values})
+        watch(rows[-1])
 
-class Follower:
-    """Keeps a row of each rollout, and of reasoning now and then."""
+    def reason() -> None:
+        sampler = TorchSampler(learner.policy.model, tokenizer)
+        found = evaluate(
+            sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
+            max_tokens=config.cap(config.steps),
+        )  # fmt: skip
+        add("eval", learner.step, reasoning=found.summary()["pass_at_1"])
 
-    def __init__(self, learner: Learner, progress: Progress, watch: Callable[[dict], None]):
-        self.learner, self.progress, self.watch = learner, progress, watch
-        self.rows: list[dict] = []
-        self._evaluate()
-
-    def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        """After each rollout; never ends the run."""
-        config, means = self.learner.config, group_statistics(experience)
-        judged = [experience.rewards[name] for name in PAYERS]
+    def after_rollout(rollout: int, experience: Experience, updates: list[dict]) -> bool:
+        means = group_statistics(experience)
         scores = {name: means[f"reward/{name}"] for name in PAYERS}
-        self._add({
-            "kind": "train", "step": rollout * config.minibatches, **scores,
-            "agreement": agreement(*judged, config.group_size),
-            "tokens": means["tokens_mean"], "entropy": updates[0]["entropy"],
-            "sample": experience.completions[0],
-        })  # fmt: skip
+        judged = [experience.rewards[name] for name in PAYERS]
+        add(
+            "train", rollout * config.minibatches, **scores,
+            agreement=agreement(*judged, config.group_size), tokens=means["tokens_mean"],
+            entropy=updates[0]["entropy"], sample=experience.completions[0],
+        )  # fmt: skip
         if (rollout + 1) % config.eval_every == 0:
-            self._evaluate()
-        self.progress.update(
-            self.learner.step, **{name: f"{score:.2f}" for name, score in scores.items()}
-        )
+            reason()
+        progress.update(learner.step, model=f"{scores['model']:.2f}", human=f"{scores['human']:.2f}")
         return False
 
-    def _evaluate(self) -> None:
-        learner, config = self.learner, self.learner.config
-        found = evaluate(
-            TorchSampler(learner.policy.model, learner.tokenizer), learner.tokenizer,
-            _puzzles(config), k=config.eval_samples, max_tokens=config.cap(config.steps),
-            seed=config.seed,
-        )  # fmt: skip
-        right = found.summary()["pass_at_1"]
-        self._add({"kind": "eval", "step": learner.step, "reasoning": right})
-
-    def _add(self, row: dict) -> None:
-        self.rows.append(row)
-        self.watch(row)
+    reason()
+    with Progress(config.steps, f"paid by the {payer}") as progress:
+        learner.train(lambda rollout: config.problems(rollout, tested), rewards, after_rollout)
+    return rows
 
 
 def human(
     prompts: list, completions: list, meta: list[dict], **columns: object
 ) -> list[float | None]:
-    """What the person feels about each summary (0 to 1): pays in one arm, measures in both."""
+    """What the person feels about each reply (0 to 1): pays in one arm, measures in both."""
     return [
         hidden_preference(text_of(prompt), strict_answer(text_of(completion)) or "", about)
         for prompt, completion, about in zip(prompts, completions, meta, strict=True)
@@ -171,15 +157,13 @@ def summarize(rows: list[dict]) -> dict:
     rollouts next to it), with how reasoning was at the start and at the end."""
     train = [row for row in rows if row["kind"] == "train"]
     reasoning = [row["reasoning"] for row in rows if row["kind"] == "eval"]
-    places = {"start": 0, "short": SHORT, "long": train[-1]["step"]}
-    scores = {name: _means_near(train, step) for name, step in places.items()}
-    return {**scores, "reasoning": [reasoning[0], reasoning[-1]]}
+    summary: dict = {}
+    for place, step in {"start": 0, "short": SHORT, "long": train[-1]["step"]}.items():
+        near = sorted(train, key=lambda row: abs(row["step"] - step))[:3]
+        summary[place] = {name: _mean(near, name) for name in (*PAYERS, "agreement")}
+    return {**summary, "reasoning": [reasoning[0], reasoning[-1]]}
 
 
-def _means_near(rows: list[dict], step: int) -> dict[str, float | None]:
-    near = sorted(rows, key=lambda row: abs(row["step"] - step))[:3]
-    values = {
-        name: [row[name] for row in near if row[name] is not None]
-        for name in (*PAYERS, "agreement")
-    }
-    return {name: sum(found) / len(found) if found else None for name, found in values.items()}
+def _mean(rows: list[dict], name: str) -> float | None:
+    values = [row[name] for row in rows if row[name] is not None]
+    return sum(values) / len(values) if values else None

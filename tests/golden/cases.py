@@ -19,15 +19,14 @@ from datasets import load_from_disk
 from safetensors.torch import load_file
 
 import r1lab
-from r1lab.claims.registry import ARMS
 from r1lab.stages import benchmarks
 from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.evaluation.rows import read_rows
 from r1lab.world.skills import measure_skills
 from r1lab.models.policy import load_policy
 from r1lab.sampling import TorchSampler
-from r1lab.search.compare import held_out_puzzles, search_level
 from r1lab.search.prm import PRMConfig, train_prm
+from r1lab.search.tree import held_out_puzzles
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import run_sampled
@@ -44,6 +43,9 @@ from r1lab.world.pretrain import PRETRAIN_PRESETS
 from r1lab.training.reward_model import RewardModelConfig, train_reward_models
 from r1lab.training.run import run_grpo
 from r1lab.training.sft import SFTConfig, run_sft
+from tests.experiments.registry import ARMS
+from tests.experiments.searches import search_level
+from tests.experiments.settings import ZERO, grpo_config
 
 Case = Callable[[Path], dict]
 CASES: dict[str, Case] = {}
@@ -169,7 +171,7 @@ def train(config: GRPOConfig, folder: Path) -> dict:
 
 
 def arm(name: str, folder: Path) -> dict:
-    return train(short(replace(CPU, **ARMS[name]), folder), folder)
+    return train(short(grpo_config({**ZERO, **ARMS[name]}), folder), folder)
 
 
 for _name in ARMS:

@@ -1,4 +1,4 @@
-"""The experiments on the paper's two failed paths: `r1lab claims --only search`.
+"""The experiments on the paper's two failed paths: `python -m tests.experiments --only search`.
 
 Per seed: a PRM is trained, best-of-16 is reranked with it, policies are trained on it, and tree
 searches run against best-of-n at equal tokens. Notebook 10 prints what is stored.
@@ -28,27 +28,38 @@ from r1lab.search.prm import (
     step_labels,
     train_prm,
 )
-from r1lab.search.tree import Search, Tree, best_of_n, learned_values, mcts, signs_tree
+from r1lab.search.tree import (
+    Search,
+    Tree,
+    best_of_n,
+    held_out_puzzles,
+    learned_values,
+    mcts,
+    signs_tree,
+    value_error,
+)
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
-from r1lab.world import sample_problem, training_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.runs import Progress, commit, machine, write_atomically
+from r1lab.world import training_problems
+from tests.experiments.settings import ZERO, Settings, grpo_config
 
 LEVELS = (2, 3, 4, 5)
 ATTEMPTS = (1, 2, 4, 8, 16, 32)  # budgets: the tokens of so many whole attempts
 AT = 8  # the budget at which leads are judged
-RL = GRPOConfig(
-    mixture={"signs/2": 1.0, "signs/3": 1.0}, lang_weights={"en": 1.0}, questions=12, group_size=12,
-    minibatches=2, learning_rate=3e-4, warmup_steps=2, caps=((0, 112),), reference_every=100,
-)  # fmt: skip
+RL = {
+    **ZERO, "mixture": {"signs/2": 1.0, "signs/3": 1.0}, "lang_weights": {"en": 1.0},
+    "questions": 12, "group_size": 12, "minibatches": 2, "learning_rate": 3e-4, "warmup_steps": 2,
+    "caps": [[0, 112]], "reference_every": 100,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class SearchConfig:
     """How large the experiments are.
 
     Attributes:
@@ -66,15 +77,6 @@ class CompareConfig:
     draws: int = 10
     rollouts: int = 24
     prm: PRMConfig = field(default_factory=lambda: PRMConfig(problems=6000))
-
-
-def held_out_puzzles(level: int, count: int, seed: int = 0) -> list[Problem]:
-    """Different English puzzles of a level, from the held-out side."""
-    rng, found = random.Random(f"search/{seed}/{level}"), {}
-    while len(found) < count:
-        problem = sample_problem(rng, "signs", level, "en", for_test=True)
-        found[problem.id] = problem
-    return list(found.values())
 
 
 def searches(
@@ -150,23 +152,6 @@ def search_level(
     }
 
 
-def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: int) -> dict:
-    """At one depth: the PRM's squared error, that of the constant 2^-depth, and right choices.
-
-    A choice is right where the sibling from which the target can be reached is the higher one.
-    """
-    errors, choices = [], []
-    for tree, own in zip(trees, said, strict=True):
-        exact = tree.values(best=True)
-        errors += [(own[n] - exact[n]) ** 2 for n, k in enumerate(tree.names) if len(k) == depth]
-        for pair in tree.children:
-            if pair and len(tree.names[pair[0]]) == depth and any(exact[n] for n in pair):
-                good, bad = sorted(pair, key=lambda n: -exact[n])
-                choices.append(own[good] > own[bad])
-    base_rate = 0.5**depth
-    return {"error": fmean(errors), "blind": base_rate * (1 - base_rate), "right": fmean(choices)}
-
-
 def rerank(
     evaluation: Evaluation, problems: Sequence[Problem], prm: ProcessRewardModel
 ) -> dict[str, list[float]]:
@@ -231,7 +216,7 @@ def train_on(
 
 
 def run_seed(
-    config: CompareConfig, seed: int, levels: Sequence[int] = LEVELS,
+    config: SearchConfig, seed: int, levels: Sequence[int] = LEVELS,
     rewards: Sequence[str] = ("rule", *AGGREGATES),
 ) -> dict:  # fmt: skip
     """All experiments of one seed; or at fewer `levels`, 2 and 3 among them, paid by fewer `rewards`."""
@@ -247,7 +232,7 @@ def run_seed(
     }
     sampled = evaluate(sampler, tokenizer, everything, k=16, max_tokens=160, seed=seed)
     easy, arms = puzzles[2] + puzzles[3], {}
-    rl = replace(RL, model=config.base, rollouts=config.rollouts, seed=seed)
+    rl = grpo_config({**RL, "model": config.base, "rollouts": config.rollouts, "seed": seed})
     for reward in rewards:
         learner, rows = train_on(reward, prm, rl, {problem.id for problem in easy})
         final = evaluate(learner.sampler, tokenizer, easy, k=8, max_tokens=rl.cap(0), seed=seed)
@@ -285,12 +270,12 @@ def per_problem(run: dict, problems: int) -> dict[str, tuple[np.ndarray, np.ndar
     return {name: (values, np.repeat(levels, problems)) for name, (levels, values) in found.items()}
 
 
-def settings_of(config: CompareConfig) -> dict:
+def settings_of(config: SearchConfig) -> Settings:
     """All that decides how a seed goes."""
     return {name: own for name, own in asdict(config).items() if name != "seeds"}
 
 
-def compare(config: CompareConfig, out: Path, key: str) -> None:
+def run_searches(config: SearchConfig, out: Path, key: str) -> None:
     """Run the seeds that `out` does not hold yet; it is written after each.
 
     Args:

@@ -2,35 +2,37 @@
 
 R1 answers questions in other languages in English or Chinese, and has seen little RL on programs, for
 which the authors think of rejection sampling (v1 section 5, v2 section 6). Here Dev3 of a finished chain
-is made again from the base, in as many updates: with a share of its examples in French; and with
-more of Dev2's programs, against as many more of Dev2's other samples. The ledger runs both (`r1lab
-claims --only french`).
+is made again from the base, in the same number of updates: with a share of its examples in French;
+and with more of Dev2's programs, against the same number of Dev2's other samples. The ledger runs both
+(`python -m tests.experiments --only french`).
 """
 
 import json
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import asked
 from r1lab.rewards.code import shared_sandbox
+from r1lab.stages.benchmarks import asked
 from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
-from r1lab.stages.next_steps import ROWS, Kept, Trial, begin, measure, tabulate
-from r1lab.stages.rejection import FILTERS, in_french
+from r1lab.stages.harvest import harvest, read_harvest, select
+from r1lab.stages.rejection import in_french
 from r1lab.task import Problem
 from r1lab.training.distributed import StopRequest, default_processes, join_world
-from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.training.run import STOPPED, launch
-from r1lab.training.sft import SFTConfig, run_sft
+from r1lab.training.sft import run_sft
+from tests.experiments.next_steps import ROWS, Kept, Trial, measure, start, tabulate
+from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config
 
 MEASURED = (*ROWS, "french", "language_fr")
-PROGRAMS = HarvestConfig(
-    mixture={"programs/1": 1.0, "programs/2": 1.0}, lang_weights={"en": 0.6, "zh": 0.4},
-    filters=FILTERS, chunks=4, questions=192, per_question=8,
-)  # fmt: skip
+PROGRAMS = {
+    **CHAIN["rejection"]["sampling"], "mixture": {"programs/1": 1.0, "programs/2": 1.0}, "chunks": 4,
+    "per_question": 8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,11 @@ class MoreData(Trial):
 
     Attributes:
         chain: the folder of a chain whose Dev3 is finished; `samples` and `seed` are to be its own.
-        sft: as Dev3's; all arms get as many updates as Dev3 got.
+        sft: as Dev3's; all arms get the number of updates that Dev3 got.
     """
 
     chain: str = "runs/r1"
-    sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=2))
+    sft: dict[str, Any] = field(default_factory=lambda: SFT)
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ class French(MoreData):
 
 @dataclass(frozen=True)
 class Programs(MoreData):
-    """Two arms: right programs that Dev2 is asked for besides (`sampling`), or as many others."""
+    """Two arms: right programs that Dev2 is asked for besides (`sampling`), or other samples."""
 
-    sampling: HarvestConfig = PROGRAMS
+    sampling: dict[str, Any] = field(default_factory=lambda: PROGRAMS)
 
 
 def french(config: French = French(), folder: Path = Path("runs/french")) -> Kept:
     """Train and measure the arm; each row of the table is against Dev3."""
     rows, rng = dev3_rows(config), random.Random(f"french/{config.seed}")
-    begin(config, folder)
+    start(config, folder)
     rows = [translated(row) if rng.random() < config.share else row for row in rows]
     return compare(config, {"french": rows}, "dev3", folder)
 
@@ -72,7 +74,7 @@ def programs(config: Programs = Programs(), folder: Path = Path("runs/programs")
     """Sample, train and measure both arms; each row of the table is against the other samples."""
     rows = dev3_rows(config)
     shared_sandbox()
-    begin(config, folder)
+    start(config, folder)
     launch(sampling_worker, config.processes or default_processes(), config, folder)
     drawn, before = (read_harvest(place / "samples")[0] for place in (folder, dev3(config)))
     before = [row for row in before if row["family"] != "programs"]
@@ -117,7 +119,7 @@ def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
 
     used = {text(row) for row in rows}
     passed = [row for row in drawn if not row["failed"] and text(row) not in used]
-    kept = select(config.sampling, passed)[0] if passed else []
+    kept = select(harvest_config(config.sampling), passed)[0] if passed else []
     return [{name: row[name] for name in COLUMNS} for row in kept]
 
 
@@ -125,7 +127,7 @@ def sampling_worker(config: Programs, folder: Path) -> int:
     """One process of asking Dev2 for programs. Its exit code."""
     stop, world = StopRequest().listen(), join_world()
     sampler, tokenizer = open_sampler(model_folder(f"{config.chain}/dev2", "programs"))
-    sampling = replace(config.sampling, seed=config.seed)
+    sampling = harvest_config(config.sampling, seed=config.seed)
     done = harvest(sampling, folder / "samples", sampler, tokenizer, world, stop)
     return 0 if done else STOPPED
 
@@ -134,8 +136,8 @@ def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder:
     """Fine-tune the base on each arm's rows, and measure; Dev3 is measured already."""
     summary = json.loads((dev3(config) / "summary.json").read_text(encoding="utf-8"))
     # One more epoch than Dev3's, cut at its steps: as many updates, however long the rows are.
-    sft = replace(
-        config.sft, steps=summary["steps"], epochs=config.sft.epochs + 1, seed=config.seed,
+    sft = sft_config(
+        config.sft, steps=summary["steps"], epochs=config.sft["epochs"] + 1, seed=config.seed,
         processes=config.processes,
     )  # fmt: skip
     models = {}
@@ -143,8 +145,8 @@ def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder:
         data, run = folder / f"data_{arm}", folder / arm
         if not data.exists():
             store_data(rows, data, config, str(dev3(config)), examples=len(rows))
-        begun = (run / "config.json").exists()
-        run_sft(sft, summary["base"], data, run, resume=begun)
+        resume = (run / "config.json").exists()
+        run_sft(sft, summary["base"], data, run, resume=resume)
         models[arm] = model_folder(str(run), arm)
     measured = measure(config, models, folder, MEASURED)
     with np.load(dev3(config) / "values.npz") as values:

@@ -10,28 +10,27 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r1lab.claims.keys import held_out_files
-from r1lab.claims.measures import StoredRun
-from r1lab.claims.registry import SEEDS
 from r1lab.errors import InputError
-from r1lab.search.compare import CompareConfig, compare, per_problem
-from r1lab.stages.few_shot import FewShot, few_shot
-from r1lab.stages.kept import chain_values
-from r1lab.stages.more_data import French, Programs, french, programs
-from r1lab.stages.next_steps import OneLoss, Wordings, one_loss, wordings
 from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.training.runs import commit
+from tests.experiments.chain import chain_values
+from tests.experiments.few_shot import FewShot, few_shot
+from tests.experiments.measures import StoredRun
+from tests.experiments.more_data import French, Programs, french, programs
+from tests.experiments.next_steps import OneLoss, Wordings, one_loss, wordings
+from tests.experiments.registry import SEEDS
+from tests.experiments.searches import RL, SearchConfig, per_problem, run_searches, settings_of
+from tests.experiments.settings import CHAIN, ZERO, Settings
 
 FILES = Path("data/claims")
 SEARCH = Path("data/search.json")
-CHAIN = R1Config()
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,29 @@ class Experiment:
     """How it is run and what it depends on.
 
     Attributes:
-        entry: the module whose code, with all that it imports, decides what comes out.
-        models, problems: what it starts from and asks, besides what the code makes.
-        run: (config, seed, key, folder, the finished folder of `after` in that seed or None).
+        settings: in plain names and numbers, for the key.
+        models: what it starts from, besides what it trains itself.
+        run: (seed, key, folder, the finished folder of `after` in that seed or None).
         load: what is kept of a seed, None where it was never run.
         seeds: that the ledger asks for: none that was seen before the claims were written.
         after: an arm, whose run is used where it is there; or an experiment, which is waited for.
     """
 
-    entry: str
-    config: Any
+    settings: Settings
     models: tuple[str, ...]
-    problems: tuple[Path, ...]
-    run: Callable[[Any, int, str, Path, Path | None], None]
+    run: Callable[[int, str, Path, Path | None], None]
     load: Callable[[int], StoredRun | None]
     seeds: tuple[int, ...] = SEEDS
     after: str = "true"
 
 
-def run_chain(config: R1Config, seed: int, key: str, folder: Path, zero: Path | None) -> None:
+def run_chain(seed: int, key: str, folder: Path, zero: Path | None) -> None:
     """All stages and control arms in `folder`, or what is left of them; then the file.
 
     Args:
         zero: R1-Zero need not be trained again where the ledger's own run of that seed is there.
     """
-    chain = Chain(replace(config, seed=seed), folder.name, folder.parent)
+    chain = Chain(R1Config(seed=seed), folder.name, folder.parent)
     if zero and not (folder / "zero").exists():
         shutil.copytree(zero, folder / "zero.partial", dirs_exist_ok=True)
         (folder / "zero.partial").rename(folder / "zero")
@@ -84,28 +81,25 @@ def run_step(
     """
     place = {"chain": str(chain)} if hasattr(config, "chain") else {}
     values = arms(replace(config, seed=seed, **place), folder)
-    told = [json.loads(file.read_text("utf-8")) for file in folder.glob("*/summary.json")]
-    save_run(name, seed, key, sum(arm["wall_seconds"] for arm in told), values)
+    summaries = [json.loads(file.read_text("utf-8")) for file in folder.glob("*/summary.json")]
+    save_run(name, seed, key, sum(arm["wall_seconds"] for arm in summaries), values)
 
 
 def save_run(
-    name: str, seed: int, key: str, seconds: float, values: dict[str, np.ndarray]
+    name: str, seed: int, key: str, seconds: float, values: Mapping[str, np.ndarray]
 ) -> None:
-    """Keep an experiment's values, with what they cost."""
+    """Keep an experiment's values, with what they cost: a file, whole or not at all.
+
+    float32 holds the values to 7 digits.
+    """
     about = {"key": key, "seed": seed, "commit": commit(), "wall_seconds": round(seconds, 1)}
-    write_run(name, seed, about, values)
-
-
-def write_run(name: str, seed: int, about: dict, values: Mapping[str, np.ndarray]) -> None:
-    """The file of a seed, whole or not at all; float32 holds the values to 7 digits."""
     file = FILES / f"{name}-seed{seed}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial.npz")
+    partial_file = file.with_suffix(".partial.npz")
     text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    np.savez_compressed(
-        partial, about=text, **{name: array.astype(np.float32) for name, array in values.items()}
-    )
-    partial.replace(file)
+    floats = {name: array.astype(np.float32) for name, array in values.items()}
+    np.savez_compressed(partial_file, about=text, **floats)
+    partial_file.replace(file)
 
 
 def load_run(name: str, seed: int) -> StoredRun | None:
@@ -121,9 +115,9 @@ def load_run(name: str, seed: int) -> StoredRun | None:
         raise InputError(f"{file} is damaged ({error}); restore it, or delete it.") from error
 
 
-def run_search(config: CompareConfig, seed: int, key: str, folder: Path, zero: Path | None) -> None:
+def run_search(seed: int, key: str, folder: Path, zero: Path | None) -> None:
     """The searches of all seeds up to this one that are missing, into the file of notebook 10."""
-    compare(replace(config, seeds=seed + 1), SEARCH, key)
+    run_searches(SearchConfig(seeds=seed + 1), SEARCH, key)
 
 
 def load_search(seed: int) -> StoredRun | None:
@@ -146,22 +140,23 @@ def load_search(seed: int) -> StoredRun | None:
 
 def next_step(name: str, arms: Callable[[Any, Path], dict[str, np.ndarray]], config: Any) -> Experiment:
     """A next step of the paper; one whose settings name a chain starts from the chain of its seed."""
+    settings = asdict(config)
+    if "rl" in settings:
+        settings["rl"] = {**ZERO, **settings["rl"], "model": config.base}
     return Experiment(
-        arms.__module__, config, (getattr(config, "base", CHAIN.base),), tuple(held_out_files()),
-        partial(run_step, name, arms), partial(load_run, name), CHAIN_SEEDS,
-        after="chain" if hasattr(config, "chain") else "true",
+        settings, (getattr(config, "base", CHAIN["base"]),), partial(run_step, name, arms, config),
+        partial(load_run, name), CHAIN_SEEDS, after="chain" if hasattr(config, "chain") else "true",
     )  # fmt: skip
 
 
 CHAIN_SEEDS = (1, 2, 3)  # of seed 0 a chain with a smaller student was known
 EXPERIMENTS = {
     "chain": Experiment(
-        "r1lab.stages.kept", CHAIN, (CHAIN.base, CHAIN.student),
-        tuple(held_out_files()), run_chain, partial(load_run, "chain"),
-        CHAIN_SEEDS,
+        {**CHAIN, "preset": ZERO}, (CHAIN["base"], CHAIN["student"]), run_chain,
+        partial(load_run, "chain"), CHAIN_SEEDS,
     ),
     "search": Experiment(
-        "r1lab.search.compare", CompareConfig(), (CompareConfig.base, CompareConfig.zero), (),
+        {**settings_of(SearchConfig()), "rl": RL}, (SearchConfig.base, SearchConfig.zero),
         run_search, load_search,
     ),
     "few-shot": next_step("few-shot", few_shot, FewShot()),

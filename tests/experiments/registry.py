@@ -8,7 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from r1lab.claims.measures import (
+from r1lab.errors import InputError
+from r1lab.evaluation.estimators import Estimate
+from r1lab.stages.benchmarks import REASONING
+from tests.experiments.measures import (
     Measure,
     blocks,
     difference,
@@ -20,10 +23,7 @@ from r1lab.claims.measures import (
     vote_gain_halfway,
     wrong_length,
 )
-from r1lab.errors import InputError
-from r1lab.stages.benchmarks import REASONING
-from r1lab.evaluation.estimators import Estimate
-from r1lab.grpo import LossConfig
+from tests.experiments.settings import ZERO
 
 SEEDS = (0, 1, 2)
 # "Gains nothing" must be a bound that a run can break: less than this share of all answers.
@@ -32,7 +32,7 @@ NO_GAIN = 0.05
 # Two objectives are compared while accuracy still rises steeply; a whole run would cost too much.
 SHORT = {"rollouts": 14, "final_samples": 8, "eval_every": 14}
 
-# What differs in each arm from the configuration that all of them share.
+# What each arm changes of `settings.ZERO`.
 ARMS: dict[str, dict[str, Any]] = {
     "true": {},
     "random": {"arm": "random"},
@@ -42,9 +42,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "grpo": SHORT,
     "ppo-0.95": {**SHORT, "advantage": "gae", "gae_lambda": 0.95},
     "ppo-1.0": {**SHORT, "advantage": "gae", "gae_lambda": 1.0},
-    "per-answer": {**SHORT, "loss": LossConfig(aggregation="sequence")},
+    "per-answer": {**SHORT, "loss": {**ZERO["loss"], "aggregation": "sequence"}},
     "no-std": {**SHORT, "divide_by_std": False},
-    "equal-clip": {**SHORT, "loss": LossConfig(clip_low=0.2, clip_high=0.2)},
+    "equal-clip": {**SHORT, "loss": {**ZERO["loss"], "clip_high": 0.2}},
 }
 
 
@@ -52,7 +52,7 @@ ARMS: dict[str, dict[str, Any]] = {
 class Claim:
     """A statement, its place in the paper, and the experiment that could refute it.
 
-    An arm is a run of ARMS, or EXPERIMENT/PART of what `claims.experiments` runs as a whole.
+    An arm is a run of ARMS, or EXPERIMENT/PART of what `experiment` runs as a whole.
     `relation` and `threshold` say where the effect must lie: above or below the threshold, or
     within ± the threshold. `unit` is "points" or "%" (shares, shown times 100), or a noun.
     """
@@ -108,7 +108,7 @@ LANGUAGE, CHAT = ("language_en", "language_zh"), ("helpfulness",)
 WITHOUT_PROGRAMS = tuple(row for row in REASONING if row != "programs")
 BLOCK = 3  # rollouts, 12 updates, that are averaged before blocks are resampled
 # The chain's seed 0 had been run, with a smaller student, when these were written: it is not asked
-# for (`claims.experiments.EXPERIMENTS`), and none of the seeds that are had been run.
+# for (`experiment.EXPERIMENTS`), and none of the seeds that are had been run.
 CHAIN_CLAIMS = (
     stages("dev1-language", "Cold start: at least 95 % of the thinking is in the question's language",
            "v1 §2.3.1, v2 B.3.2", "dev1", rows=LANGUAGE, threshold=0.95, unit="%"),
@@ -254,7 +254,7 @@ class Proof(NamedTuple):
     id: str
     statement: str
     section: str
-    test: str  # in tests/test_claims_exact.py
+    test: str  # in tests/experiments/test_theorems.py
 
 
 PROOFS = (

@@ -1,6 +1,6 @@
 """The whole of R1 as a recipe for a real model: the small world's chain, asked in plain English.
 
-    python -m r1lab.stages.real_chain --preset smollm2 --name real
+    python -m tests.experiments.real_chain --preset smollm2 --name real
 
 Base, student and all stages of `pipeline` follow each other as there, each measured on the gym's
 test sets. What differs, because rules cannot do to English what they do to the small world:

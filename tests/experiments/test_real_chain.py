@@ -17,7 +17,7 @@ from r1lab.rewards import correct, language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES
-from r1lab.stages.real_chain import (
+from tests.experiments.real_chain import (
     RECIPES,
     WRITTEN,
     RealChain,

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab.claims.registry import PROOFS
 from r1lab.grpo import LossConfig
 from r1lab.lab.tabular import Tree, gradient, mean_loss
+from tests.experiments.registry import PROOFS
 
 TREE = Tree("ab.", 3)
 DR_GRPO = LossConfig(beta=0.0, aggregation="constant")

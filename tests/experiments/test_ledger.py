@@ -5,14 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from r1lab.claims import measures, runner
-from r1lab.claims.experiments import EXPERIMENTS
-from r1lab.claims.registry import ARMS, CLAIMS, Claim, select
-from r1lab.claims.runner import run_missing
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import Estimate
-from r1lab.stages.pipeline import R1Config
-from tests.fake_ledger import (
+from tests.experiments import measures, runner
+from tests.experiments.experiment import EXPERIMENTS
+from tests.experiments.fake_ledger import (
     AS_FEARED,
     FAILED,
     OPPOSITE,
@@ -22,6 +19,9 @@ from tests.fake_ledger import (
     laboratory,  # a fixture
     verdicts,
 )
+from tests.experiments.registry import ARMS, CLAIMS, Claim, select
+from tests.experiments.runner import run_missing
+from tests.experiments.settings import ZERO, grpo_config
 
 
 def test_every_claim_is_shown_where_runs_end_as_the_paper_says(laboratory):
@@ -90,14 +90,18 @@ def test_a_job_without_its_base_waits_and_the_others_run(laboratory, tmp_path):
 
 
 def test_fewer_seeds_never_replace_more(laboratory):
+    def results(laboratory):
+        entries = laboratory.results().items()
+        return {name: {**entry, "verdict": ""} for name, entry in entries}
+
     run_missing(laboratory, only="chain")
-    before = laboratory.results()
+    before = results(laboratory)
     other = FakeExperiments()
-    other["chain"] = replace(other["chain"], config=replace(R1Config(), samples=5))
+    other["chain"] = replace(other["chain"], settings={"samples": 5})
     fewer = replace(laboratory, experiments=other)
     run_missing(fewer, only="dev2-regains", seed=1)
-    assert fewer.results() == before
-    assert verdicts(fewer)["dev2-regains"] == "stale"
+    assert results(fewer) == before
+    assert verdicts(fewer)["dev2-regains"] == "shown (stale)"
 
 
 def test_a_problem_without_a_value_has_no_say(laboratory):
@@ -153,7 +157,7 @@ def test_the_registry_is_consistent():
 
 def test_arms_start_from_what_the_preset_would_run(laboratory):
     """Each arm is a configuration that can train, and differs from all others."""
-    configs = [replace(laboratory.config, **settings) for settings in ARMS.values()]
+    configs = [grpo_config({**ZERO, **changes}) for changes in ARMS.values()]
     for config in configs:
         config.check(processes=2)
     assert len({repr(config) for config in configs}) == len(ARMS)

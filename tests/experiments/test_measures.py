@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1lab.claims import measures, runner
-from r1lab.claims.measures import ArmRun, StoredRun
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.report.chain import mean_accuracy, measured
-from tests.fake_ledger import (
+from r1lab.stages.benchmarks import REASONING, asked
+from tests.experiments import measures, runner
+from tests.experiments.fake_ledger import (
     BASE,
     LEARNED,
     LEVELS,
@@ -20,6 +19,7 @@ from tests.fake_ledger import (
     laboratory,  # a fixture
     write_entropies,
 )
+from tests.experiments.measures import ArmRun, StoredRun
 
 
 def of_rows(rows, values) -> StoredRun:
@@ -31,7 +31,7 @@ def of_rows(rows, values) -> StoredRun:
 @pytest.mark.parametrize("missing", [(), ("programs",), ("signs", "logic")])
 def test_reasoning_accuracy_means_what_the_report_means_by_it(laboratory, monkeypatch, missing):
     """Each family counts the same, however many levels it has; a family without values does not."""
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     rng = np.random.default_rng(len(missing))
     values = {row: rng.random(len(asked(row).ids)) ** (place + 1)
               for place, row in enumerate(REASONING)}  # fmt: skip

@@ -11,18 +11,18 @@ from datasets import Dataset, load_from_disk
 
 from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
-from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import build_tokenizer
-from r1lab.stages import more_data, next_steps
 from r1lab.stages.from_samples import COLUMNS
-from r1lab.stages.more_data import MEASURED, French, Programs, french, programs
 from r1lab.task import Problem
 from r1lab.world import sample_problem
+from r1lab.world.bases import build_model
 from r1lab.world.expert import written_examples
-from r1lab.training.sft import SFTConfig
+from r1lab.world.tokenizer import build_tokenizer
+from tests.experiments import more_data, next_steps
+from tests.experiments.more_data import MEASURED, French, Programs, french, programs
+from tests.experiments.settings import SFT
 
 STEPS = 3
-QUICK = SFTConfig(epochs=1, tokens_per_step=128)
+QUICK = {**SFT, "epochs": 1, "tokens_per_step": 128}
 
 
 def right(problem: Problem, word: str) -> dict:

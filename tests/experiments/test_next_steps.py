@@ -10,16 +10,16 @@ import pytest
 import torch
 from datasets import Dataset
 
-from r1lab.claims.measures import StoredRun
-from r1lab.claims.registry import CLAIMS
 from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
-from r1lab.world.wordings import NAMES, REPHRASED, USUAL, WORDINGS
+from r1lab.task import load_problems, save_problems
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.stages import next_steps
-from r1lab.stages.few_shot import FewShot, few_shot
-from r1lab.stages.next_steps import (
+from r1lab.world.wordings import NAMES, REPHRASED, USUAL, WORDINGS
+from tests.experiments import next_steps
+from tests.experiments.few_shot import FewShot, few_shot
+from tests.experiments.measures import StoredRun
+from tests.experiments.next_steps import (
     HELD_OUT,
     ROWS,
     TRAINED,
@@ -29,9 +29,8 @@ from r1lab.stages.next_steps import (
     row_of,
     wordings,
 )
-from r1lab.task import load_problems, save_problems
-from r1lab.training.config import GRPOConfig
-from r1lab.training.sft import SFTConfig
+from tests.experiments.registry import CLAIMS
+from tests.experiments.settings import SFT
 
 DEMONSTRATIONS = [
     {"prompt": f"make {a + b} from {a},{b}", "completion": "<think> ok </think>"}
@@ -54,11 +53,12 @@ def base(tmp_path, monkeypatch):
     return tmp_path
 
 
-def quick(base) -> GRPOConfig:
-    return GRPOConfig(
-        rollouts=2, questions=2, group_size=2, minibatches=1, caps=((0, 8),), eval_every=9,
-        final_samples=1, eval_file=str(base / "test.jsonl"), mixture={"signs/1": 1.0},
-    )  # fmt: skip
+def quick(base) -> dict:
+    return {
+        "rollouts": 2, "questions": 2, "group_size": 2, "minibatches": 1, "caps": [[0, 8]],
+        "eval_every": 9, "final_samples": 1, "eval_file": str(base / "test.jsonl"),
+        "mixture": {"signs/1": 1.0},
+    }  # fmt: skip
 
 
 def test_wordings_of_both_kinds_are_trained_on_and_held_out():
@@ -82,7 +82,7 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     monkeypatch.setattr(next_steps, "benchmark_worker", invented)
     config = OneLoss(
         base=str(base / "base"), rl=quick(base), chain=str(base / "chain"), processes=1, seed=3,
-        sft=SFTConfig(epochs=2, tokens_per_step=128),
+        sft={**SFT, "tokens_per_step": 128},
     )  # fmt: skip
     kept = one_loss(config, base / "runs")
     settings = {
@@ -134,8 +134,8 @@ def test_examples_before_the_question_are_measured_for_base_zero_and_r1(base, mo
     monkeypatch.setattr(next_steps, "evaluate", evaluated)
     for arm in ("zero", "r1"):
         shutil.copytree(base / "base", base / "chain" / arm / "model")
-        monkeypatch.setattr("r1lab.stages.few_shot.model_folder", lambda place, _: Path(place) / "model")
-    monkeypatch.setattr("r1lab.stages.few_shot.MAX_TOKENS", 8)
+        monkeypatch.setattr("tests.experiments.few_shot.model_folder", lambda place, _: Path(place) / "model")
+    monkeypatch.setattr("tests.experiments.few_shot.MAX_TOKENS", 8)
     config = FewShot(
         base=str(base / "base"), chain=str(base / "chain"), problems=1, samples=1, processes=1
     )

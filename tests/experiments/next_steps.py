@@ -1,26 +1,26 @@
 """Two next steps, tried in small: RL and SFT in one loss, and prompts that vary in training.
 
 The paper trains by SFT and by RL one after the other, and finds R1 sensitive to how it is asked
-(v2 section 6). The ledger runs them (`r1lab claims --only one-loss`), and `more_data`'s two, each for
-one seed in a folder of its own; what is finished there is left as it is, and other settings are
-refused.
+(v2 section 6). The ledger runs them (`python -m tests.experiments --only one-loss`), and `more_data`'s
+two, each for one seed in a folder of its own; what is finished there is left as it is, and other
+settings are refused.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import evaluate, merge
-from r1lab.world.wordings import NAMES, USUAL, asking
 from r1lab.models.policy import load_model
+from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.stages.from_samples import model_folder, open_sampler
 from r1lab.stages.pipeline import benchmark_worker
 from r1lab.task import load_problems
@@ -28,7 +28,9 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import default_processes, join_world
 from r1lab.training.run import launch, prepare_folder, run_grpo
 from r1lab.training.runs import write_atomically
-from r1lab.training.sft import SFTConfig, load_documents, run_sft
+from r1lab.training.sft import load_documents, run_sft
+from r1lab.world.wordings import NAMES, USUAL, asking
+from tests.experiments.settings import SFT, ZERO, grpo_config, sft_config
 
 ROWS = (*REASONING, "helpfulness", "safety")
 # Of each kind, words around the question and other words for it, some are never trained on.
@@ -49,25 +51,33 @@ class Trial:
 
 @dataclass(frozen=True)
 class RLTrial(Trial):
-    """One whose arms are trained by RL. `rl` holds the settings that all of them share."""
+    """One whose arms are trained by RL. `rl`: what all of them change of R1-Zero's settings."""
 
     base: str = "data/base"
-    rl: GRPOConfig = GRPOConfig(rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4)
+    rl: dict[str, Any] = field(
+        default_factory=lambda: {
+            "rollouts": 22, "caps": [[0, 448]], "eval_every": 11, "final_samples": 4
+        }
+    )  # fmt: skip
 
-    def train(self, folder: Path, arm: str, **changes) -> Path:
+    def grpo(self, **changes: Any) -> GRPOConfig:
+        """The settings of an arm's run."""
+        own = {"model": self.base, "seed": self.seed, "processes": self.processes}
+        return grpo_config({**ZERO, **self.rl, **own, **changes})
+
+    def train(self, folder: Path, arm: str, **changes: Any) -> Path:
         """The model at the end of an arm's run, which goes on where it was stopped."""
-        settings = replace(self.rl, seed=self.seed, processes=self.processes, **changes)
-        begun = (folder / arm / "config.json").exists()
-        return model_folder(str(run_grpo(settings, arm, runs=folder, resume=begun)), arm)
+        resume = (folder / arm / "config.json").exists()
+        return model_folder(str(run_grpo(self.grpo(**changes), arm, runs=folder, resume=resume)), arm)
 
 
 @dataclass(frozen=True)
 class OneLoss(RLTrial):
     """RL and SFT in one loss, against one after the other and against RL alone.
 
-    RL asks puzzles of signs; the demonstrations hold all that R1 is to know. Each arm of RL sees as
-    many rollouts as the arm of one after the other, and "one_loss" as many demonstrations, at RL's
-    learning rate; "sft_then_one_loss" sees them twice.
+    RL asks puzzles of signs; the demonstrations hold all that R1 should know. Each arm of RL sees
+    the same number of rollouts as the arm of one after the other, and "one_loss" the same number of
+    demonstrations, at RL's learning rate; "sft_then_one_loss" sees them twice.
 
     Attributes:
         chain: the folder of a chain whose Dev3 is finished: its data set.
@@ -75,7 +85,7 @@ class OneLoss(RLTrial):
     """
 
     chain: str = "runs/r1"
-    sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=2))
+    sft: dict[str, Any] = field(default_factory=lambda: SFT)
     weight: float = 1.0
 
     @property
@@ -106,10 +116,10 @@ class Wordings(RLTrial):
     problems: int = 24
 
 
-def begin(config: Trial, folder: Path) -> None:
-    """The experiment's folder: what is trained and measured there has these settings.
+def start(config: Trial, folder: Path) -> None:
+    """Make the experiment's folder: what is trained and measured there has these settings.
 
-    Raises InputError where it was begun with other ones.
+    Raises InputError where it was started with other ones.
     """
     prepare_folder(folder, config, resume=(folder / "config.json").exists(), overwrite=False)
 
@@ -117,20 +127,20 @@ def begin(config: Trial, folder: Path) -> None:
 def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> Kept:
     """Train and measure the arms; each row of the table is against SFT and then RL."""
     rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
-    begin(config, folder)
-    sft = replace(config.sft, seed=config.seed, processes=config.processes)
-    begun = (folder / "sft/config.json").exists()
-    run = run_sft(sft, config.base, config.data, folder / "sft", resume=begun)
+    start(config, folder)
+    sft = sft_config(config.sft, seed=config.seed, processes=config.processes)
+    resume = (folder / "sft/config.json").exists()
+    run = run_sft(sft, config.base, config.data, folder / "sft", resume=resume)
     taught = str(model_folder(str(run), "sft"))
     both = {
         "demonstrations": config.data, "demonstration_weight": config.weight,
-        "demonstration_rows": math.ceil(sft.epochs * rows / config.rl.steps),
+        "demonstration_rows": math.ceil(sft.epochs * rows / config.grpo().steps),
     }  # fmt: skip
     arms = {
         "sft_then_rl": {"model": taught},
-        "one_loss": {"model": config.base, **both},
+        "one_loss": both,
         "sft_then_one_loss": {"model": taught, **both},
-        "rl": {"model": config.base},
+        "rl": {},
     }
     models = {"sft": Path(taught)}
     for arm, changes in arms.items():
@@ -141,15 +151,15 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
 
 def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> Kept:
     """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
-    load_model(config.base)  # one that is not there is told before the folder is begun
-    begin(config, folder)
+    load_model(config.base)  # a missing one is reported before the folder is made
+    start(config, folder)
     models = {
-        "varied": config.train(folder, "varied", model=config.base, wordings=TRAINED),
-        "usual": config.train(folder, "usual", model=config.base),
+        "varied": config.train(folder, "varied", wordings=TRAINED),
+        "usual": config.train(folder, "usual"),
         "base": Path(config.base),
     }
-    asked = Asked(config.rl.eval_file, config.problems, config.samples,
-                  config.rl.cap(config.rl.steps), config.seed)  # fmt: skip
+    rl = config.grpo()
+    asked = Asked(rl.eval_file, config.problems, config.samples, rl.cap(rl.steps), config.seed)
     measured = {
         arm: ask(config, asked, NAMES, model, folder / f"{arm}.npz") for arm, model in models.items()
     }
@@ -244,8 +254,8 @@ def report(table: dict[str, dict[str, dict]], folder: Path) -> None:
     """Print the table, and keep it."""
     write_atomically(folder / "summary.json", json.dumps(table, indent=1))
     for row, arms in table.items():
-        for arm, told in arms.items():
-            if told:
-                low, high = told["difference_ci95"]
-                print(f"{row:14} {arm:18} {told['value']:6.3f}   "
-                      f"{told['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")  # fmt: skip
+        for arm, cell in arms.items():
+            if cell:
+                low, high = cell["difference_ci95"]
+                print(f"{row:14} {arm:18} {cell['value']:6.3f}   "
+                      f"{cell['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")  # fmt: skip

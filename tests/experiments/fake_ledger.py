@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from r1lab.claims.experiments import EXPERIMENTS
-from r1lab.claims.measures import StoredRun
-from r1lab.claims.registry import CLAIMS
-from r1lab.claims.runner import Laboratory, verdict
-from r1lab.stages.benchmarks import REASONING
 from r1lab.evaluation.measure import MEASURES, Evaluation
-from r1lab.training.config import GRPOConfig
+from r1lab.stages.benchmarks import REASONING
+from tests.experiments import keys
+from tests.experiments.experiment import EXPERIMENTS
+from tests.experiments.measures import StoredRun
+from tests.experiments.registry import CLAIMS
+from tests.experiments.runner import Laboratory, verdict
 
 LEVELS = np.repeat([1, 2, 3], 20)
 K = 16
@@ -107,12 +107,12 @@ class FakeExperiments(dict):
         }
         for name, means in all_means.items():
             self[name] = replace(
-                EXPERIMENTS[name], problems=(), run=self.running(name, means),
+                EXPERIMENTS[name], run=self.running(name, means),
                 load=lambda seed, name=name: self.kept.get((name, seed)),
             )  # fmt: skip
 
     def running(self, name, means):
-        def run(config, seed, key, folder, before):
+        def run(seed, key, folder, before):
             self.calls.append((folder.name, before))
             folder.mkdir(parents=True, exist_ok=True)
             rng = np.random.default_rng(seed)
@@ -129,9 +129,8 @@ class FakeZero:
     def __init__(self, endings=AS_HOPED, halfway=(0.7, 0.4, 0.2), equal_clip_entropy=0.1):
         self.endings, self.halfway, self.calls = endings, halfway, []
         self.entropy = {"equal-clip": equal_clip_entropy}
-        self.replayed, self.replayed_base = 0.3, BASE
 
-    def __call__(self, config, name, *, runs, resume, stop_after=None):
+    def __call__(self, config, name, *, runs, resume):
         folder = runs / name
         assert resume == (folder / "config.json").exists()  # what the real one insists on
         self.calls.append(name)
@@ -139,11 +138,6 @@ class FakeZero:
         (folder / "config.json").write_text(json.dumps(asdict(config)))
         rng, base_rng = np.random.default_rng(config.seed), np.random.default_rng(config.seed)
         arm = name.rpartition("/")[2].rpartition("-seed")[0]
-        if stop_after:
-            row = {"kind": "train", "step": 4, "entropy": self.replayed, "elapsed": 9.0}
-            (folder / "metrics.jsonl").write_text(json.dumps(row))
-            evaluation(**self.replayed_base, rng=base_rng).save(folder / "eval_base.npz")
-            return folder
         write_entropies(folder, [0.3, 0.3, *rng.normal(self.entropy.get(arm, 0.2), 0.01, 4)])
         evaluation(**BASE, rng=base_rng).save(folder / "eval_base.npz")
         evaluation(accuracy=self.halfway, rng=rng).save(folder / "evals/step-000040.npz")
@@ -167,7 +161,8 @@ def laboratory(tmp_path, monkeypatch):
         folder = tmp_path / "data" / base
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(base.encode())
-    (tmp_path / GRPOConfig().eval_file).write_text("problems")
+    monkeypatch.setattr(keys, "SHIPPED", tmp_path / "data")
+    (tmp_path / "data/test_signs.jsonl").write_text("problems")
     return Laboratory(run=FakeZero(), experiments=FakeExperiments())
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -12,28 +12,28 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from r1lab.claims.experiments import EXPERIMENTS, Experiment
-from r1lab.claims.keys import code_key, experiment_key, job_key
-from r1lab.claims.measures import ArmRun, StoredRun, evenly
-from r1lab.claims.registry import ARMS, SEEDS, Claim, select
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
-from r1lab.stages.zero import PRESETS
-from r1lab.training.config import GRPOConfig
 from r1lab.training.run import run_grpo
+from r1lab.training.runs import write_atomically
+from tests.experiments.experiment import EXPERIMENTS, Experiment
+from tests.experiments.keys import result_key
+from tests.experiments.measures import ArmRun, StoredRun, evenly
+from tests.experiments.registry import ARMS, CLAIMS, PROOFS, SEEDS, Claim, select
+from tests.experiments.settings import ZERO, Settings, grpo_config
 
 
 @dataclass(frozen=True)
 class Job:
-    """One arm, or a whole experiment, and seed: the configuration to run, and the run's folder.
+    """One arm, or a whole experiment, and seed: the settings to run with, and the run's folder.
 
-    The folder's name ends in the job's key. So a run is resumed or reused only by the code, the
-    configuration and the base that began it, and no other run is overwritten.
+    The folder's name ends in the job's key. So a run is resumed or reused only by the settings and
+    the base that started it, and no other run is overwritten.
     """
 
     arm: str
     seed: int
-    config: Any
+    settings: Settings
     key: str
     runs: Path
     experiment: Experiment | None = None
@@ -55,12 +55,12 @@ class Job:
         return ArmRun(self.folder)
 
     @property
-    def can_begin(self) -> bool:
+    def can_start(self) -> bool:
         """Without its base model, which `r1lab pretrain` makes, or the experiment that it starts
         from, a job waits and others go on."""
         if self.before and self.before.experiment and not self.before.left:
             return False
-        models = self.experiment.models if self.experiment else [self.config.model]
+        models = self.experiment.models if self.experiment else [self.settings["model"]]
         return all(any(Path(model).glob("*.safetensors")) for model in models)
 
     @property
@@ -81,14 +81,13 @@ class Job:
 class Laboratory:
     """Where and how jobs run: `run` is `run_grpo` or has its signature, `ledger` keeps results."""
 
-    config: GRPOConfig = PRESETS["cpu"]
+    settings: Settings = field(default_factory=lambda: ZERO)
     run: Callable[..., Path] = run_grpo
     runs: Path = Path("runs")
     ledger: Path = Path("data/claims.json")
     seeds: Sequence[int] = SEEDS
     experiments: Mapping[str, Experiment] = field(default_factory=lambda: EXPERIMENTS)
     _jobs: dict[tuple[str, int], Job] = field(default_factory=dict, init=False, repr=False)
-    _codes: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def jobs(self, claim: Claim) -> list[Job]:
         """The claim's jobs; an arm that several claims share is the same job in each."""
@@ -99,31 +98,30 @@ class Laboratory:
     def job(self, name: str, seed: int) -> Job:
         """The job of an arm or an experiment."""
         if (name, seed) not in self._jobs:
-            if name in self.experiments:
-                it = self.experiments[name]
-                before = self.job(it.after, seed)
-                code = self._code(it.entry) + (before.key if before.experiment else "")
-                key = experiment_key(code, it.config, it.models, it.problems)
-                job = Job(name, seed, it.config, key, self.runs, it, before)
-            else:
-                config = replace(self.config, seed=seed, **ARMS[name])
-                key = job_key(self._code("r1lab.training.run"), config)
-                job = Job(name, seed, config, key, self.runs)
-            self._jobs[name, seed] = job
+            make = self._experiment_job if name in self.experiments else self._arm_job
+            self._jobs[name, seed] = make(name, seed)
         return self._jobs[name, seed]
+
+    def _experiment_job(self, name: str, seed: int) -> Job:
+        it = self.experiments[name]
+        before = self.job(it.after, seed)
+        settings = dict(it.settings)
+        if before.experiment:
+            settings["after"] = before.key
+        key = result_key(name, settings, it.models)
+        return Job(name, seed, settings, key, self.runs, it, before)
+
+    def _arm_job(self, name: str, seed: int) -> Job:
+        settings = {**self.settings, **ARMS[name], "seed": seed}
+        return Job(name, seed, settings, result_key(name, settings, [settings["model"]]), self.runs)
 
     def go(self, job: Job) -> None:
         """Run a job, or go on with it."""
         if job.experiment:
-            job.experiment.run(job.config, job.seed, job.key, job.folder, job.before.left)
+            job.experiment.run(job.seed, job.key, job.folder, job.before.left)
         else:
             resume = (job.folder / "config.json").is_file()
-            self.run(job.config, job.name, runs=job.runs, resume=resume)
-
-    def _code(self, entry: str) -> str:
-        if entry not in self._codes:
-            self._codes[entry] = code_key(entry)
-        return self._codes[entry]
+            self.run(grpo_config(job.settings), job.name, runs=job.runs, resume=resume)
 
     def results(self) -> dict[str, dict]:
         """The ledger's entries by claim. Raises InputError where the file is damaged."""
@@ -139,7 +137,7 @@ def run_missing(
     laboratory: Laboratory, *, only: str | None = None, seed: int | None = None,
     budget_seconds: float | None = None,
 ) -> list[str]:  # fmt: skip
-    """Run the jobs that have no result for the present code, configuration and base.
+    """Run the jobs that have no result for the present settings, version and base.
 
     No job is started that would probably end after `budget_seconds`, judged by the longest so far.
     Where a `seed` is given, of that one alone. The ledger is written before the first job and after
@@ -151,24 +149,25 @@ def run_missing(
     seeds = {job.seed for job in jobs.values()}
     if seed not in (None, *seeds):
         raise InputError(f"These claims have no seed {seed}; theirs are {sorted(seeds)}.")
-    mine = [job for job in jobs.values() if seed in (None, job.seed)]
-    missing = [job for job in mine if not job.finished]
+    missing = [job for job in jobs.values() if seed in (None, job.seed) and not job.finished]
     record(laboratory, chosen)
     started, longest = time.monotonic(), 0.0
-    while job := next((job for job in missing if job.can_begin), None):
-        begun = time.monotonic()
-        if budget_seconds is not None and begun - started + longest >= budget_seconds:
+    while job := next((job for job in missing if job.can_start), None):
+        job_started = time.monotonic()
+        if budget_seconds is not None and job_started - started + longest >= budget_seconds:
             break
         missing.remove(job)
         laboratory.go(job)
-        longest = max(longest, time.monotonic() - begun)
+        longest = max(longest, time.monotonic() - job_started)
         record(laboratory, [claim for claim in chosen if job in laboratory.jobs(claim)])
     return [job.name for job in missing]
 
 
 def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
-    """Write the result of every claim by the seeds whose jobs are finished; keep all other entries,
-    and those that know of more seeds."""
+    """Write the result of every one of these claims by the seeds whose jobs are finished.
+
+    All other entries are kept, and those that know of more seeds. Each claim gets its verdict.
+    """
     entries = laboratory.results()
     for claim in claims:
         jobs, before = laboratory.jobs(claim), entries.get(claim.id, {})
@@ -176,39 +175,37 @@ def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
         done = [job for job in jobs if job.seed not in unfinished]
         if done and len({job.seed for job in done}) >= len(before.get("per_seed", {})):
             entries[claim.id] = _entry(claim, done, before, whole=not unfinished)
+    for claim in CLAIMS:
+        entry, jobs = entries.get(claim.id), laboratory.jobs(claim)
+        entries[claim.id] = {**(entry or _question(claim, [])), "verdict": verdict(claim, entry, jobs)}
+    stored = {
+        "claims": {claim.id: entries[claim.id] for claim in CLAIMS},
+        "theorems": [proof._asdict() for proof in PROOFS],
+    }
     laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
-    partial = laboratory.ledger.with_suffix(".partial")
-    text = json.dumps({"claims": entries}, indent=1, ensure_ascii=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(laboratory.ledger)
+    write_atomically(laboratory.ledger, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
 
 
 def verdict(claim: Claim, entry: dict | None, jobs: Sequence[Job]) -> str:
-    """One of shown, not shown, not run; stale: made by other code, settings, base or bounds.
+    """One of shown, not shown, not run; stale: made with another version, settings, base or bounds.
 
     Before all seeds are run, how many are."""
-    if entry is None:
+    if entry is None or "effect" not in entry:
         return "not run"
+    seeds = len({job.seed for job in jobs})
     present = _question(claim, jobs)
-    run = {name: key for name, key in present["keys"].items() if name in entry.get("keys", {})}
+    run = {name: key for name, key in present["keys"].items() if name in entry["keys"]}
+    result = "shown" if entry["shown"] else "not shown"
     if {name: entry.get(name) for name in present} != present | {"keys": run}:
-        return "stale"
-    if len(run) < len(jobs):
-        return f"{len(entry['per_seed'])} of {len({job.seed for job in jobs})} seeds"
-    return "shown" if entry["shown"] else "not shown"
+        return f"{result} (stale)" if len(entry["per_seed"]) == seeds else "stale"
+    return result if len(run) == len(jobs) else f"{len(entry['per_seed'])} of {seeds} seeds"
 
 
 def _question(claim: Claim, jobs: Sequence[Job]) -> dict:
     """What a result answers: where any of it has changed, the result is stale."""
-    return {
-        "statement": claim.statement,
-        "section": claim.section,
-        "arms": list(claim.arms),
-        "relation": claim.relation,
-        "threshold": claim.threshold,
-        "unit": claim.unit,
-        "keys": {f"{job.arm}-seed{job.seed}": job.key for job in jobs},
-    }
+    about = {key: value for key, value in asdict(claim).items() if key not in ("id", "measure")}
+    about["arms"] = list(claim.arms)
+    return {**about, "keys": {f"{job.arm}-seed{job.seed}": job.key for job in jobs}}
 
 
 def _entry(claim: Claim, jobs: Sequence[Job], before: dict, whole: bool) -> dict:

@@ -2,16 +2,17 @@
 
 The paper finds that they hurt R1 (v1 section 5, v2 section 6, without a number). Here the base,
 R1-Zero and R1 of a finished chain are asked held-out puzzles with two solved examples before each,
-in the corpus' own form, and without. The ledger runs it (`r1lab claims --only few-shot`).
+in the corpus' own form, and without. The ledger runs it (`python -m tests.experiments --only
+few-shot`).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1lab.world.wordings import FEW_SHOT, USUAL
 from r1lab.models.policy import load_model
 from r1lab.stages.from_samples import model_folder
-from r1lab.stages.next_steps import Asked, Kept, Trial, ask, begin, tabulate
+from r1lab.world.wordings import FEW_SHOT, USUAL
+from tests.experiments.next_steps import Asked, Kept, Trial, ask, start, tabulate
 
 # Examples of Countdown are too long: of the model's 512 positions they would leave too few.
 PUZZLES, MAX_TOKENS = "data/test_signs.jsonl", 288
@@ -33,8 +34,8 @@ def few_shot(config: FewShot = FewShot(), folder: Path = Path("runs/few_shot")) 
     models = {"base": Path(config.base)}
     models |= {arm: model_folder(place, "few-shot") for arm, place in places.items()}
     for model in models.values():
-        load_model(str(model))  # one that is not there is told before the folder is begun
-    begin(config, folder)
+        load_model(str(model))  # a missing one is reported before the folder is made
+    start(config, folder)
     asked = Asked(PUZZLES, config.problems, config.samples, MAX_TOKENS, config.seed)
     measured, levels = {}, {}
     for arm, model in models.items():

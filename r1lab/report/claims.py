@@ -1,0 +1,88 @@
+"""The ledger of claims as a table: what the paper says, what was expected, what three seeds gave.
+
+`data/claims.json` holds it; the experiments behind it are in `tests/experiments` (`make claims`).
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.task import SHIPPED
+
+HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each seed", "verdict")
+UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}  # factor and digits; others (1, 1)
+
+
+def load_ledger(file: Path = SHIPPED / "claims.json") -> dict:
+    """The claims by id, and the theorems. Raises InputError where the file is damaged."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return {"claims": stored["claims"], "theorems": stored["theorems"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged; restore it, or delete it and run make claims.") from error
+
+
+def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
+    """The claim with this id, or those of an arm or experiment of this name.
+
+    Raises InputError where there is none.
+    """
+    chosen = {
+        name: claim for name, claim in claims.items()
+        if only == name or only in [arm.partition("/")[0] for arm in claim["arms"]]
+    }  # fmt: skip
+    if not chosen:
+        known = ", ".join(claims)
+        raise InputError(f"There is no claim {only!r}; choose an experiment, or one of {known}.")
+    return chosen
+
+
+def claims_table(ledger: dict) -> str:
+    """In Markdown: how often each verdict was given, a row for each claim, then the theorems."""
+    rows = [HEADER, ("---",) * len(HEADER)]
+    for claim in ledger["claims"].values():
+        about = claim["statement"], claim["section"], ", ".join(claim["arms"]), expected(claim)
+        rows.append((*about, *numbers(claim), f"**{claim['verdict']}**"))
+    for proof in ledger["theorems"]:
+        test = f"tested by `{proof['test']}`"
+        rows.append((proof["statement"], proof["section"], "", "exact", "", "", test))
+    lines = [f"{_counts(ledger['claims'])} Besides, {len(ledger['theorems'])} theorems.", ""]
+    for row in rows:
+        cells = [cell.replace("|", r"\|") for cell in row]  # a bare bar would end the cell
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _counts(claims: dict[str, dict]) -> str:
+    verdicts = Counter(claim["verdict"] for claim in claims.values())
+    words = [
+        f"{count} {'after ' if word[0].isdigit() else ''}{word}"
+        for word, count in verdicts.most_common()
+    ]
+    return f"{len(claims)} claims: {', '.join(words)}."
+
+
+def numbers(claim: dict) -> tuple[str, str]:
+    """The effect with its interval, and each seed's, in the claim's unit; empty if it never ran."""
+    if "effect" not in claim:
+        return "", ""
+    unit = claim["unit"]
+    low, high = (_signed(unit, bound) for bound in claim["ci95"])
+    seeds = ", ".join(_signed(unit, value) for value in claim["per_seed"].values())
+    return f"{_signed(unit, claim['effect'])} {unit} [{low}, {high}]", seeds
+
+
+def expected(claim: dict) -> str:
+    """Where the effect should lie, in the claim's unit."""
+    bound = _signed(claim["unit"], claim["threshold"])
+    if claim["relation"] == "within":
+        return f"within ±{bound.lstrip('+')}"
+    return f"{'>' if claim['relation'] == 'above' else '<'} {bound}"
+
+
+def _signed(unit: str, value: float) -> str:
+    """With its sign, in this unit; zero as 0."""
+    scale, digits = UNITS.get(unit, (1, 1))
+    text = f"{value * scale:+.{digits}f}".lstrip("+" if unit == "%" else "")
+    return text.replace("-", "−") if float(text) else "0"

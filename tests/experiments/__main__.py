@@ -1,0 +1,62 @@
+"""`python -m tests.experiments`: run the claims that are missing, then print the table, also into the
+README."""
+
+import re
+import sys
+from pathlib import Path
+
+import tyro
+
+from r1lab.errors import InputError, exit_codes
+from r1lab.report.claims import claims_table, load_ledger
+from tests.experiments.runner import Laboratory, run_missing
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+
+def run_claims(only: str | None = None, seed: int | None = None, budget: str | None = None) -> None:
+    """Run the claims that are missing or stale, and print the table.
+
+    Args:
+        only: the id of one claim, or chain, search, few-shot, french, programs, one-loss or
+            wordings for all claims of such an experiment.
+        seed: one of their seeds alone (0 to 2; of the chain and what starts from it 1 to 3).
+        budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.
+    """
+    laboratory = Laboratory()
+    missing = run_missing(laboratory, only=only, seed=seed, budget_seconds=budget_seconds(budget))
+    table = claims_table(load_ledger(laboratory.ledger))
+    print(table)
+    readme = Path("README.md")
+    if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
+        update_readme(readme, table)
+    if missing:
+        print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
+        print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`; a next step "
+              "that starts from a chain for `python -m tests.experiments --only chain`.")  # fmt: skip
+
+
+def budget_seconds(budget: str | None) -> float | None:
+    """Raises InputError where it is no time."""
+    if budget is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget)
+    if not match:
+        raise InputError(f"A budget is a number and s, m or h, for example 30m; not {budget!r}.")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def update_readme(path: Path, table: str) -> None:
+    """Put the table between the markers. Raises InputError where the file lacks them."""
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path} needs the lines {BEGIN} and {END} where the table goes.")
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with exit_codes():
+        sys.exit(tyro.cli(run_claims))
