@@ -28,7 +28,7 @@ from r1lab.evaluation.suites import SuiteConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.launch.plan import plan
 from r1lab.report import write_report
-from r1lab.report.claims import claims_table, load_ledger, select
+from r1lab.report.claims import print_claims
 from r1lab.report.chain import markdown_tables, write_chain_report
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.stages.ask import ask
@@ -115,7 +115,7 @@ def commands(preset: str | None) -> dict[str, Callable]:
         "eval": evaluate_model,
         "sample": ask,
         "report": report,
-        "claims": claims,
+        "claims": print_claims,
         "doctor": doctor,
         "plan": plan,
     }
@@ -195,20 +195,6 @@ def hacking(
         for when in ("start", "short", "long")
     ]
     _print_table(("paid by", "steps", *(f"score of the {judge}" for judge in found), "agreement"), rows)
-
-
-def claims(only: str = "") -> None:
-    """The ledger: what the paper claims, what was expected, and what three seeds gave.
-
-    `make claims` in the repository runs what is missing.
-
-    Args:
-        only: the id of one claim, or an arm or experiment for all of its claims.
-    """
-    ledger = load_ledger()
-    if only:
-        ledger = {"claims": select(ledger["claims"], only), "theorems": []}
-    print(claims_table(ledger))
 
 
 def skills(

@@ -14,6 +14,20 @@ HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each 
 UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}  # factor and digits; others (1, 1)
 
 
+def print_claims(only: str = "") -> None:
+    """Print the ledger: what the paper claims, what was expected, and what three seeds gave.
+
+    `make claims` in the repository runs what is missing.
+
+    Args:
+        only: the id of one claim, or an arm or experiment for all of its claims.
+    """
+    ledger = load_ledger()
+    if only:
+        ledger = {"claims": select(ledger["claims"], only), "theorems": []}
+    print(claims_table(ledger))
+
+
 def load_ledger(file: Path = SHIPPED / "claims.json") -> dict:
     """The claims by id, and the theorems. Raises InputError where the file is damaged."""
     try:
