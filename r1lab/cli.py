@@ -37,18 +37,18 @@ from r1lab.stages.pipeline import STAGES, R1Config
 from r1lab.stages.ready import open_chain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.suite import evaluate_suite
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.zero import PRESETS, Zero
 from r1lab.task import Problem, load_problems
 from r1lab.world import FAMILIES, find_attempts
 from r1lab.world.corpus import describe
 from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import first_process
+from r1lab.training.processes import first_process
 from r1lab.training.estimate import check_machine
 from r1lab.world.pretrain import PRETRAIN_PRESETS, PretrainConfig, run_pretrain
-from r1lab.training.run import run_grpo
-from r1lab.training.runs import command, commit, machine
-from r1lab.training.sft import SFTConfig, run_sft
+from r1lab.training.rl import grpo
+from r1lab.training.run import Run
+from r1lab.training.provenance import command, commit, machine
+from r1lab.training.sft import SFTConfig, sft as fine_tune
 
 BAD_INPUT, STOPPED = 2, 130
 console = Console()
@@ -64,7 +64,7 @@ def commands(preset: str | None) -> dict[str, Callable]:
     """The subcommands. `preset` names the configuration whose values are the defaults."""
 
     def zero(
-        config: Annotated[GRPOConfig, Flat] = _preset(PRESETS, preset, "cpu"),
+        config: Annotated[Zero, Flat] = _preset(PRESETS, preset, "cpu"),
         preset: str = "cpu",
         name: str = "zero",
         resume: bool = False,
@@ -78,9 +78,12 @@ def commands(preset: str | None) -> dict[str, Callable]:
             resume: insist that there is a run to go on with.
             overwrite: delete an earlier run of this name first.
         """
-        run = run_grpo(config, name, resume=resume, overwrite=overwrite)
+        _check_resume(name, resume)
+        run = grpo(
+            config.model, config.open_task(), config.rl, name, resume=resume, overwrite=overwrite
+        )
         if first_process():  # of those that torchrun has started
-            console.print(f"Report: {write_report(run)}")
+            console.print(f"Report: {write_report(run.folder)}")
 
     def pretrain(
         config: Annotated[PretrainConfig, Flat] = _preset(PRETRAIN_PRESETS, preset, "base"),
@@ -148,10 +151,17 @@ def _sft(recipe: Distillation | None) -> Callable:
         rows = Path(data)
         if data.partition(":")[0] in SETS:
             rows = save_traces(data, LOCAL, begun=config.template == "r1")
-        run = run_sft(config, model, rows, Path("runs") / name, resume=resume, overwrite=overwrite)
-        console.print(f"Model: {model_folder(str(run), name)}")
+        _check_resume(name, resume)
+        run = fine_tune(model, rows, config, name, resume=resume, overwrite=overwrite)
+        console.print(f"Model: {run.model}")
 
     return sft
+
+
+def _check_resume(name: str, resume: bool) -> None:
+    run = Run(Path("runs") / name)
+    if resume and not run.started:
+        raise InputError(f"{run.folder}: there is no run to resume; start it without --resume.")
 
 
 def _preset(presets: dict, name: str | None, default: str):

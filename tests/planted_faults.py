@@ -33,11 +33,13 @@ from r1lab.sampling import Rollouts
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
+from r1lab.world.small_world import SmallWorld
 
 END, RESERVED = 1, 5  # token ids: the small world's end token, one that nobody uses
-SMALL = GRPOConfig(
-    questions=2, group_size=4, minibatches=1, caps=((0, 48),), microbatch_tokens=512,
-    mixture={"signs/1": 1.0, "signs/2": 1.0, "signs/3": 1.0}, lang_weights={"en": 1.0}, learning_rate=3e-4,
+WORLD = SmallWorld({"signs/1": 1.0, "signs/2": 1.0, "signs/3": 1.0}, {"en": 1.0})
+SMALL = GRPOConfig.preset(
+    "cpu", questions=2, group_size=4, minibatches=1, caps=((0, 48),), microbatch_tokens=512,
+    learning_rate=3e-4,
 )  # fmt: skip
 
 
@@ -81,8 +83,12 @@ class Patient:
     """A run that is about to be examined."""
 
     learner: Learner
-    questions: Callable
     rewards: RewardSet
+
+    def ready(self) -> Learner:
+        """The learner, paid by these rewards."""
+        self.learner.task = replace(self.learner.task, rewards=self.rewards)
+        return self.learner
 
 
 def patient(model: str, config: GRPOConfig = SMALL) -> Patient:
@@ -92,9 +98,8 @@ def patient(model: str, config: GRPOConfig = SMALL) -> Patient:
     if model == "llama":
         parts = {"accuracy": (accuracy, 1.0), "letters": (letters, 0.5)}
     config = trial_config(config)
-    learner = Learner(config, Policy(copy.deepcopy(weights)), tokenizer, World())
-
-    return Patient(learner, config.problems, RewardSet(parts))
+    learner = Learner(config, WORLD.task(), Policy(copy.deepcopy(weights)), tokenizer, World())
+    return Patient(learner, RewardSet(parts))
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def named_in_steps(one: Fault, model: str) -> list[str]:
     """The diagnoses of a run of `model` with the fault in it, in order."""
     ill = patient(model, replace(SMALL, **one.settings))
     with contextmanager(one.plant)(ill):
-        found = examine(ill.learner, ill.questions, ill.rewards)
+        found = examine(ill.ready())
     return [diagnosis.name for diagnosis in judge(steps.RULES, found).found]
 
 

@@ -13,7 +13,7 @@ from r1lab.rewards import RewardSet, reward_set
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.experience import collect
+from r1lab.training.rollout import collect
 from r1lab.training.loop import Learner
 
 MODEL, TOKENIZER = load_model("data/base")

@@ -68,7 +68,7 @@ HEALTHY = {
 @pytest.mark.parametrize("settings", HEALTHY)
 def test_a_healthy_run_is_left_alone(settings, model):
     well = planted_faults.patient(model, HEALTHY[settings])
-    found = judge(steps.RULES, examine(well.learner, well.questions, well.rewards))
+    found = judge(steps.RULES, examine(well.ready()))
     assert found.found == []
     assert len(found.looked_for) == len(steps.RULES)
 

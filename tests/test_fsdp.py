@@ -21,7 +21,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from transformers import PreTrainedTokenizerFast
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.world.bases import build_model

@@ -6,40 +6,45 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import SMALL, TOKENIZER, learner, questions, run, tiny_policy, weights
+from test_training import SMALL, TOKENIZER, learner, run, task, tiny_policy, weights
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.grpo import LossConfig
-from r1lab.rewards import reward_set
-from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
-from r1lab.training import run as grpo_run
 from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
-from r1lab.training.experience import Experience
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.training.rl import default_learner, rl_work
+from r1lab.training.rollout import Experience
+from r1lab.training.run import Run
 
 SHORT = replace(SMALL, rollouts=4, reference_every=100, loss=LossConfig(beta=0.0))
 
 
+CONFIG = replace(SHORT, checkpoint_every=1, eval_every=2, eval_samples=1, final_samples=1)
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> GRPOConfig:
-    """Of a run in a folder, with questions and evaluation that take no time."""
+def model(tmp_path_factory) -> str:
+    """Of runs in a folder."""
     folder = tmp_path_factory.mktemp("model")
     tiny_policy().model.save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
-    save_problems(load_problems("data/test_signs.jsonl")[62:64], folder / "test.jsonl")
-    return replace(
-        questions(SHORT).__self__, model=str(folder), arm="random", checkpoint_every=1,
-        eval_file=str(folder / "test.jsonl"), eval_every=2, eval_samples=1, final_samples=1,
-    )  # fmt: skip
+    return str(folder)
 
 
-def work(config: GRPOConfig, run, stops: tuple[int, ...] = ()) -> None:
+def work(model: str, config: GRPOConfig, folder, stops: tuple[int, ...] = ()) -> Run:
     """A whole run in this process, which is stopped after so many rollouts and goes on."""
-    grpo_run.prepare_folder(run, config, resume=False, overwrite=False)
+    asked = task()
+    asked = replace(asked, test=asked.test[62:64])
+    run = Run(folder)
+    run.prepare(config)
     for rollouts in (*stops, None):
-        assert grpo_run.grpo_worker(config, run, rollouts) == 0
+        args = (model, asked, config, default_learner, rollouts)
+        assert rl_work(World(), StopRequest(), run, *args)
+    return run
 
 
 def files_of(run, step: int, *names: str) -> list[dict[str, torch.Tensor]]:
@@ -59,7 +64,7 @@ def test_rollouts_come_from_the_policy_of_so_many_rollouts_before(lag):
         sampled.append(weights(trained.sampler.model))
 
     trained.sample_from = noting
-    trained.train(questions(SHORT), reward_set("random"), lambda *_: False)
+    trained.train()
     assert all(not torch.equal(one, other) for one, other in zip(before, before[1:]))
     for rollout, drawn_from in enumerate(sampled):
         assert torch.equal(drawn_from, before[max(0, rollout - lag)])
@@ -85,7 +90,7 @@ def test_a_lagging_sampler_that_never_gets_its_weights_is_noticed():
         torch.nn.init.normal_(parameter, std=0.5)
     trained.sampler.load_weights = lambda named_parameters: None
     with pytest.raises(InputError, match="did not take over the weights"):
-        trained.train(questions(SHORT), reward_set("random"), lambda *_: False)
+        trained.train()
 
 
 def test_the_first_rollout_of_a_lagging_run_is_that_of_any_run():
@@ -95,11 +100,11 @@ def test_the_first_rollout_of_a_lagging_run_is_that_of_any_run():
     assert fresh[1].completion_ids != lagged[1].completion_ids
 
 
-def test_a_lagging_run_resumes_to_the_same_weights(config, tmp_path):
-    config = replace(config, lag=2)
-    work(config, tmp_path / "whole")
-    work(config, tmp_path / "stopped", stops=(1, 2))
-    names = ("model", "reference", "earlier_1", "earlier_2")
+def test_a_lagging_run_resumes_to_the_same_weights(model, tmp_path):
+    config = replace(CONFIG, lag=2)
+    work(model, config, tmp_path / "whole")
+    work(model, config, tmp_path / "stopped", stops=(1, 2))
+    names = ("model", "earlier_1", "earlier_2")
     states = [files_of(tmp_path / run, config.steps, *names) for run in ("whole", "stopped")]
     for whole, stopped in zip(*states, strict=True):
         assert all(torch.equal(whole[name], stopped[name]) for name in whole)
@@ -111,36 +116,31 @@ def test_a_lagging_run_resumes_to_the_same_weights(config, tmp_path):
     assert rows[0] == rows[1] and rows[0][-1] > 1e-4
 
 
-def test_an_evaluation_asks_the_present_policy(config, tmp_path):
+def test_an_evaluation_asks_the_present_policy(model, tmp_path):
     """Sampling for evaluation neither lags nor moves the queue: with and without it is the same."""
-    work(replace(config, lag=1), tmp_path / "often")
-    work(replace(config, lag=1, eval_every=100), tmp_path / "never")
+    work(model, replace(CONFIG, lag=1), tmp_path / "often")
+    work(model, replace(CONFIG, lag=1, eval_every=100), tmp_path / "never")
     often, never = (
-        files_of(tmp_path / name, config.steps, "model")[0] for name in ("often", "never")
+        files_of(tmp_path / name, CONFIG.steps, "model")[0] for name in ("often", "never")
     )
     assert all(torch.equal(often[name], never[name]) for name in often)
 
 
-def test_a_negative_lag_is_refused():
-    with pytest.raises(InputError, match="lag is -1; no rollout can be drawn from a later policy"):
-        replace(SMALL, lag=-1).check(processes=1)
-
-
 @pytest.mark.parametrize("stops", [(), (1, 1)])
-def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(config, tmp_path, stops):
-    work(config, tmp_path / "free", stops)
+def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(model, tmp_path, stops):
+    work(model, CONFIG, tmp_path / "free", stops)
     parameters = tiny_policy().model.num_parameters()
     free = json.loads((tmp_path / "free/summary.json").read_text())
     tokens = free["flops"] / rl_flops(parameters, 1)
-    assert free["steps"] == config.steps and tokens == int(tokens) > 0
+    assert free["steps"] == CONFIG.steps and tokens == int(tokens) > 0
 
-    limited = replace(config, flops_limit=free["flops"] // 2)
-    work(limited, tmp_path / "limited", stops)
+    limited = replace(CONFIG, flops_limit=free["flops"] // 2)
+    work(model, limited, tmp_path / "limited", stops)
     summary = json.loads((tmp_path / "limited/summary.json").read_text())
     rows = [row for row in read_rows(tmp_path / "limited/metrics.jsonl") if row["kind"] == "train"]
     assert summary["flops"] >= limited.flops_limit > 0
-    assert 0 < summary["steps"] == rows[-1]["step"] < config.steps
+    assert 0 < summary["steps"] == rows[-1]["step"] < CONFIG.steps
     assert summary["checkpoint"].endswith(f"step-{summary['steps']:06d}")
-    written = rows[-1]["tokens_mean"] * config.questions * config.group_size
-    prompts = 20 * config.questions * config.group_size  # of the last rollout, at most
+    written = rows[-1]["tokens_mean"] * CONFIG.questions * CONFIG.group_size
+    prompts = 20 * CONFIG.questions * CONFIG.group_size  # of the last rollout, at most
     assert summary["flops"] - rl_flops(parameters, round(written + prompts)) < limited.flops_limit

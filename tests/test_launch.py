@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.launch.bootstrap import VLLM_LOCK
 from r1lab.task import load_problems, save_problems
 from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints

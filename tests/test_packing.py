@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model
 from r1lab.training.batching import pad_rows
-from r1lab.training.packing import best_fit
+from r1lab.training.batching import best_fit
 
 VOCABULARY = 60
 

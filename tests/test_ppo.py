@@ -16,7 +16,7 @@ from test_training import (
 )
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.world.bases import build_model
 from r1lab.rewards import reward_set
 from r1lab.task import load_problems, save_problems

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.models.smollm2 import smollm2_file
 from r1lab.rewards import correct, lenient_answer
@@ -28,7 +28,7 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
-from r1lab.training.runs import commit, machine
+from r1lab.training.provenance import commit, machine
 from tests.elsewhere import by_r1lab, by_transformers
 
 pytestmark = pytest.mark.real

@@ -14,7 +14,7 @@ from datasets import load_from_disk
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.sources import hub

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.report import chart, figures, html
 from r1lab.report.folder import read_run
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.models.policy import load_model
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer

@@ -13,21 +13,22 @@ from r1lab.grpo import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.rewards import reward_set
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.stages.zero import PRESETS
-from r1lab.training import distributed
+from r1lab.task import Task
+from r1lab.training import processes
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
 from r1lab.training.checkpoint import list_checkpoints, save_checkpoint
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World, default_processes
-from r1lab.training.experience import Experience
+from r1lab.training.distributed import World
+from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner
+from r1lab.training.processes import default_processes
+from r1lab.world.small_world import SmallWorld
 
 TOKENIZER = build_tokenizer()
-SMALL = GRPOConfig(
-    rollouts=2, questions=4, group_size=4, minibatches=2, caps=((0, 24),), learning_rate=1e-3,
+SMALL = GRPOConfig.preset(
+    "cpu", rollouts=2, questions=4, group_size=4, minibatches=2, caps=((0, 24),), learning_rate=1e-3,
     warmup_steps=1, reference_every=3, loss=LossConfig(beta=0.05), microbatch_tokens=256,
 )  # fmt: skip
 
@@ -37,26 +38,29 @@ def tiny_policy(seed: int = 0) -> Policy:
     return Policy(build_model("tiny", len(TOKENIZER), 0, 1))
 
 
-def learner(config: GRPOConfig = SMALL, policy: Policy | None = None) -> Learner:
-    return Learner(config, policy or tiny_policy(), TOKENIZER, World())
+def task(rewards: dict | None = None) -> Task:
+    """Easy puzzles in English, paid by a coin or by these rewards."""
+    world = SmallWorld({"signs/1": 1.0, "signs/2": 1.0}, {"en": 1.0}, arm="random")
+    return replace(world.task(), rewards=rewards or world.rewards())
 
 
-def questions(config: GRPOConfig):
-    mixture = {"signs/1": 1.0, "signs/2": 1.0}
-    return replace(config, mixture=mixture, lang_weights={"en": 1.0}).problems
+def learner(
+    config: GRPOConfig = SMALL, policy: Policy | None = None, rewards: dict | None = None
+) -> Learner:
+    return Learner(config, task(rewards), policy or tiny_policy(), TOKENIZER, World())
 
 
-def run(config: GRPOConfig, rewards=None, policy: Policy | None = None):
+def run(config: GRPOConfig, rewards: dict | None = None, policy: Policy | None = None):
     """Train without a run folder; the learner, its experiences and its updates."""
     seen, updates = [], []
-    trained = learner(config, policy)
+    trained = learner(config, policy, rewards)
 
     def keep(rollout, experience, metrics):
         seen.append(experience)
         updates.extend(metrics)
         return False
 
-    trained.train(questions(config), rewards or reward_set("random", seed=config.seed), keep)
+    trained.train(keep)
     return trained, seen, updates
 
 
@@ -115,14 +119,14 @@ class FakeWorld(World):
 
 
 @pytest.mark.parametrize("aggregation", ["sequence", "token", "constant"])
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, 4])
 def test_any_number_of_processes_gives_the_same_gradient(aggregation, processes):
     config = replace(SMALL, loss=LossConfig(beta=0.05, aggregation=aggregation))
     experience = ragged_experience(config)
     rows = experience.minibatch_rows(0, config.minibatches)
 
     def gradient(rank: int, size: int) -> torch.Tensor:
-        one = Learner(config, tiny_policy(), TOKENIZER, FakeWorld(rank, size))
+        one = Learner(config, task(), tiny_policy(), TOKENIZER, FakeWorld(rank, size))
         one.update(experience, one.reference_logps(experience), rows)
         return torch.cat([g.flatten() for g in one.policy.kept])
 
@@ -145,9 +149,9 @@ def test_the_second_minibatch_is_off_policy():
 
 def test_the_reference_is_refreshed_on_time():
     trained, _, _ = run(SMALL)  # 4 steps, refreshed after the third
-    assert not torch.equal(weights(trained.reference), weights(trained.policy))
+    assert not torch.equal(weights(trained.modules["reference"]), weights(trained.policy))
     trained, _, _ = run(replace(SMALL, reference_every=4))
-    assert torch.equal(weights(trained.reference), weights(trained.policy))
+    assert torch.equal(weights(trained.modules["reference"]), weights(trained.policy))
 
 
 def test_the_cap_is_raised_on_time():
@@ -161,11 +165,9 @@ def test_a_constant_reward_without_kl_moves_nothing():
     def always_one(prompts, completions, **columns):
         return [1.0] * len(completions)
 
-    from r1lab.rewards import RewardSet
-
     before = weights(tiny_policy())
     config = replace(SMALL, loss=LossConfig(beta=0.0))
-    trained, _, updates = run(config, RewardSet(rewards={"one": (always_one, 1.0)}))
+    trained, _, updates = run(config, {"one": always_one})
     assert all(update["grad_norm"] == 0 for update in updates)
     assert torch.allclose(weights(trained.policy), before)
 
@@ -189,25 +191,65 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
     [
         ({"group_size": 1}, "group of one"),
         ({"questions": 5}, "do not split"),
-        ({"arm": "lucky"}, "unknown arm"),
-        ({"flops_limit": -1}, "flops_limit is -1"),
+        ({"flops_limit": -1}, r"flops_limit \(-1\).* must not be negative"),
+        ({"lag": -1}, r"lag \(-1\) must not be negative"),
+        ({"warmup_steps": -1}, r"warmup_steps \(-1\).* must not be negative"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0, which cuts every gradient to nothing"),
+        ({"temperature": 0.0}, "temperature is 0: all completions"),
+        ({"rollouts": 0}, "rollouts is 0"),
         ({"caps": ((4, 20),)}, "begin at step 0"),
     ],
 )
-def test_settings_that_cannot_train_are_refused(change, words):
+def test_settings_that_cannot_train_are_refused_by_the_learner_too(change, words):
     with pytest.raises(InputError, match=words):
         replace(SMALL, **change).check(processes=1)
+    with pytest.raises(InputError, match=words):
+        learner(replace(SMALL, **change))
+
+
+def test_a_run_without_warmup_learns_at_the_full_rate_at_once():
+    _, _, updates = run(replace(SMALL, warmup_steps=0, rollouts=1))
+    assert updates[0]["lr"] == SMALL.learning_rate
+
+
+def test_without_a_kl_term_there_is_no_reference_policy(tmp_path):
+    trained = learner(replace(SMALL, loss=LossConfig(beta=0.0)))
+    assert trained.modules == {}
+    trained.save(tmp_path, {})
+    assert not list(tmp_path.rglob("reference.safetensors"))
+
+
+def test_another_objective_is_ten_lines():
+    """A user's own: REINFORCE, without ratio and clip."""
+
+    def reinforce(logps, old, ref, advantages, mask, config, *, rollout_logps, normalizer):
+        loss = -(torch.where(mask, logps, 0.0) * advantages[:, None]).sum() / normalizer
+        zero = torch.zeros(())
+        return loss, {"tokens": mask.sum(), "kl": zero, "clip_fraction": zero, "ratio_max": zero}
+
+    config = replace(SMALL, rollouts=1, minibatches=1, loss=LossConfig(beta=0.0))
+    plain, _, _ = run(config)
+    own = Learner(config, task(), tiny_policy(), TOKENIZER, World(), loss=reinforce)
+    own.train()
+    # On-policy, the clipped objective has the same gradient.
+    assert (weights(own.policy) - weights(plain.policy)).abs().max() < 1e-5
+    assert not torch.equal(weights(own.policy), weights(tiny_policy()))
+
+
+def test_unknown_arms_are_refused():
+    with pytest.raises(InputError, match="no arm 'lucky'; choose one of true, random, format"):
+        SmallWorld(arm="lucky").task()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 5, 7, 16, 20, 64])
 def test_the_presets_train_on_any_number_of_cores(monkeypatch, cores):
-    monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(distributed.os, "sched_getaffinity", lambda pid: range(cores))
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: range(cores))
     assert default_processes() == cores
-    for config in (PRESETS["cpu"], REASONING, SCENARIOS):
-        processes = default_processes(config.questions)
-        config.check(processes)
-        assert cores / 2 < processes <= cores or processes == config.questions
+    for config in (GRPOConfig.preset("cpu"), REASONING.rl, SCENARIOS.rl):
+        number = default_processes(config.questions)
+        config.check(number)
+        assert cores / 2 < number <= cores or number == config.questions
 
 
 def test_questions_that_do_not_divide_over_the_processes_are_refused():

@@ -28,7 +28,7 @@ from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, join_world, run_workers
 from r1lab.training.loop import Learner
-from r1lab.training.runs import commit, machine
+from r1lab.training.provenance import commit, machine
 
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[1]

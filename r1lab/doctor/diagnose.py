@@ -1,24 +1,20 @@
 """From a model or a run folder to a list of diagnoses."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1lab.doctor import course, steps
 from r1lab.doctor.history import Course, measure
 from r1lab.doctor.trial import Findings, examine, trial_config
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
-from r1lab.grpo import LossConfig
+from r1lab.files import read_rows
 from r1lab.models.policy import load_policy
-from r1lab.sampling import VLLMConfig
-from r1lab.stages.zero import PRESETS
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import Parallel, World
+from r1lab.stages.zero import PRESETS, Zero, stored_zero
+from r1lab.task import Task
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.run import rewards_of
+from r1lab.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -72,46 +68,27 @@ def diagnose(target: str | Path, preset: str = "cpu") -> Report:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
         return try_two_steps(replace(PRESETS[preset], model=str(target)))
     rows = read_rows(run / "metrics.jsonl", ("kind", "step"))
-    config, checkpoints = stored_config(run / "config.json"), list_checkpoints(run)
-    told = judge(course.RULES, measure(rows))
-    tried = try_two_steps(replace(config, model=str((checkpoints or [config.model])[-1])))
-    return Report(told.looked_for + tried.looked_for, told.found + tried.found)
+    stored = stored_zero(Run(run))
+    course_report = judge(course.RULES, measure(rows))
+    tried = try_two_steps(replace(stored, model=str(([stored.model, *Run(run).checkpoints])[-1])))
+    return Report(course_report.looked_for + tried.looked_for, course_report.found + tried.found)
 
 
-def try_two_steps(config: GRPOConfig) -> Report:
-    """Train two small steps with these settings, in this process, and judge them."""
-    config = trial_config(config)
-    learner = Learner(config, *load_policy(config.model), World())
-    rewards = rewards_of(config)
+def try_two_steps(run: Zero, task: Task | None = None) -> Report:
+    """Train two small steps with these settings, in this process, and judge them.
 
+    Args:
+        task: asked in place of the one that the settings name.
+    """
+    config = trial_config(run.rl)
+    learner = Learner(config, task or run.open_task(), *load_policy(run.model), World())
     try:
-        measured = examine(learner, config.problems, rewards)
+        measured = examine(learner)
     except InputError:
         raise
     except Exception as error:  # whatever an ill run raises is what is wrong with it
-        fix = "Mend what the message names; if it speaks of grad, look for detached log-probs."
+        fix = "Fix what the message names; if it speaks of grad, look for detached log-probs."
         cause = "The run stops with an exception before two steps are done."
         ill = Diagnosis("a step fails", cause, fix, f"{type(error).__name__}: {error}")
         return Report([ill.name], [ill])
     return judge(steps.RULES, measured)
-
-
-def stored_config(path: Path) -> GRPOConfig:
-    """A run's settings as they were written down. Raises InputError where they are damaged."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        stored |= {
-            "loss": LossConfig(**stored["loss"]), "caps": tuple(map(tuple, stored["caps"])),
-            "wordings": tuple(stored.get("wordings", ())),
-            "vllm": VLLMConfig(**_known(VLLMConfig, stored.get("vllm", {}))),
-            "parallel": Parallel(**stored.get("parallel", {})),
-        }  # fmt: skip
-        return GRPOConfig(**_known(GRPOConfig, stored))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise InputError(f"{path}: not the settings of a run ({error}).") from error
-
-
-def _known(settings: type, stored: dict) -> dict:
-    """Drop what earlier versions stored and these settings no longer have."""
-    names = {each.name for each in fields(settings)}
-    return {name: value for name, value in stored.items() if name in names}

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from r1lab.launch.bootstrap import ROOT, SUPPORTED
-from r1lab.training.distributed import default_processes
-from r1lab.training.runs import machine
+from r1lab.training.processes import default_processes
+from r1lab.training.provenance import machine
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare

@@ -18,11 +18,11 @@ from r1lab.errors import InputError
 from r1lab.grpo import group_advantages, groups_that_differ, loss_normalizer
 from r1lab.rewards import RewardSet, validate
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.sources.templates import apply_template
+from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
-from r1lab.training.experience import Experience
+from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner
 
 ROWS = 8  # whose logits are held at once
@@ -87,21 +87,19 @@ def trial_config(config: GRPOConfig) -> GRPOConfig:
     return config
 
 
-def examine(
-    learner: Learner, questions: Callable[[int], list[Problem]], rewards: RewardSet
-) -> Findings:
+def examine(learner: Learner) -> Findings:
     """Train two steps and measure. The learner is used up: probes go on to change its weights.
 
     Args:
         learner: with the settings of `trial_config`.
-        questions: the problems of a rollout, by its number.
     """
-    seen, model = Watched(learner), learner.policy.model
+    seen, model, task = Watched(learner), learner.policy.model, learner.task
+    rewards = RewardSet.of(task.rewards)
 
-    def ask(rollout: int) -> list[Problem]:
+    def ask(seed: int, rollout: int, count: int) -> list[Problem]:
         if len(seen.before) == rollout:  # the loop may look at the questions more than once
             seen.before.append(copy.deepcopy(model).requires_grad_(True))
-        return questions(rollout)
+        return task.draw(seed, rollout, count)
 
     def note(rollout: int, experience: Experience, updates: list[dict]) -> bool:
         seen.experiences.append(experience)
@@ -112,7 +110,8 @@ def examine(
         seen.gradients[1:] = [_flat([p.grad for p in model.parameters()], model)]
 
     learner.optimizer.register_step_pre_hook(look)
-    learner.train(ask, rewards, note)
+    learner.task = replace(task, problems=ask)
+    learner.train(note)
     return Findings(
         **_prompts(seen), **_grades(seen, rewards), **_endings(seen), **_logprobs(seen),
         **_steps(seen), **_gradient(seen), **_probes(seen),
@@ -124,7 +123,7 @@ def _prompts(seen: Watched) -> dict:
     pairs = []
     for number, problem in enumerate(experience.problems):
         ids = experience.prompt_ids[number * learner.config.group_size]
-        wanted = apply_template(learner.config.template, problem.prompt, learner.tokenizer)
+        wanted = prompt_of(learner.task, problem, learner.tokenizer)
         right = ids == learner.tokenizer(wanted).input_ids
         pairs.append((wanted, wanted if right else learner.tokenizer.decode(ids)))
     worst = max(pairs, key=lambda pair: pair[0] != pair[1])

@@ -28,13 +28,15 @@ from r1lab.report.chart import png_bytes, styled
 from r1lab.report.figures import points, smooth
 from r1lab.report.folder import Row, RunFolder, read_run
 from r1lab.sources.templates import apply_template
-from r1lab.task import held_out_ids, load_problems
+from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import StopRequest, World
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.record import Recorder
-from r1lab.training.run import open_learner, prepare_folder, rewards_of
-from r1lab.training.runs import Progress
+from r1lab.training.processes import StopRequest
+from r1lab.training.recorder import Recorder
+from r1lab.training.rl import default_learner, described, open_learner
+from r1lab.training.run import Run
+from r1lab.training.progress import Progress
 
 PERIOD = 0.2  # seconds from one drawing to the next, at least
 CURVES = {  # key in the metrics: title and unit
@@ -105,7 +107,9 @@ class RunView(VBox):
 
     def tokens_of(self, row: Row) -> str:
         [(policy, tokenizer), (reference, _)] = self.models
-        prompt = apply_template(self.found.config.get("template", "small"), row["prompt"], tokenizer)
+        config = self.found.config
+        template = config.get("task", {}).get("settings", config).get("template", "small")
+        prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
         return tokens_html(
             score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
@@ -123,10 +127,13 @@ class Dashboard(RunView):
     hand has done is dropped. Start goes on from the last checkpoint, as `r1lab zero --resume`.
     """
 
-    def __init__(self, config: GRPOConfig, run: str | Path, overwrite: bool = False) -> None:
+    def __init__(
+        self, model: str, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
+    ) -> None:
         config.check(1)
-        prepare_folder(Path(run), config, resume=False, overwrite=overwrite)
-        self.config, self.heard = config, threading.Event()
+        about = {"model": model, "task": described(task)}
+        Run(run).prepare(config, about, resume=False, overwrite=overwrite)
+        self.model, self.task, self.config, self.heard = model, task, config, threading.Event()
         self.thread: threading.Thread | None = None
         self.next_drawing = 0.0
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
@@ -178,14 +185,12 @@ class Dashboard(RunView):
             self.start.disabled, self.stop.disabled = False, True
 
     def _train(self) -> None:
-        config = self.config
-        learner, clock = open_learner(config, self.run, World())
-        rewards = rewards_of(config)
-        test_set = load_problems(config.eval_file)
-        quiet = Progress(config.steps, self.run.name, enabled=False)
-        recorder = Recorder(
-            self.run, learner, test_set, rewards, clock, quiet, StopRequest()
+        config, run = self.config, Run(self.run)
+        learner, clock = open_learner(
+            World(), run, self.model, self.task, config, default_learner
         )
+        quiet = Progress(config.steps, run.name, enabled=False)
+        recorder = Recorder(run, learner, clock, quiet, StopRequest())
 
         def after_rollout(*rollout) -> bool:
             done = recorder(*rollout)
@@ -196,14 +201,9 @@ class Dashboard(RunView):
                 self.next_drawing = now + max(PERIOD, 4 * (now - began))
             return done
 
-        held_out = held_out_ids() | {problem.id for problem in test_set}
         with listening(self.heard, learner), closing(recorder.board):
             self.say("Sampling the first answers ...")
-            learner.train(
-                lambda rollout: config.problems(rollout, exclude=held_out),
-                rewards,
-                after_rollout,
-            )
+            learner.train(after_rollout)
 
 
 class Stopped(Exception):
@@ -223,7 +223,7 @@ def listening(stop: threading.Event, learner: Learner) -> Iterator[None]:
         if output.requires_grad:
             output.register_hook(check)
 
-    models = [value for value in vars(learner).values() if isinstance(value, nn.Module)]
+    models = [learner.policy, *learner.modules.values()]
     layers = {layer for model in models for layer in model.modules() if isinstance(layer, nn.Linear)}
     handles = [layer.register_forward_hook(after) for layer in layers]
     try:
@@ -234,15 +234,15 @@ def listening(stop: threading.Event, learner: Learner) -> Iterator[None]:
 
 
 def train_live(
-    config: GRPOConfig, run: str | Path, overwrite: bool = False
+    model: str, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
 ) -> Dashboard | None:
-    """A dashboard that trains `config` in the folder `run`, or goes on with the run there.
+    """A dashboard that trains a model on a task in the folder `run`, or goes on with the run there.
 
     Args:
         overwrite: delete what the folder holds.
     """
     with one_sentence():
-        return Dashboard(config, run, overwrite)
+        return Dashboard(model, task, config, run, overwrite)
 
 
 def show_run(

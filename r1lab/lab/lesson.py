@@ -11,7 +11,7 @@ from ipywidgets import Image
 from r1lab.evaluation.measure import measure
 from r1lab.lab.dashboard import dashboard_figure
 from r1lab.report.chart import png_bytes
-from r1lab.training.experience import Experience
+from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.world import find_attempts
 

@@ -10,7 +10,7 @@ from r1lab.stages.recipes import SFT_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.training import estimate
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import default_processes
+from r1lab.training.processes import default_processes
 from r1lab.training.estimate import GB, GPUS, ModelShape, Settings
 
 GPUS_PER_NODE = 8
@@ -35,7 +35,7 @@ def plan(
         raise InputError(f"the rates of {gpu!r} are not known; there are {', '.join(GPUS)}.")
     if gpus < 0 or memory_gb <= 0:
         raise InputError(f"{gpus} GPUs of {memory_gb:g} GB: neither can be below 0, nor memory 0.")
-    model, config = known[preset].model, getattr(known[preset], "sft", known[preset])
+    model, config = known[preset].model, known[preset].sft if preset in SFT_RECIPES else known[preset].rl
     gpus = gpus or config.parallel.gpus
     count = gpus or config.processes or default_processes()
     if isinstance(config, GRPOConfig):

@@ -135,6 +135,11 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32):
     return model, tokenizer
 
 
+def load_tokenizer(path: str | Path):
+    """The tokenizer of a model, without its weights. Raises InputError as `load_model`."""
+    return load_model(path)[1]
+
+
 def tokenizer_class(folder: Path) -> type:
     """AutoTokenizer, except for a folder whose own tokenizer.json is complete.
 

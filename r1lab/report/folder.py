@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 
 Row = dict[str, Any]
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from r1lab.errors import InputError
@@ -23,6 +23,17 @@ class RewardSet:
     TRL's own will do. A part of weight 0 is logged and counts for nothing."""
 
     rewards: dict[str, tuple[Callable, float]]
+
+    @classmethod
+    def of(cls, rewards: Mapping[str, Callable | tuple[Callable, float]]) -> "RewardSet":
+        """A task's rewards; one without a weight counts with 1. A RewardSet is taken as it is."""
+        if isinstance(rewards, cls):
+            return rewards
+        pairs = {
+            name: reward if isinstance(reward, tuple) else (reward, 1.0)
+            for name, reward in rewards.items()
+        }
+        return cls(pairs)
 
     def __call__(
         self, prompts: list, completions: list, **columns: object
@@ -71,17 +82,19 @@ def _scores(
     return scores
 
 
-def random_reward(seed: int) -> Callable:
+def random_reward(seed: int = 0) -> Callable:
     """A control: a fair coin, the same in every process and after a resume.
 
-    Keyed by seed, step (column `step`, where the trainer gives one), prompt, completion, and how
+    Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt, completion, and how
     many equal completions of the prompt came before: equal samples do not share their luck."""
 
     def coin(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        steps = columns.get("step") or [0] * len(completions)
+        rollouts = columns.get("rollout") or [0] * len(completions)
+        seeds = columns.get("seed") or [seed] * len(completions)
         seen, scores = Counter(), []
-        for step, prompt, completion in zip(steps, prompts, completions, strict=True):
-            row = (seed, step, text_of(prompt), text_of(completion))
+        rows = zip(seeds, rollouts, prompts, completions, strict=True)
+        for own_seed, rollout, prompt, completion in rows:
+            row = (own_seed, rollout, text_of(prompt), text_of(completion))
             key = repr((*row, seen[row])).encode("utf-8", "backslashreplace")
             seen[row] += 1
             scores.append(float(hashlib.sha256(key).digest()[0] % 2))
@@ -130,11 +143,11 @@ def with_preferences(
 
 
 def later(function: Callable, first_rollout: int) -> Callable:
-    """The reward, which cannot score before a rollout (column `step`; without one it scores)."""
+    """The reward, which cannot score before a rollout (column `rollout`; without one it scores)."""
 
     def scores(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        steps = columns.get("step") or [first_rollout]
-        if steps[0] < first_rollout:
+        rollouts = columns.get("rollout") or [first_rollout]
+        if rollouts[0] < first_rollout:
             return [None] * len(completions)
         return function(prompts=prompts, completions=completions, **columns)
 
@@ -143,7 +156,7 @@ def later(function: Callable, first_rollout: int) -> Callable:
     return scores
 
 
-def validate(rewards: RewardSet, problems: list[Problem]) -> None:
+def validate(rewards: RewardSet, problems: list[Problem], check=None) -> None:
     """Does each reward accept each problem's gold answer, in the right format and language?
 
     The thinking is a word of the problem's language or, beyond the small world, the question.

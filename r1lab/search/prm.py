@@ -27,7 +27,7 @@ from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
 from r1lab.world.words import NO, OK, REFLECTIVE_SHARES
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.ppo import Critic
-from r1lab.training.runs import Progress
+from r1lab.training.progress import Progress
 
 # How the scores of a solution's steps become one reward.
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {

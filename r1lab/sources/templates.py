@@ -1,6 +1,7 @@
 """Prompt templates. `{prompt}` is replaced by the question."""
 
 from r1lab.errors import InputError
+from r1lab.task import Problem, Task
 
 # R1-Zero's template prescribes structure only (paper v1 Table 1). `small` is its shape without
 # the instruction, for a base that has read nothing but the small world.
@@ -30,6 +31,13 @@ CHAT_EXAMPLE = [
     },
     {"role": "assistant", "content": "<think> 3 + 5 = 8 </think> <answer> 8 </answer>"},
 ]
+
+
+def prompt_of(task: Task, problem: Problem, tokenizer=None) -> str:
+    """The text that the model completes when the task asks this problem."""
+    if callable(task.template):
+        return task.template(problem)
+    return apply_template(task.template, problem.prompt, tokenizer)
 
 
 def apply_template(template: str, prompt: str, tokenizer=None) -> str:

@@ -20,7 +20,7 @@ from r1lab.rewards.accuracy import lenient_answer
 from r1lab.rewards.code import shared_sandbox
 from r1lab.rewards.language import count_languages, thinking
 from r1lab.sampling import Sampler
-from r1lab.task import Problem, load_problems
+from r1lab.task import Problem, Task, load_problems
 from r1lab.world.person import hidden_preference, is_safe
 
 DATA = Path("data")
@@ -128,6 +128,22 @@ def run_benchmarks(
     """
     evaluations = merge_benchmarks(gather(sample_benchmarks(sampler, tokenizer, k, **options)))
     return Column(score_benchmarks(evaluations), every_value(evaluations))
+
+
+def run_task(
+    sampler: Sampler, tokenizer, task: Task, k: int = 4, *, gather: Callable = lambda part: [part],
+    shard: tuple[int, int] = (0, 1), max_tokens: int = 384, seed: int = 0,
+) -> Column:  # fmt: skip
+    """The column of one model on a user's task: one row, its name."""
+    share = evaluate(
+        sampler, tokenizer, list(task.test), k=k, temperature=0.6, top_p=0.95, seed=seed,
+        max_tokens=max_tokens, template=task.template, shard=shard, check=task.check,
+    )  # fmt: skip
+    found = merge(gather(share))
+    values = found["correct"].mean(axis=1)
+    value, *ci95 = bootstrap_ci(values, found.levels)
+    cell = {"title": f"{task.name}, pass@1", "value": value, "ci95": ci95, "n": len(values)}
+    return Column({task.name: cell}, {task.name: values})
 
 
 def sample_benchmarks(

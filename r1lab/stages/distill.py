@@ -6,14 +6,13 @@ beats for less compute. Here samples are drawn from R1 afresh, through the same 
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from r1lab.models.policy import load_model
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection
-from r1lab.stages.zero import PRESETS
-from r1lab.training.compute import rl_flops
-from r1lab.training.config import GRPOConfig
 from r1lab.stages.harvest import HarvestConfig
+from r1lab.stages.rl_stage import RLStage
+from r1lab.training.compute import rl_flops
 from r1lab.training.sft import SFTConfig
 
 # Of prompt and completion, in RL on the student: no mean is lower, so that its compute is spent
@@ -37,25 +36,24 @@ class Distill(Rejection):
     sft: SFTConfig = field(default_factory=lambda: SFTConfig(epochs=3, learning_rate=3e-3))
 
 
-def student_rl_config(
-    distilled: dict, student: str, base: GRPOConfig = PRESETS["cpu"]
-) -> GRPOConfig:
+def student_rl_stage(distilled: dict, student: str, stage: RLStage) -> RLStage:
     """RL on the student, on the same kinds of questions, until it has spent what distilling took.
 
     Counted is what the student's own learning cost (`flops` of the summaries). R1's sampling
-    (`sampling_flops`) stands beside it: it is paid once for all students, as R1's own training is.
+    (`sampling_flops`) is beside it: it is paid once for all students, as R1's own training is.
 
     Args:
         distilled: the `summary.json` of the student's fine-tuning.
-        base: the other settings of the RL.
+        stage: the other settings of the RL.
     """
+    rl = stage.rl
     parameters = load_model(student)[0].num_parameters()
-    answers = base.questions * base.group_size
-    flops = rl_flops(parameters, answers * FEWEST_TOKENS, base.loss.beta > 0)
+    answers = rl.questions * rl.group_size
+    flops = rl_flops(parameters, answers * FEWEST_TOKENS, rl.loss.beta > 0)
     rollouts = math.ceil(distilled["flops"] / flops)
-    settings = distilled["data"]["settings"]["sampling"]
-    return replace(
-        base, model=student, rollouts=rollouts, flops_limit=distilled["flops"],
-        mixture=settings["mixture"], lang_weights=settings["lang_weights"],
-        eval_every=max(base.eval_every, rollouts // 16),
+    sampling = distilled["data"]["settings"]["sampling"]
+    stage = stage.with_world(mixture=sampling["mixture"], lang_weights=sampling["lang_weights"])
+    return stage.with_rl(
+        rollouts=rollouts, flops_limit=distilled["flops"],
+        eval_every=max(rl.eval_every, rollouts // 16),
     )  # fmt: skip

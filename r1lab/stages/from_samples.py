@@ -6,24 +6,27 @@ then a base is fine-tuned on it. Each part is found again when a stopped stage i
 
 import json
 import random
-import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-from r1lab.models.policy import load_model, load_policy
+from r1lab.files import whole
+from r1lab.models.policy import load_policy
 from r1lab.rewards.code import shared_sandbox
 from r1lab.sampling import TorchSampler
-from r1lab.task import Problem
+from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
+from r1lab.task import Problem, Task
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.compute import sampling_flops
-from r1lab.training.distributed import StopRequest, World, default_processes, join_world
-from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
-from r1lab.training.run import STOPPED, launch, prepare_folder
-from r1lab.training.runs import commit
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.provenance import commit
+from r1lab.training.rl import described
+from r1lab.training.run import Run
 from r1lab.training.sft import SFTConfig, fine_tune
 
 COLUMNS = ("id", "family", "level", "lang", "prompt", "completion")
@@ -51,25 +54,28 @@ class SampledStage:
 
 
 def run_sampled(
-    config: SampledStage, name: str, *, runs: Path = Path("runs"), resume: bool = False,
-    overwrite: bool = False,
-) -> Path:  # fmt: skip
-    """Go through the stage in `runs/name`, or go on there, and return the folder.
+    config: SampledStage, name: str, *, runs: Path = Path("runs"), resume: bool = True,
+    overwrite: bool = False, task: Task | None = None,
+) -> Run:  # fmt: skip
+    """Go through the stage in `runs/name`, or go on there; returns the run.
 
     It holds the samples (`samples/`), the data set (`data/`), the fine-tuned model (`checkpoints/`)
     and `summary.json`.
 
+    Args:
+        task: asked in place of the small world; its samples are filtered, and not rewritten.
     Raises:
         InputError: a model is missing, or no sample is left after filtering; nothing is lost.
-        KeyboardInterrupt: the user stopped it; the same call with `resume` goes on.
+        KeyboardInterrupt: the user stopped it; the same call goes on.
     """
     for model in (config.source, config.base):
-        load_model(model_folder(model, name))
-    run = runs / name
-    prepare_folder(run, config, resume, overwrite)
-    if not (run / "summary.json").exists():
-        launch(stage_worker, config.processes or default_processes(), config, run)
-    return run
+        model_folder(model, name)
+    run = Run(runs / name)
+    return run.compute(
+        config, stage_work, config.processes or default_processes(), config, task,
+        about={"task": described(task)} if task else {}, resume=resume and run.started,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 def model_folder(path: str, stage: str) -> Path:
@@ -90,35 +96,35 @@ def model_folder(path: str, stage: str) -> Path:
     return found[-1]
 
 
-def open_sampler(model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
+def open_sampler(world: World, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
     """The torch sampler of a model, where this process computes, and the model's tokenizer."""
     policy, tokenizer = load_policy(model)
-    return TorchSampler(join_world().place(policy).model, tokenizer), tokenizer
+    return TorchSampler(world.place(policy).model, tokenizer), tokenizer
 
 
-def stage_worker(config: SampledStage, run: Path) -> int:
-    """One process of the stage. Its exit code: 0, or 130 when the user stopped it."""
-    started, stop, world = time.monotonic(), StopRequest().listen(), join_world()
+def stage_work(
+    world: World, stop: StopRequest, run: Run, config: SampledStage, task: Task | None
+) -> bool:
+    """One process's share of the stage. False: stopped on the way."""
+    started = time.monotonic()
     source, base = (model_folder(path, run.name) for path in (config.source, config.base))
-    sampler, tokenizer = open_sampler(source)
+    sampler, tokenizer = open_sampler(world, source)
     parameters = sampler.model.num_parameters()
     sampling, left_out = runnable(config.sampling)
-    before = read_harvest(run / "samples")[1]
-    if not harvest(sampling, run / "samples", sampler, tokenizer, world, stop):
-        return STOPPED
+    samples, data = run.folder / "samples", run.folder / "data"
+    before = read_harvest(samples)[1]
+    asked = task or sampling.task()
+    if not harvest(world, stop, sampling, asked, samples, sampler, tokenizer):
+        return False
     del sampler  # its model makes room for the one that is trained
-    if not world.any((run / "data" / "provenance.json").exists()) and world.is_main:
-        make_data(replace(config, sampling=sampling), run, str(source), left_out, tokenizer)
-    wait_for(world)
-    provenance = json.loads((run / "data" / "provenance.json").read_text(encoding="utf-8"))
+    if not world.any((data / "provenance.json").exists()) and world.is_main:
+        examples = config.examples if task is None else lambda kept, rng: kept
+        make_data(replace(config, sampling=sampling), run, examples, str(source), left_out, tokenizer)
+    world.gather(None)  # nobody reads the data before they are written
+    provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
     cost = sampling_flops(parameters, provenance["tokens"])
     about = {"data": provenance, "sampling_flops": cost}
-    return fine_tune(config.sft, base, run / "data", run, about, stop, started, before)
-
-
-def wait_for(world: World) -> None:
-    """Every process comes here before one goes on."""
-    world.gather(None)
+    return fine_tune(world, stop, run, config.sft, base, data, about, started, before)
 
 
 def runnable(config: HarvestConfig) -> tuple[HarvestConfig, str]:
@@ -135,20 +141,20 @@ def runnable(config: HarvestConfig) -> tuple[HarvestConfig, str]:
 
 
 def make_data(
-    config: SampledStage, run: Path, source: str, left_out: str, tokenizer
+    config: SampledStage, run: Run, make_examples: Callable, source: str, left_out: str, tokenizer
 ) -> None:
     """Filter the samples, make the examples, and store them."""
-    rows, seconds = read_harvest(run / "samples")
+    rows, seconds = read_harvest(run.folder / "samples")
     try:
         kept, counts = select(config.sampling, rows)
     except InputError as error:
         raise InputError(
-            f"{str(error).removesuffix('.')}; delete the folder {run}, and give the same command "
+            f"{str(error).removesuffix('.')}; delete the folder {run.folder}, and give the same command "
             "with more samples (sampling.chunks) or a source that is further trained."
         ) from error
     fields = Problem.__dataclass_fields__
     samples = [(Problem(**{name: row[name] for name in fields}), row["completion"]) for row in kept]
-    examples = config.examples(samples, random.Random(f"examples/{config.sampling.seed}"))
+    examples = make_examples(samples, random.Random(f"examples/{config.sampling.seed}"))
     # As the tokenizer writes it, with spaces where it puts them.
     as_read = [tokenizer.decode(tokenizer(text).input_ids) for _, text in examples]
     data = [
@@ -156,7 +162,7 @@ def make_data(
         for (problem, _), text in zip(examples, as_read, strict=True)
     ]
     about = {"programs_left_out": left_out, "sampling_seconds": round(seconds, 1)}
-    store_data(data, run / "data", config, source, **about, examples=len(data), **counts)
+    store_data(data, run.folder / "data", config, source, **about, examples=len(data), **counts)
 
 
 def store_data(rows: list[dict], folder: Path, config: object, source: str, **about) -> None:
@@ -169,15 +175,12 @@ def store_data(rows: list[dict], folder: Path, config: object, source: str, **ab
     """
     from datasets import Dataset, disable_progress_bars  # takes seconds to import
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     disable_progress_bars()  # it takes no time
-    Dataset.from_list(rows).save_to_disk(partial)
     provenance = {
         "source_run": source, "commit": commit(), "stage": type(config).__name__,
         "settings": asdict(config), **about,
     }  # fmt: skip
     text = json.dumps(provenance, indent=1, ensure_ascii=False)
-    (partial / "provenance.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole(folder) as partial:
+        Dataset.from_list(rows).save_to_disk(partial)
+        (partial / "provenance.json").write_text(text + "\n", encoding="utf-8")

@@ -8,70 +8,87 @@ reasoning, which is what the paper's figure shows. In the control arm that perso
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 from r1lab.evaluation.measure import evaluate
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows, write_text
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import RewardSet, format_reward, strict_answer
+from r1lab.rewards import format_reward, strict_answer
 from r1lab.rewards.accuracy import text_of
 from r1lab.rewards.preference import helpfulness
 from r1lab.sampling import TorchSampler
+from r1lab.stages.rl_stage import RLStage
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.task import Problem, held_out_ids, load_problems
-from r1lab.world.person import hidden_preference
+from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.training.run import prepare_folder
-from r1lab.training.runs import Progress, write_atomically
+from r1lab.training.processes import StopRequest
+from r1lab.training.progress import Progress
+from r1lab.training.recorder import first_of_each_level
+from r1lab.training.rollout import Experience
+from r1lab.training.run import Run
+from r1lab.world.person import hidden_preference
+from r1lab.world.small_world import SmallWorld
 
 PAYERS = ("model", "human")
-SHORT = SCENARIOS.steps - SCENARIOS.preference_from  # steps on reward models in R1's own stage
+# Steps on reward models in R1's own stage.
+SHORT = (SCENARIOS.rl.rollouts - SCENARIOS.world.late_from) * SCENARIOS.rl.minibatches
 
-HACKING = GRPOConfig(
-    model="data/zero",
-    mixture={"chat/1": 1.0},
-    rollouts=60,
-    questions=12,
-    group_size=12,
-    caps=((0, 448),),
-    eval_every=15,
-    eval_samples=4,
-    eval_problems=4,
-    processes=1,
+HACKING = RLStage(
+    SmallWorld(mixture={"chat/1": 1.0}),
+    GRPOConfig.preset(
+        "cpu",
+        rollouts=60,
+        questions=12,
+        group_size=12,
+        caps=((0, 448),),
+        eval_every=15,
+        eval_samples=4,
+        eval_problems=4,
+        processes=1,
+    ),
 )
 
 
-def run_hacking(config: GRPOConfig, run: Path) -> dict:
-    """Train both arms, in `run/model.jsonl` and `run/human.jsonl`; a finished arm stays.
+def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
+    """Both arms, in `folder/model.jsonl` and `folder/human.jsonl`; an arm that is there stays.
 
     Args:
-        config: as HACKING, with the folder of reward models.
+        stage: as HACKING, with the folder of reward models.
     Returns:
         `summary.json`: by payer, the scores after no, SHORT and all steps (0 to 1).
     Raises:
         InputError: there is no reward model, or the folder holds a run with other settings.
     """
-    config.check(processes=1)
-    helpfulness(Path(config.reward_models) / "helpfulness")  # refused before there is a folder
-    prepare_folder(run, config, resume=(run / "config.json").exists(), overwrite=False)
+    stage.rl.check(processes=1)
+    helpfulness(Path(stage.world.reward_models) / "helpfulness")  # refused before the folder is made
+    run = Run(folder)
+    run.compute(stage, hack_work, 1, stage, model, about={"model": model}, resume=run.started)
+    return run.summary
+
+
+def hack_work(world: World, stop: StopRequest, run: Run, stage: RLStage, model: str) -> bool:
+    """Both arms, one after the other. False: stopped on the way."""
     summary = {}
     for payer in PAYERS:
-        path = run / f"{payer}.jsonl"
+        path = run.folder / f"{payer}.jsonl"
         if not path.exists():
-            rows = follow(config, payer)
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+            rows = follow(stage, model, payer, stop=stop)
+            if stop.is_set():
+                return False
+            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         summary[payer] = summarize(read_rows(path))
-    write_atomically(run / "summary.json", json.dumps(summary, indent=1))
-    return summary
+    run.write("summary.json", summary)
+    return True
 
 
 def follow(
-    config: GRPOConfig, payer: str, watch: Callable[[dict], None] = lambda row: None
-) -> list[dict]:
+    stage: RLStage, model: str, payer: str, watch: Callable[[dict], None] = lambda row: None,
+    stop: StopRequest | None = None,
+) -> list[dict]:  # fmt: skip
     """Train on chat, paid by the reward model or by the human; what both think at each rollout.
 
     Args:
@@ -81,15 +98,10 @@ def follow(
         after `step` updates; their `agreement`, `tokens`, `entropy`, and a `sample`) and "eval"
         (`reasoning`: pass@1).
     """
-    model, tokenizer = load_model(config.model)
-    learner = Learner(config, Policy(model), tokenizer, World())
-    judge = helpfulness(Path(config.reward_models) / "helpfulness")
-    paid = {name: config.preference_weight * (name == payer) for name in PAYERS}
-    rewards = RewardSet({
-        "model": (judge, paid["model"]), "human": (human, paid["human"]),
-        "format": (format_reward, config.format_weight),
-    })  # fmt: skip
-    puzzles, tested, rows = _puzzles(config), held_out_ids(), []
+    loaded, tokenizer = load_model(model)
+    config, stop, rows = stage.rl, stop or StopRequest(), []
+    learner = Learner(config, judged_task(stage, payer), Policy(loaded), tokenizer, World())
+    puzzles = first_of_each_level(learner.task.test, config.eval_problems)
 
     def add(kind: str, step: int, **values: object) -> None:
         rows.append({"kind": kind, "step": step, **values})
@@ -115,12 +127,25 @@ def follow(
         if (rollout + 1) % config.eval_every == 0:
             reason()
         progress.update(learner.step, model=f"{scores['model']:.2f}", human=f"{scores['human']:.2f}")
-        return False
+        return stop.is_set()
 
     reason()
     with Progress(config.steps, f"paid by the {payer}") as progress:
-        learner.train(lambda rollout: config.problems(rollout, tested), rewards, after_rollout)
+        learner.train(after_rollout)
     return rows
+
+
+def judged_task(stage: RLStage, payer: str) -> Task:
+    """The stage's questions, with the scores of both judges, of which the payer's is paid."""
+    world = stage.world
+    judge = helpfulness(Path(world.reward_models) / "helpfulness")
+    weights = {name: world.preference_weight * (name == payer) for name in PAYERS}
+    rewards = {
+        "model": (judge, weights["model"]),
+        "human": (human, weights["human"]),
+        "format": (format_reward, world.format_weight),
+    }
+    return replace(replace(world, reward_models="").task(), rewards=rewards)
 
 
 def human(
@@ -142,14 +167,6 @@ def agreement(model: list[float], human: list[float], group_size: int) -> float 
         if i // group_size == j // group_size and human[i] != human[j]
     ]
     return sum(same) / len(same) if same else None
-
-
-def _puzzles(config: GRPOConfig) -> list[Problem]:
-    """The first `eval_problems` of each level of the test set."""
-    by_level: dict[int, list[Problem]] = {}
-    for problem in load_problems(config.eval_file):
-        by_level.setdefault(problem.level, []).append(problem)
-    return [problem for level in by_level.values() for problem in level[: config.eval_problems]]
 
 
 def summarize(rows: list[dict]) -> dict:

@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 from r1lab.errors import InputError
+from r1lab.evaluation.measure import measure
 from r1lab.world.tokenizer import UNKNOWN
-from r1lab.rewards import correct, language_consistency
-from r1lab.rewards.code import submit
+from r1lab.rewards import language_consistency
 from r1lab.rewards.format import has_format
 from r1lab.sampling import Sampler, SamplingParams
-from r1lab.sources.templates import apply_template
-from r1lab.task import Problem, held_out_ids
-from r1lab.world import FAMILIES, training_problems
-from r1lab.world.rewrite import split_completion
+from r1lab.sources.templates import prompt_of
+from r1lab.files import write_text
+from r1lab.task import Check, Problem, Task
+from r1lab.world import FAMILIES
 from r1lab.training.batching import balanced_share
-from r1lab.training.distributed import StopRequest, World
-from r1lab.training.runs import Progress, write_atomically
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.training.progress import Progress
+from r1lab.world.rewrite import split_completion
+from r1lab.world.small_world import SmallWorld
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class HarvestConfig:
         temperature: the paper's for the cold start (v2 B.3.2).
         filters: names of FILTERS, in the order in which the table counts them.
         per_question: at most so many different samples of a question are kept.
-        select: "random" is a control arm: as many samples as the filters keep, but any.
+        select: "random" is a control arm: the same number of samples as the filters keep, but any.
     """
 
     mixture: dict[str, float]
@@ -55,6 +58,11 @@ class HarvestConfig:
     select: Literal["filtered", "random"] = "filtered"
     seed: int = 0
 
+    def task(self) -> Task:
+        """What the small world asks with these settings."""
+        world = SmallWorld(self.mixture, self.lang_weights, template=self.template)
+        return world.task()
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -63,6 +71,7 @@ class Samples:
     problems: list[Problem]
     texts: list[str]
     ends: list[str]
+    check: Check | None = None
 
 
 def finished(samples: Samples) -> list[bool]:
@@ -81,15 +90,9 @@ def formatted(samples: Samples) -> list[bool]:
 
 
 def answered_right(samples: Samples) -> list[bool]:
-    """Is the answer right, wherever it stands? Programs are run on their tests in the sandbox."""
-    tests = [problem.tests for problem in samples.problems]
-    futures = submit(samples.texts, tests, lenient=True)
-    return [
-        future.result().verdict == "ok"
-        if future
-        else correct(text, p.solution, p.family, p.meta, lenient=True, question=p.prompt) is True
-        for p, text, future in zip(samples.problems, samples.texts, futures, strict=True)
-    ]
+    """Is the answer right, wherever it is? Programs are run on their tests in the sandbox."""
+    rows = measure(samples.problems, samples.texts, check=samples.check)
+    return [row["correct"] >= 1 for row in rows]
 
 
 def one_language(samples: Samples) -> list[bool]:
@@ -121,8 +124,8 @@ FILTERS: dict[str, Callable[[Samples], list[bool]]] = {
 
 
 def harvest(
-    config: HarvestConfig, folder: Path, sampler: Sampler, tokenizer, world: World,
-    stop: StopRequest,
+    world: World, stop: StopRequest, config: HarvestConfig, task: Task, folder: Path,
+    sampler: Sampler, tokenizer,
 ) -> bool:  # fmt: skip
     """Draw every chunk that is not in the folder yet. True when all are there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,10 +136,10 @@ def harvest(
             if world.any(file.exists()):
                 continue
             started = time.monotonic()
-            rows = draw_chunk(config, number, sampler, tokenizer, world)
+            rows = draw_chunk(world, config, task, number, sampler, tokenizer)
             if world.is_main:
                 chunk = {"seconds": time.monotonic() - started, "rows": rows}
-                write_atomically(file, json.dumps(chunk, ensure_ascii=False))
+                write_text(file, json.dumps(chunk, ensure_ascii=False))
             right = sum(not row["failed"] for row in rows) / len(rows)
             progress.update(number + 1, kept=f"{right:.0%}")
             if world.any(stop.is_set()) and number + 1 < config.chunks:
@@ -145,18 +148,15 @@ def harvest(
 
 
 def draw_chunk(
-    config: HarvestConfig, number: int, sampler: Sampler, tokenizer, world: World
+    world: World, config: HarvestConfig, task: Task, number: int, sampler: Sampler, tokenizer
 ) -> list[dict]:
     """Sample and judge a chunk's questions; each process does its share, all return the whole.
 
     A row is the problem's fields and `completion`, `finish`, `tokens` (prompt and completion) and
     `failed`: the names of the filters that it does not pass.
     """
-    problems = training_problems(
-        config.seed, number, config.questions, config.mixture, config.lang_weights, held_out_ids()
-    )
-    prompts = [apply_template(config.template, p.prompt, tokenizer) for p in problems]
-    prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
+    problems = task.draw(config.seed, number, config.questions)
+    prompt_ids = [tokenizer(prompt_of(task, p, tokenizer)).input_ids for p in problems]
     mine = balanced_share([len(ids) for ids in prompt_ids], world.rank, world.size)
     params = SamplingParams(
         n=config.samples, temperature=config.temperature, max_tokens=config.max_tokens,
@@ -165,7 +165,7 @@ def draw_chunk(
     drawn = sampler.generate([prompt_ids[i] for i in mine], params, stream_ids=mine)
     owners = [problems[i] for i in mine for _ in range(config.samples)]
     texts = drawn.texts(tokenizer)
-    samples = Samples(owners, texts, drawn.finish)
+    samples = Samples(owners, texts, drawn.finish, task.check)
     passed = {name: FILTERS[name](samples) for name in config.filters}
     rows = [
         {

@@ -1,4 +1,4 @@
-"""What must hold before a chain begins or goes on: told, or mended, before anything is computed."""
+"""What must hold before a chain starts or goes on, checked before anything is computed."""
 
 import json
 from dataclasses import replace
@@ -11,8 +11,9 @@ from r1lab.errors import InputError
 from r1lab.stages.benchmarks import cannot_run_programs
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
-from r1lab.training.distributed import default_processes
-from r1lab.training.reward_model import finished
+from r1lab.stages.preferences import finished
+from r1lab.task import Task
+from r1lab.training.processes import default_processes
 
 # What is wanted of a chain -> the stage that must be finished before.
 BEFORE = dict(zip(STAGES[1:], STAGES[:-1], strict=True)) | dict.fromkeys(
@@ -23,23 +24,24 @@ RL = {"zero": "zero", "reasoning": "dev2", "scenarios": "r1", "student_rl": "stu
 
 
 def open_chain(
-    config: R1Config, name: str, wanted: str = STAGES[0], runs: Path = Path("runs")
-) -> Chain:
+    config: R1Config, name: str, wanted: str = STAGES[0], runs: Path = Path("runs"),
+    task: Task | None = None,
+) -> Chain:  # fmt: skip
     """The chain `runs/name`, ready for `wanted`; without programs where none can be run.
 
     Args:
-        wanted: the stage to begin with, or another key of BEFORE.
+        wanted: the stage to start with, or another key of BEFORE.
     Raises:
         InputError: the stage before is not finished, other settings than the chain's would
             overwrite its reward models, or a stage cannot train with these settings.
     """
-    chain = Chain(config, name, runs)
+    chain = Chain(config, name, runs, task)
     if wanted in BEFORE:
         _check_finished(chain, BEFORE[wanted], wanted)
     _check_reward_models(chain)
     for stage in (getattr(config, field) for field in RL):
-        stage.check(config.processes or default_processes(stage.questions))
-    why = cannot_run_programs()
+        stage.rl.check(config.processes or default_processes(stage.rl.questions))
+    why = "" if task else cannot_run_programs()
     if not why:
         return chain
     Console().print(Text(f"RL asks for no programs: {why}"))
@@ -54,18 +56,22 @@ def without_programs(config: R1Config, folder: Path) -> R1Config:
         stored = folder / stage / "config.json"
         if not (stored.exists() and '"programs/' in stored.read_text(encoding="utf-8")):
             asked = getattr(config, field)
-            others = {
-                name: {kind: w for kind, w in mixture.items() if not kind.startswith("programs/")}
-                for name, mixture in vars(asked).items() if name in ("mixture", "late_mixture")
-            }  # fmt: skip
-            config = replace(config, **{field: replace(asked, **others)})
+            kept = {
+                name: without(getattr(asked.world, name)) for name in ("mixture", "late_mixture")
+            }
+            config = replace(config, **{field: asked.with_world(**kept)})
     return config
+
+
+def without(mixture: dict[str, float]) -> dict[str, float]:
+    """The mixture without programs."""
+    return {kind: weight for kind, weight in mixture.items() if not kind.startswith("programs/")}
 
 
 def _check_finished(chain: Chain, before: str, wanted: str) -> None:
     run = chain.folder / before
     if not (run / "summary.json").exists():
-        state = "stopped on the way" if (run / "config.json").exists() else "has not begun"
+        state = "stopped on the way" if (run / "config.json").exists() else "was not started"
         raise InputError(
             f"before {wanted} comes {before}, which in {chain.folder} {state}; finish it with "
             f"r1lab r1 --name {chain.name} --to {before}, and the options that the chain was given."

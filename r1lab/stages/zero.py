@@ -1,59 +1,109 @@
 """Stage 1 of the paper: R1-Zero, reinforcement learning on a base model and nothing else (v2 §2).
 
-The stage is `training.run.run_grpo` with these settings.
+A preset names a model, a task and how to learn. That of a GPU, and so of every Qwen model, has not
+run on any GPU yet; the tests take two steps of each on a shipped model and local files.
 """
 
-from r1lab.grpo import LossConfig
-from r1lab.stages.gpus import GPU_PRESETS
-from r1lab.stages.recipes import ZERO_RECIPES
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import Parallel
+from dataclasses import dataclass, field
 
-PRESETS: dict[str, GRPOConfig] = {
-    "cpu": GRPOConfig(),
-    # v2 §2.1 and §3.2.1. The paper leaves open: clip (it gives 10 for R1's first RL stage),
-    # aggregation, the optimizer's settings, the format reward's size ("equal weight"). 512 GPUs:
-    # v2 B.4.4. It documents; a model of 671 billion weights does not fit the way we spread it.
-    "paper": GRPOConfig(
+from r1lab.errors import InputError
+from r1lab.sources.doors import load_task
+from r1lab.task import Task
+from r1lab.training.config import GRPOConfig
+from r1lab.training.presets import CACHES, MACHINES
+from r1lab.training.run import Run, from_json
+from r1lab.world.small_world import SmallWorld
+
+
+@dataclass(frozen=True)
+class Zero:
+    """A run of RL on one model.
+
+    Attributes:
+        model: a folder or Hub id.
+        task: what is asked in place of the small world: my_task.py:task, gym:NAME,
+            hub:NAME[:SPLIT], or a file of problems (.jsonl).
+        test: held-out problems of that task, as hub:NAME:SPLIT; its own if empty.
+        template: see `sources.templates`; the task's own if empty.
+        reward: paid besides, as my.py:function.
+        world: what the small world asks and pays.
+        rl: how the policy learns.
+    """
+
+    model: str = "data/base"
+    task: str = ""
+    test: str = ""
+    template: str = ""
+    reward: tuple[str, ...] = ()
+    world: SmallWorld = SmallWorld()
+    rl: GRPOConfig = field(default_factory=lambda: GRPOConfig.preset("cpu"))
+
+    def open_task(self) -> Task:
+        """What is asked. Raises InputError where there is no such task, or it cannot be read."""
+        if self.task:
+            return load_task(self.task, self.test, self.template, self.reward)
+        if self.test or self.template:
+            raise InputError("--test and --template belong to --task; the small world has its own.")
+        return load_task(self.world.task(), rewards=self.reward)
+
+
+def stored_zero(run: Run) -> Zero:
+    """The model, task and settings that a run folder names.
+
+    Raises InputError where they are damaged, or the task was a notebook's and cannot be opened.
+    """
+    config = run.config
+    old = config | {"test": config.get("eval_file", SmallWorld.test)}  # of runs before tasks
+    task = config.get("task", {"name": "small world", "settings": old})
+    try:
+        rl = from_json(GRPOConfig(), config)
+        if task["name"] == "small world":
+            return Zero(config["model"], world=from_json(SmallWorld(), task["settings"]), rl=rl)
+        return Zero(config["model"], **task["settings"], rl=rl)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{run.folder}/config.json: not the settings of a run ({error}).") from error
+
+
+def recipe(preset: str, model: str, train: str, test: str) -> Zero:
+    """R1-Zero on a data set of the Hub."""
+    rl = GRPOConfig.preset(preset)
+    return Zero(model, task=f"hub:{train}", test=f"hub:{test}", template="r1_zero", rl=rl)
+
+
+COUNTDOWN = ("countdown34:train[:16384]", "countdown34:train[-512:]")
+GSM8K = ("gsm8k:train", "gsm8k:test")
+MATH = ("math:train", "math500:test")
+SMALLER, LARGER = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B"
+MODELS = {"qwen2.5-0.5b": SMALLER, "qwen2.5-1.5b": LARGER, "qwen2.5-7b": "Qwen/Qwen2.5-7B"}
+
+PRESETS: dict[str, Zero] = {
+    "cpu": Zero(),
+    "paper": Zero(
         model="deepseek-ai/DeepSeek-V3-Base",
-        template="r1_zero",
-        format_weight=1.0,
-        rollouts=650,
-        questions=512,
-        group_size=16,
-        minibatches=16,
-        learning_rate=3e-6,
-        temperature=1.0,
-        loss=LossConfig(clip_low=10.0, clip_high=10.0, beta=0.001, aggregation="sequence"),
-        caps=((0, 32_768), (8_200, 65_536)),
-        microbatch_tokens=65_536,
-        reference_every=400,
-        parallel=Parallel(
-            shard=True, precision="bfloat16", recompute=True, reduce_every=True, gpus=512
-        ),
+        world=SmallWorld(template="r1_zero", format_weight=1.0),  # "equal weight"
+        rl=GRPOConfig.preset("paper"),
     ),
     # A real language model on two cores: sums in plain English, of which before training it gets 36 %
-    # (two one-digit terms), 4 and 8 % right (data/runs/smollm2). A rollout is 64 short answers. It is
-    # an instruct model: not R1-Zero. Without an example it never writes the tags, and no reward comes.
-    "smollm2": GRPOConfig(
+    # (two one-digit terms), 4 and 8 % right (data/runs/smollm2). It is an instruct model: not
+    # R1-Zero. Without an example it never writes the tags, and no reward comes.
+    "smollm2": Zero(
         model="smollm2",
-        mixture={"gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0},
-        lang_weights={"en": 1.0},
-        template="chat_example",
-        rollouts=60,
-        questions=8,
-        group_size=8,
-        minibatches=2,
-        learning_rate=1e-5,
-        caps=((0, 64), (60, 96)),
-        microbatch_tokens=2048,
-        eval_file="data/test_gym_sums.jsonl",
-        eval_every=20,
-        eval_samples=4,
-        eval_problems=8,
-        final_samples=4,
-        checkpoint_every=10,
+        world=SmallWorld(
+            mixture={"gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0},
+            lang_weights={"en": 1.0},
+            template="chat_example",
+            test="data/test_gym_sums.jsonl",
+        ),
+        rl=GRPOConfig.preset("smollm2"),
     ),
-    **ZERO_RECIPES,
-    **GPU_PRESETS,
+    "countdown-0.5b": recipe("countdown", SMALLER, *COUNTDOWN),
+    "countdown-1.5b": recipe("countdown", LARGER, *COUNTDOWN),
+    "gsm8k-0.5b": recipe("gsm8k", SMALLER, *GSM8K),
+    "gsm8k-1.5b": recipe("gsm8k", LARGER, *GSM8K),
+    "math-0.5b": recipe("math", SMALLER, *MATH),
+    "math-1.5b": recipe("math", LARGER, *MATH),
 }
+for size in CACHES:
+    for machine in MACHINES:
+        name = f"{size}-{machine}"
+        PRESETS[name] = recipe(name, MODELS[size], *COUNTDOWN)

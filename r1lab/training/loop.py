@@ -1,93 +1,180 @@
-"""Group relative policy optimisation: the loop, and one update of it."""
+"""Group relative policy optimization: the loop, and one update of it."""
 
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from r1lab.errors import InputError
 from r1lab.grpo import groups_that_differ, loss_normalizer, policy_loss
 from r1lab.models.policy import Policy
-from r1lab.rewards import RewardSet
 from r1lab.sampling import build_sampler
-from r1lab.task import Problem
-from r1lab.training.batching import balanced_share, pad_columns, pad_rows
+from r1lab.task import Task
+from r1lab.training.batching import balanced_share, batching, pad_columns, pad_rows
 from r1lab.training.checkpoint import restore
+from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
-from r1lab.training.demonstrations import Demonstrations
 from r1lab.training.distributed import World, clip_gradients
-from r1lab.training.experience import Experience, Samples, collect
-from r1lab.training.packing import batching
+from r1lab.training.rollout import Experience, Samples, sampled, with_advantages
+
+SUMMED = ("loss", "tokens", "entropy", "kl", "clip_fraction")  # over tokens, batches and processes
+AfterRollout = Callable[[int, Experience, list[dict]], bool]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one micro-batch gives to `policy_loss`; rows are completions, columns their tokens.
+
+    `advantages` has one number a row, or one a token where a critic gave them.
+    """
+
+    ids: Int[Tensor, "rows seq"]
+    completion: Bool[Tensor, "rows seq"]
+    mask: Bool[Tensor, "rows column"]
+    old_logps: Float[Tensor, "rows column"]
+    ref_logps: Float[Tensor, "rows column"] | None
+    rollout_logps: Float[Tensor, "rows column"] | None
+    advantages: Float[Tensor, " rows"] | Float[Tensor, "rows column"]
 
 
 class Learner:
-    """The weights that change, and the step they are at: all the state that a run has."""
+    """The weights that change, and the step they are at: all the state that a run has.
 
-    def __init__(self, config: GRPOConfig, policy: Policy, tokenizer, world: World):
-        self.config, self.policy, self.tokenizer, self.world = config, policy, tokenizer, world
-        model, vllm = policy.model, config.vllm
-        if config.sampler == "torch":  # vLLM holds weights of its own
-            model = world.sampling_copy(model, apart=config.lag > 0)
-        elif config.parallel.shard and vllm.dtype == "auto":
-            vllm = replace(vllm, dtype=config.parallel.precision)
-        self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
-        self.reference = copy.deepcopy(policy).requires_grad_(False)
-        self.demonstrations = Demonstrations(config, policy.model, tokenizer)
-        world.agree("demonstrations", self.demonstrations.documents)
+    Args:
+        loss: a function with the signature of `grpo.policy_loss`, to try another objective.
+    Raises:
+        InputError: settings that cannot train with this number of processes.
+    """
+
+    def __init__(
+        self, config: GRPOConfig, task: Task, policy: Policy, tokenizer, world: World,
+        loss: Callable = policy_loss,
+    ):  # fmt: skip
+        config.check(world.size)
+        self.config, self.task, self.policy, self.tokenizer = config, task, policy, tokenizer
+        self.world, self.loss = world, loss
+        self.sampler = self._sampler()
+        self.modules: dict[str, torch.nn.Module] = {}  # a checkpoint holds them beside the policy
+        if config.loss.beta > 0:
+            self.modules["reference"] = copy.deepcopy(policy).requires_grad_(False)
         # The policy as it was 1, 2 ... rollouts ago.
-        self.earlier = [copy.deepcopy(self.reference) for _ in range(config.lag)]
+        self.earlier = [copy.deepcopy(policy).requires_grad_(False) for _ in range(config.lag)]
+        self.modules |= {f"earlier_{ago}": one for ago, one in enumerate(self.earlier, 1)}
         world.place(policy)
-        for frozen in (self.reference, *self.earlier):
+        for frozen in self.modules.values():
             world.place(frozen, trained=False)
         self.optimizer = torch.optim.AdamW(
             policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
             fused=True,
         )  # fmt: skip
-        # A checkpoint holds them beside the policy.
-        self.modules = {"reference": self.reference}
-        self.modules |= {f"earlier_{ago}": one for ago, one in enumerate(self.earlier, 1)}
         self.optimizers = {"optimizer": self.optimizer}
         self.step = 0
         self.skipped_in_a_row = 0
 
-    def train(
-        self,
-        questions: Callable[[int], list[Problem]],
-        rewards: RewardSet,
-        after_rollout: Callable[[int, Experience, list[dict]], bool],
-    ) -> None:
+    def train(self, after_rollout: AfterRollout = lambda *_: False) -> None:
         """The algorithm box of GRPO, from `self.step` on.
 
         Args:
-            questions: the problems of a rollout, by its number.
-            after_rollout: told the rollout, its experience and the metrics of its updates; True
+            after_rollout: gets the rollout, its experience and the metrics of its updates; True
                 ends the run.
         """
         config, first = self.config, self.step // self.config.minibatches
-        self.world.agree("settings and questions", (config, questions(first)))
+        problems = self.task.draw(config.seed, first, config.questions)
+        self.world.agree("settings and questions", (config, problems))
         for rollout in range(first, config.rollouts):
+            problems = self.task.draw(config.seed, rollout, config.questions)
             self.refresh_sampler()
-            with collect(
-                config, questions(rollout), self.sampler, self.tokenizer, rewards, self.world,
-                rollout, config.cap(self.step),
-            ) as (samples, graded):  # fmt: skip
-                samples, drift = self.rescore(samples)  # while the last grades arrive
+            with self.sample(problems) as (samples, reward):  # [questions × group] completions
+                samples, drift = self.rescore(samples)
                 ref_logps = self.reference_logps(samples)
-                experience = self.credit(graded(samples))
+                rewards = reward()  # [questions × group]; graded meanwhile, where that is asked for
+            experience = self.advantage(samples, rewards)  # [questions, group]
             updates = []
             for number in range(config.minibatches):
                 rows = experience.minibatch_rows(number, config.minibatches)
                 updates.append(self.update(experience, ref_logps, rows) | drift)
                 self.step += 1
-                if self.step % config.reference_every == 0:
-                    self.reference.load_state_dict(self.policy.state_dict())
+                self.refresh_reference()
             if after_rollout(rollout, experience, updates):
                 return
+
+    def sample(self, problems: list):
+        """A group of completions for each problem, and what waits for their rewards."""
+        return sampled(
+            self.config, self.task, problems, self.sampler, self.tokenizer, self.world, self.step
+        )
+
+    def advantage(self, samples: Samples, rewards: dict[str, list]) -> Experience:
+        """How much better each completion is than its group (R1 v2 eq. 3)."""
+        return with_advantages(self.config, samples, rewards)
+
+    def update(
+        self, experience: Experience, ref_logps: dict[int, Tensor], rows: list[int]
+    ) -> dict[str, float]:
+        """One optimizer step on the given rows of all processes; its metrics."""
+        config = self.config
+        lengths = [len(experience.completion_ids[row]) for row in rows]
+        normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
+        sums = dict.fromkeys((*SUMMED, "ratio_max"), 0.0)
+        for own in self.world.in_step(self._batches(experience, rows), self.policy):
+            batch = self._batch(experience, ref_logps, own)
+            out = self.policy(batch.ids, batch.completion, config.temperature, config.pack)
+            loss, metrics = self.loss(
+                out.logp, batch.old_logps, batch.ref_logps, batch.advantages, batch.mask, config.loss,
+                rollout_logps=batch.rollout_logps, normalizer=normalizer,
+            )  # fmt: skip
+            loss.backward()  # adds to the gradient
+            sums["loss"] += loss.item()
+            sums["entropy"] += out.entropy.sum().item()
+            for name in ("tokens", "kl", "clip_fraction"):
+                sums[name] += metrics[name].item()
+            sums["ratio_max"] = max(sums["ratio_max"], metrics["ratio_max"].item())
+        more = self.add_gradient()
+        return self._apply_gradient(sums) | more
+
+    def add_gradient(self) -> dict[str, float]:
+        """Where a learner adds the gradient of another loss; its metrics."""
+        return {}
+
+    def flops(self, experience: Experience) -> int:
+        """Floating-point operations of a rollout and its updates."""
+        parameters, tokens = self.policy.model.num_parameters(), sum(experience.lengths)
+        rescored = experience.rollout_logps is not None
+        return rl_flops(parameters, tokens, self.config.loss.beta > 0, rescored)
+
+    def _apply_gradient(self, sums: dict[str, float]) -> dict[str, float]:
+        """Sum gradients over the processes and step, unless the loss is not a number."""
+        config = self.config
+        self.world.sum_gradients(self.policy)
+        parts = self.world.gather(sums)
+        total = {name: sum(part[name] for part in parts) for name in sums}
+        norm = clip_gradients(self.policy, config.max_grad_norm)
+        rate = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warmup_steps))
+        finite = bool(torch.isfinite(norm)) and total["loss"] == total["loss"]
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.skipped_in_a_row >= config.skipped_limit:
+            raise InputError(
+                f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step "
+                f"{self.step}); lower the learning rate (now {rate:g}) and resume from the last "
+                "checkpoint."
+            )
+        tokens = max(1.0, total["tokens"])
+        means = {name: total[name] / tokens for name in ("entropy", "kl", "clip_fraction")}
+        return {
+            **means, "loss": total["loss"], "ratio_max": max(part["ratio_max"] for part in parts),
+            "grad_norm": norm.item(), "lr": rate, "skipped": float(not finite),
+        }  # fmt: skip
 
     def rescore(self, samples: Samples) -> tuple[Samples, dict[str, float]]:
         """Where the sampler is not the policy: the policy's own log-probs beside the sampler's.
@@ -103,10 +190,11 @@ class Learner:
         config = self.config
         if config.sampler == "torch" and config.lag == 0:
             return samples, {}
-        shares = self.world.gather(self.scored(self.policy, samples))
-        own = {row: logps.cpu() for share in shares for row, logps in share.items()}
+        own: dict[int, Tensor] = {}
+        for share in self.world.gather(self.scored(self.policy, samples)):
+            own |= share
         samples = replace(
-            samples, old_logps=[own[row] for row in sorted(own)],
+            samples, old_logps=[own[row].cpu() for row in sorted(own)],
             rollout_logps=samples.old_logps,
         )  # fmt: skip
         as_policy = config.lag == 0 or self.step == 0
@@ -115,9 +203,15 @@ class Learner:
             drift["weights_seconds"] = self.sampler.weights_seconds
         return samples, drift
 
-    def credit(self, experience: Experience) -> Experience:
-        """Where a learner gives other advantages than the group's."""
-        return experience
+    def reference_logps(self, samples: Samples) -> dict[int, Tensor]:
+        """Log-probs under the reference policy, for the rows that this process will train on."""
+        reference = self.modules.get("reference")
+        return self.scored(reference, samples) if reference else {}
+
+    def refresh_reference(self) -> None:
+        """Now and then the reference policy becomes the policy (v2 section 2.1)."""
+        if "reference" in self.modules and self.step % self.config.reference_every == 0:
+            self.modules["reference"].load_state_dict(self.policy.state_dict())
 
     def refresh_sampler(self) -> None:
         """Before each rollout: sample from the policy as it was `lag` rollouts before."""
@@ -129,6 +223,15 @@ class Learner:
     def sample_from(self, policy: Policy) -> None:
         """Give the sampler the weights of this policy."""
         self.sampler.load_weights(self.world.full_parameters(policy))
+
+    def _sampler(self):
+        """The sampler of the settings; vLLM holds weights of its own."""
+        config, model, vllm = self.config, self.policy.model, self.config.vllm
+        if config.sampler == "torch":
+            model = self.world.sampling_copy(model, apart=config.lag > 0)
+        elif config.parallel.shard and vllm.dtype == "auto":
+            vllm = replace(vllm, dtype=config.parallel.precision)
+        return build_sampler(config.sampler, model, self.tokenizer, vllm)
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""
@@ -143,86 +246,18 @@ class Learner:
         self.step = notes.pop("step")
         return notes
 
-    def update(
-        self, experience: Experience, ref_logps: dict[int, Tensor], rows: list[int]
-    ) -> dict[str, float]:
-        """One optimizer step on the given rows of all processes."""
-        config = self.config
-        lengths = [len(experience.completion_ids[row]) for row in rows]
-        normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
-        sums = dict.fromkeys(("loss", "tokens", "entropy", "kl", "clip_fraction", "ratio_max"), 0.0)
-        batches = self._batches(experience, rows)
-        for batch in self.world.in_step(batches, self.policy):
-            out, mask = self._score(self.policy, experience, batch)
-            width = mask.shape[1]
-            loss, metrics = policy_loss(
-                out.logp,
-                pad_columns([experience.old_logps[row] for row in batch], width).to(out.logp),
-                pad_columns([ref_logps[row] for row in batch], width).to(out.logp)
-                if config.loss.beta > 0
-                else None,
-                experience.advantages_of(batch, width).to(out.logp),
-                mask,
-                config.loss,
-                rollout_logps=None
-                if experience.rollout_logps is None
-                else pad_columns([experience.rollout_logps[row] for row in batch], width).to(
-                    out.logp
-                ),
-                normalizer=normalizer,
-            )
-            loss.backward()
-            sums["loss"] += loss.item()
-            sums["entropy"] += out.entropy.sum().item()
-            for name in ("tokens", "kl", "clip_fraction"):
-                sums[name] += metrics[name].item()
-            sums["ratio_max"] = max(sums["ratio_max"], metrics["ratio_max"].item())
-        shown = self.demonstrations.add_gradient(self.policy, self.world, self.step)
-        return self._apply(sums) | shown
-
-    def _apply(self, sums: dict[str, float]) -> dict[str, float]:
-        """Sum gradients over the processes and step, unless the loss is not a number."""
-        self.world.sum_gradients(self.policy)
-        parts = self.world.gather(sums)
-        total = {name: sum(part[name] for part in parts) for name in sums}
-        total["ratio_max"] = max(part["ratio_max"] for part in parts)
-        norm = clip_gradients(self.policy, self.config.max_grad_norm)
-        rate = self.config.learning_rate * min(1.0, (self.step + 1) / self.config.warmup_steps)
-        finite = bool(torch.isfinite(norm)) and total["loss"] == total["loss"]
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.skipped_in_a_row >= self.config.skipped_limit:
-            raise InputError(
-                f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step "
-                f"{self.step}); lower the learning rate (now {rate:g}) and resume from the last "
-                "checkpoint."
-            )
-        tokens = max(1.0, total["tokens"])
-        means = {name: total[name] / tokens for name in ("entropy", "kl", "clip_fraction")}
-        return {
-            **means, "loss": total["loss"], "ratio_max": total["ratio_max"],
-            "grad_norm": norm.item(), "lr": rate, "skipped": float(not finite),
-        }  # fmt: skip
-
-    def reference_logps(self, samples: Samples) -> dict[int, Tensor]:
-        """Log-probs under the reference policy, for the rows that this process will train on."""
-        return {} if self.config.loss.beta == 0 else self.scored(self.reference, samples)
-
     def scored(self, policy: Policy, samples: Samples) -> dict[int, Tensor]:
         """By row, the log-probs under a policy, for the rows that this process will train on."""
+        config = self.config
         logps: dict[int, Tensor] = {}
-        for number in range(self.config.minibatches):
-            rows = samples.minibatch_rows(number, self.config.minibatches)
-            batches = self._batches(samples, rows)
-            for batch in self.world.in_step(batches, policy):
+        for number in range(config.minibatches):
+            rows = samples.minibatch_rows(number, config.minibatches)
+            for own in self.world.in_step(self._batches(samples, rows), policy):
+                ids, completion = self._pad(samples, own)
                 with torch.no_grad():
-                    out, mask = self._score(policy, samples, batch)
-                for row, values, inside in zip(batch, out.logp, mask, strict=True):
-                    logps[row] = values[inside]
+                    out = policy(ids, completion, config.temperature, config.pack)
+                for row, values, length in zip(own, out.logp, completion.sum(1), strict=True):
+                    logps[row] = values[:length]
         return logps
 
     def _batches(self, samples: Samples, rows: list[int]) -> list[list[int]]:
@@ -232,18 +267,31 @@ class Learner:
         cut = batching(self.config.pack)
         return cut(lengths, [rows[i] for i in own], self.config.microbatch_tokens)
 
-    def _score(self, policy: Policy, samples: Samples, batch: list[int]):
-        """Log-probs of a micro-batch, and which of its columns are tokens."""
-        ids, mask = self._pad(samples, batch)
-        out = policy(ids, mask, self.config.temperature, self.config.pack)
-        columns = torch.arange(out.logp.shape[1], device=ids.device)
-        return out, columns < mask.sum(1)[:, None]
+    def _batch(self, experience: Experience, ref_logps: dict[int, Tensor], own: list[int]) -> Batch:
+        """The rows of a micro-batch as tensors on the policy's device."""
+        ids, completion = self._pad(experience, own)
+        lengths = completion.sum(1)
+        width = int(lengths.max())
 
-    def _pad(self, samples: Samples, batch: list[int]) -> tuple[Tensor, Tensor]:
+        def columns(values: list[Tensor] | dict[int, Tensor]) -> Float[Tensor, "rows column"]:
+            return pad_columns([values[row] for row in own], width).to(ids.device)
+
+        rollout_logps = experience.rollout_logps
+        return Batch(
+            ids=ids,
+            completion=completion,
+            mask=torch.arange(width, device=ids.device) < lengths[:, None],
+            old_logps=columns(experience.old_logps),
+            ref_logps=columns(ref_logps) if ref_logps else None,
+            rollout_logps=columns(rollout_logps) if rollout_logps is not None else None,
+            advantages=experience.advantages_of(own, width).to(ids.device),
+        )
+
+    def _pad(self, samples: Samples, rows: list[int]) -> tuple[Tensor, Tensor]:
         """Ids and completion mask of a micro-batch, on the policy's device."""
         ids, mask = pad_rows(
-            [samples.prompt_ids[row] for row in batch],
-            [samples.completion_ids[row] for row in batch],
+            [samples.prompt_ids[row] for row in rows],
+            [samples.completion_ids[row] for row in rows],
             self.tokenizer.pad_token_id,
         )
         return ids.to(self.world.device), mask.to(self.world.device)

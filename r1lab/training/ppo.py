@@ -4,6 +4,7 @@ R1 v2 A.3 compares the two. Everything else is shared: rollouts, clipped objecti
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -11,13 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from r1lab.grpo import generalized_advantages, value_loss
+from r1lab.grpo import generalized_advantages, policy_loss, value_loss
 from r1lab.models.policy import Policy, completion_columns
+from r1lab.task import Task
 from r1lab.training.batching import pad_columns
 from r1lab.training.config import GRPOConfig
+from r1lab.training.compute import rl_flops
 from r1lab.training.distributed import World, clip_gradients
-from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner
+from r1lab.training.rollout import Experience, Samples
 
 
 class Critic(nn.Module):
@@ -92,9 +95,12 @@ def judge(
 class PPOLearner(Learner):
     """The loop's learner with a critic beside the policy, trained on the same mini-batches."""
 
-    def __init__(self, config: GRPOConfig, policy: Policy, tokenizer, world: World):
+    def __init__(
+        self, config: GRPOConfig, task: Task, policy: Policy, tokenizer, world: World,
+        loss: Callable = policy_loss,
+    ):  # fmt: skip
         self.critic = Critic(policy.model)  # while the model's weights are whole
-        super().__init__(config, policy, tokenizer, world)
+        super().__init__(config, task, policy, tokenizer, world, loss)
         world.place(self.critic)
         self.modules["critic"] = self.critic
         self.critic_optimizer = torch.optim.AdamW(
@@ -103,11 +109,18 @@ class PPOLearner(Learner):
         )  # fmt: skip
         self.optimizers["critic_optimizer"] = self.critic_optimizer
 
-    def credit(self, experience: Experience) -> JudgedExperience:
+    def advantage(self, samples: Samples, rewards: dict[str, list]) -> JudgedExperience:
         """Each process asks its critic about its share; all put the answers together alike."""
-        shares = self.world.gather(self.values(experience))
-        merged = {row: values for share in shares for row, values in share.items()}
+        experience = super().advantage(samples, rewards)
+        merged: dict[int, Tensor] = {}
+        for share in self.world.gather(self.values(experience)):
+            merged |= share
         return judge(experience, [merged[row] for row in sorted(merged)], self.config.gae_lambda)
+
+    def flops(self, experience: Experience) -> int:
+        """The critic reads each answer before it learns from it, as the policy does."""
+        weights = sum(parameter.numel() for parameter in self.critic.parameters())
+        return super().flops(experience) + rl_flops(weights, sum(experience.lengths))
 
     def values(self, experience: Experience) -> dict[int, Float[Tensor, " _"]]:
         """By row, what the critic expects at each token, for this process's share of the rows."""

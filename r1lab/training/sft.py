@@ -1,27 +1,20 @@
 """Supervised fine-tuning on a stored data set: loss on the completions only (v2 B.4.2)."""
 
-import json
 import random
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1lab.evaluation.rows import read_rows
-from r1lab.models.policy import load_model
-from r1lab.training.checkpoint import checkpoint_path, list_checkpoints
+from r1lab.models.policy import load_model, load_tokenizer
+from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.compute import training_flops
-from r1lab.training.demonstrations import fitting, load_documents
-from r1lab.training.distributed import (
-    StopRequest,
-    default_processes,
-    fingerprint,
-    join_world,
-)
+from r1lab.training.distributed import World, fingerprint
+from r1lab.training.documents import fitting, load_documents
 from r1lab.training.estimate import check_machine
-from r1lab.training.record import peak_memory_gb
-from r1lab.training.run import STOPPED, launch, prepare_folder
-from r1lab.training.runs import MetricsLog, command, commit, machine, write_atomically
-from r1lab.training.supervised import SupervisedConfig, train_supervised
+from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.provenance import command, commit, machine, peak_memory_gb
+from r1lab.training.run import Run
+from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
 LAST_STEPS = 10  # whose mean loss is the run's
 
@@ -33,7 +26,7 @@ class SFTConfig(SupervisedConfig):
     a model of 0.6 million weights bears more of the one and sees shorter rows in the other.
 
     Attributes:
-        steps: at most so many; 0: as many as the epochs have.
+        steps: at most this many; 0: as many as the epochs have.
         template: that the questions are put into, see `sources.templates`.
     """
 
@@ -49,50 +42,50 @@ class SFTConfig(SupervisedConfig):
     template: str = "small"
 
 
-@dataclass(frozen=True)
-class SFTRun(SFTConfig):
-    """What a run of `r1lab sft` stores as its settings: how, and which model on which data."""
+def sft(
+    model: str | Path, data: str | Path, config: SFTConfig | None = None, name: str = "sft", *,
+    runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
+) -> Run:  # fmt: skip
+    """Fine-tune a model on a data set's folder, in `runs/name`; returns the run.
 
-    model: str = ""
-    data: str = ""
+    The same call goes on where a stopped run has its last checkpoint, and gives back a finished one.
 
-
-def run_sft(
-    config: SFTConfig, model: str | Path, data: str | Path, run: Path, *,
-    resume: bool = False, overwrite: bool = False,
-) -> Path:  # fmt: skip
-    """Fine-tune a model's folder on a data set's folder, in the folder `run`; return that.
-
+    Args:
+        resume: False refuses a run that is finished.
+        overwrite: delete an earlier run of this name first.
     Raises:
         InputError: model or data are missing or do not fit each other; nothing is lost.
-        KeyboardInterrupt: the user stopped it; the same call with `resume` goes on.
+        KeyboardInterrupt: the user stopped it; the same call goes on.
     """
+    config = config or SFTConfig()
     check_machine(config, str(model))
-    load_documents(data, load_model(model)[1], config.template)
-    settings = SFTRun(**vars(config), model=str(model), data=str(data))
-    prepare_folder(run, settings, resume, overwrite)
-    if not (run / "summary.json").exists():
-        launch(sft_worker, config.processes or default_processes(), config, model, data, run)
-    return run
+    load_documents(data, load_tokenizer(model), config.template)
+    run = Run(Path(runs) / name)
+    return run.compute(
+        config, sft_work, config.processes or default_processes(), config, str(model), str(data),
+        about={"model": str(model), "data": str(data)}, resume=resume and run.started,
+        overwrite=overwrite, parallel=config.parallel,
+    )  # fmt: skip
 
 
-def sft_worker(config: SFTConfig, model: str | Path, data: str | Path, run: Path) -> int:
-    """One process of `run_sft`. Its exit code: 0, or 130 when the user stopped it."""
-    return fine_tune(config, model, data, run, {}, StopRequest().listen(), time.monotonic())
+def sft_work(
+    world: World, stop: StopRequest, run: Run, config: SFTConfig, model: str, data: str
+) -> bool:
+    """One process's share of `sft`. False: stopped on the way."""
+    return fine_tune(world, stop, run, config, model, data, {}, time.monotonic())
 
 
 def fine_tune(
-    config: SFTConfig, model: str | Path, data: str | Path, run: Path, about: dict,
-    stop: StopRequest, started: float, spent: float = 0.0,
-) -> int:  # fmt: skip
-    """Fine-tune in this process' world and write `summary.json`. Its exit code.
+    world: World, stop: StopRequest, run: Run, config: SFTConfig, model: str | Path,
+    data: str | Path, about: dict, started: float, spent: float = 0.0,
+) -> bool:  # fmt: skip
+    """Fine-tune in this process's world and write `summary.json`. False: stopped on the way.
 
     Args:
         about: what the summary says besides.
-        started: when this command began (`time.monotonic`), for `wall_seconds`.
+        started: when this command started (`time.monotonic`), for `wall_seconds`.
         spent: seconds of work that earlier commands did before the fine-tuning.
     """
-    world = join_world()
     loaded, tokenizer = load_model(model)
     rows = load_documents(data, tokenizer, config.template)
     documents = fitting(rows, loaded.config.max_position_embeddings, data)
@@ -100,24 +93,19 @@ def fine_tune(
     world.agree("starting weights", fingerprint(loaded))
     batches = make_batches(config, [len(p) + len(c) for p, c in documents])
     config = replace(config, steps=len(batches))
-    log, earlier = run / "metrics.jsonl", 0.0
-    if world.is_main:
-        saved = list_checkpoints(run)
-        metrics = MetricsLog(log, int(saved[-1].name.removeprefix("step-")) if saved else None)
-        earlier = sum(row["seconds"] for row in read_rows(log)) if log.exists() else 0.0
-    finished = train_supervised(
-        config, run, loaded, tokenizer,
-        lambda step: [documents[i] for i in batches[step]], stop,
-        metrics.write if world.is_main else None,
-    )  # fmt: skip
-    if not finished:
-        return STOPPED
+    earlier = sum(row["seconds"] for row in run.metrics)
+
+    def of_step(step: int) -> list[Document]:
+        return [documents[row] for row in batches[step]]
+
+    if not train_supervised(world, stop, run, config, loaded, tokenizer, of_step):
+        return False
     memory = sum(world.gather(peak_memory_gb()))
     if world.is_main:
-        steps = read_rows(log)
+        steps = run.metrics
         tokens = sum(row["tokens"] for row in steps)
         last = [row["loss"] for row in steps[-LAST_STEPS:]]
-        summary = {
+        run.write("summary.json", {
             "name": run.name,
             "seed": config.seed,
             "steps": config.steps,
@@ -130,15 +118,14 @@ def fine_tune(
             "wall_seconds": round(time.monotonic() - started + spent + earlier, 1),
             "train_seconds": round(sum(row["seconds"] for row in steps), 1),
             "peak_memory_gb": round(memory, 2),
-            "checkpoint": str(checkpoint_path(run, config.steps)),
+            "checkpoint": str(checkpoint_path(run.folder, config.steps)),
             "base": str(model),
             **about,
             "command": command(),
             "commit": commit(),
             "machine": machine(),
-        }
-        write_atomically(run / "summary.json", json.dumps(summary, indent=1))
-    return 0
+        })  # fmt: skip
+    return True
 
 
 def make_batches(config: SFTConfig, lengths: list[int]) -> list[list[int]]:

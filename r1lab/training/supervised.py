@@ -7,18 +7,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.training.batching import balanced_share, pad_rows
-from r1lab.training.checkpoint import list_checkpoints, restore
-from r1lab.training.distributed import Parallel, StopRequest, World, clip_gradients, join_world
-from r1lab.training.packing import batching
-from r1lab.training.runs import Progress
+from r1lab.training.batching import balanced_share, batching, pad_rows
+from r1lab.training.checkpoint import restore
+from r1lab.training.distributed import Parallel, World, clip_gradients
+from r1lab.training.processes import StopRequest
+from r1lab.training.progress import Progress
+from r1lab.training.run import MetricsLog, Run
 
 Document = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 
@@ -86,18 +86,16 @@ def document_loss(
 
 
 def train_supervised(
-    config: SupervisedConfig, run: Path, model, tokenizer,
-    documents: Callable[[int], list[Document]], stop: StopRequest | None = None,
-    record: Callable[[dict], None] | None = None,
+    world: World, stop: StopRequest, run: Run, config: SupervisedConfig, model, tokenizer,
+    documents: Callable[[int], list[Document]],
 ) -> bool:  # fmt: skip
-    """Train `model`, or go on from the run's last checkpoint. True when finished.
+    """Train `model`, or go on from the run's last checkpoint; metrics go to the run. False: stopped.
 
     Args:
         documents: the documents of a step, by its number; the same on every process.
-        record: is given each step's metrics, on the main process, before a checkpoint has the step.
     """
-    world, stop = join_world(config.parallel), stop or StopRequest().listen()
-    if saved := list_checkpoints(run):
+    saved = run.checkpoints
+    if saved:
         model, _ = load_model(saved[-1])
     policy = world.place(Policy(model).train())
     optimizer = torch.optim.AdamW(
@@ -107,20 +105,22 @@ def train_supervised(
     optimizers = {"optimizer": optimizer}
     done = restore(saved[-1], optimizers, {})["step"] if saved else 0
     world.agree("settings and documents", (config, documents(min(done, config.steps - 1))))
+    log = MetricsLog(run.folder / "metrics.jsonl", done or None) if world.is_main else None
     with Progress(config.steps, run.name, done, enabled=world.is_main) as progress:
         for step in range(done, config.steps):
             started, pairs = time.monotonic(), documents(step)
             loss = _train_step(config, step, policy, pairs, tokenizer, optimizer, world)
             progress.update(step + 1, loss=f"{loss:.3f}")
-            if record and world.is_main:
+            if log:
                 seconds, rate = time.monotonic() - started, learning_rate(config, step)
                 tokens = sum(len(prompt) + len(completion) for prompt, completion in pairs)
                 row = {"kind": "train", "step": step + 1, "loss": loss, "lr": rate}
-                record(row | {"tokens": tokens, "seconds": round(seconds, 3)})
+                log.write(row | {"tokens": tokens, "seconds": round(seconds, 3)})
             halt = world.any(stop.is_set())
             last = step + 1 == config.steps
             if last or halt or (step + 1) % config.checkpoint_every == 0:
-                world.save(run, step + 1, policy, tokenizer, {"step": step + 1}, optimizers, {})
+                state = {"step": step + 1}
+                world.save(run.folder, step + 1, policy, tokenizer, state, optimizers, {})
             if halt and not last:
                 return False
     return True

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from r1lab.files import write_text
 from r1lab.models.policy import load_model
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.distributed import STOPPED, default_processes
-from r1lab.training.run import launch
-from r1lab.training.runs import write_atomically
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.run import Run
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
@@ -71,21 +71,22 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
     return pairs
 
 
-def pretrain(config: PretrainConfig, run: Path) -> bool:
-    """Train from scratch, or on from the run's last checkpoint. True when finished."""
+def pretrain(world: World, stop: StopRequest, run: Run, config: PretrainConfig) -> bool:
+    """One process's share of training from scratch, or on from the run's last checkpoint.
+
+    False: the user stopped it, and the run is saved.
+    """
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
     model = build_model(
         config.size, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id,
         config.architecture,
     )  # fmt: skip
-    return train_supervised(
-        config, run, model, tokenizer, lambda step: step_documents(config, step, tokenizer)
-    )
 
+    def of_step(step: int) -> list[Document]:
+        return step_documents(config, step, tokenizer)
 
-def pretrain_worker(config: PretrainConfig, run: Path) -> int:
-    return 0 if pretrain(config, run) else STOPPED
+    return train_supervised(world, stop, run, config, model, tokenizer, of_step)
 
 
 def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path("runs")) -> Path:
@@ -94,13 +95,14 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     Raises:
         KeyboardInterrupt: the user stopped it; the run is saved and the same command goes on.
     """
-    run = runs / name
-    launch(pretrain_worker, config.processes or default_processes(), config, run)
-    model, tokenizer = load_model(list_checkpoints(run)[-1])
+    run = Run(runs / name)
+    processes = config.processes or default_processes()
+    run.compute(config, pretrain, processes, config, resume=run.started, parallel=config.parallel)
+    model, tokenizer = load_model(run.model)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_atomically(out / "README.md", model_card(config, model, len(tokenizer)))
-    write_atomically(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
+    write_text(out / "README.md", model_card(config, model, len(tokenizer)))
+    write_text(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
     return out
 
 

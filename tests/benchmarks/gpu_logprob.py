@@ -30,7 +30,7 @@ import tyro
 
 from r1lab.kernels import linear_logprob
 from r1lab.kernels.reference import reference_linear
-from r1lab.training.runs import machine
+from r1lab.training.provenance import machine
 
 TEMPERATURE, SAMPLED_ROWS = 0.8, 64
 REPEAT_MS, WARM_UP_MS = 500, 3000

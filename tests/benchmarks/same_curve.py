@@ -32,13 +32,13 @@ import tyro
 
 from r1lab.evaluation.estimators import Estimate, bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import Evaluation
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.sampling import VLLMConfig
 from r1lab.training import run as training_run
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.loop import Learner
-from r1lab.training.runs import commit, machine
+from r1lab.training.provenance import commit, machine
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "same_curve"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.stages.benchmarks import REASONING, asked
 from r1lab.stages.hacking import PAYERS, SHORT
 from r1lab.stages.pipeline import MEASURED, Chain

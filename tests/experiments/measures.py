@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Num
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean
 from r1lab.evaluation.measure import Evaluation
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 
 
 ROW = 1000  # above every level: what `stored` puts between the levels of one row and the next

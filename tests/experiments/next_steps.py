@@ -27,7 +27,7 @@ from r1lab.task import load_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import default_processes, join_world
 from r1lab.training.run import launch, prepare_folder, run_grpo
-from r1lab.training.runs import write_atomically
+from r1lab.files import write_text
 from r1lab.training.sft import load_documents, run_sft
 from r1lab.world.wordings import NAMES, USUAL, asking
 from tests.experiments.settings import SFT, ZERO, grpo_config, sft_config
@@ -252,7 +252,7 @@ def against(
 
 def report(table: dict[str, dict[str, dict]], folder: Path) -> None:
     """Print the table, and keep it."""
-    write_atomically(folder / "summary.json", json.dumps(table, indent=1))
+    write_text(folder / "summary.json", json.dumps(table, indent=1))
     for row, arms in table.items():
         for arm, cell in arms.items():
             if cell:

@@ -43,7 +43,7 @@ from r1lab.training.distributed import Parallel, default_processes, join_world
 from r1lab.training.estimate import check_machine
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.run import launch
-from r1lab.training.runs import write_atomically
+from r1lab.files import write_text
 from r1lab.training.sft import SFTConfig
 
 MIXTURE = {
@@ -281,7 +281,7 @@ def measuring_worker(chain: RealChain, model: Path, folder: Path) -> int:
             cells[row] = {"value": value, "ci95": ci95, "n": len(whole.ids)}
     if world.is_main:
         np.savez_compressed(folder / "values.npz", **values)
-        write_atomically(folder / "benchmarks.json", json.dumps(cells, indent=1))
+        write_text(folder / "benchmarks.json", json.dumps(cells, indent=1))
     return 0
 
 

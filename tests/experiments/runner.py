@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.training.run import run_grpo
-from r1lab.training.runs import write_atomically
+from r1lab.files import write_text
 from tests.experiments.experiment import EXPERIMENTS, Experiment
 from tests.experiments.keys import result_key
 from tests.experiments.measures import ArmRun, StoredRun, evenly
@@ -183,7 +183,7 @@ def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
         "theorems": [proof._asdict() for proof in PROOFS],
     }
     laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(laboratory.ledger, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+    write_text(laboratory.ledger, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
 
 
 def verdict(claim: Claim, entry: dict | None, jobs: Sequence[Job]) -> str:

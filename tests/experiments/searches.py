@@ -42,7 +42,7 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.experience import Experience
+from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.runs import Progress, commit, machine, write_atomically
 from r1lab.world import training_problems
@@ -295,7 +295,7 @@ def run_searches(config: SearchConfig, out: Path, key: str) -> None:
         run = run_seed(config, seed) | {"key": key, "commit": commit()}
         runs.append(run | {"wall_seconds": round(time.monotonic() - started, 1)})
         result = {"machine": machine(), "config": settings, "runs": runs}
-        write_atomically(out, json.dumps(result, ensure_ascii=False) + "\n")
+        write_text(out, json.dumps(result, ensure_ascii=False) + "\n")
         print(f"{out}: {seed + 1} of {config.seeds} seeds", flush=True)
 
 

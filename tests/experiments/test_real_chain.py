@@ -10,7 +10,7 @@ import pytest
 from datasets import load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.models.policy import load_model
 from r1lab.models.smollm2 import smollm2_file
 from r1lab.rewards import correct, language_consistency

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from datasets import load_from_disk
 from safetensors.torch import load_file
 
 import r1lab
+from r1lab.grpo import LossConfig
 from r1lab.stages import benchmarks
 from r1lab.evaluation.measure import MEASURES, Evaluation
-from r1lab.evaluation.rows import read_rows
+from r1lab.files import read_rows
 from r1lab.world.skills import measure_skills
 from r1lab.models.policy import load_policy
 from r1lab.sampling import TorchSampler
@@ -30,22 +31,16 @@ from r1lab.search.tree import held_out_puzzles
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
 from r1lab.stages.from_samples import run_sampled
-from r1lab.world.pretrain import run_pretrain
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection, random_arm
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.stages.zero import PRESETS
 from r1lab.task import load_problems, save_problems
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
-from r1lab.world.pretrain import PRETRAIN_PRESETS
-from r1lab.training.reward_model import RewardModelConfig, train_reward_models
-from r1lab.training.run import run_grpo
-from r1lab.training.sft import SFTConfig, run_sft
-from tests.experiments.registry import ARMS
-from tests.experiments.searches import search_level
-from tests.experiments.settings import ZERO, grpo_config
+from r1lab.training.rl import grpo
+from r1lab.training.run import Run
+from r1lab.world.small_world import SmallWorld
 
 Case = Callable[[Path], dict]
 CASES: dict[str, Case] = {}
@@ -57,7 +52,25 @@ SHORT = {
     "warmup_steps": 1, "caps": ((0, 64), (2, 96)), "reference_every": 2, "eval_every": 1,
     "eval_samples": 2, "eval_problems": 1, "final_samples": 2, "sample_rows": 16, "processes": 1,
 }  # fmt: skip
-CPU = PRESETS["cpu"]
+WORLD = {one.name for one in fields(SmallWorld)}  # settings of what is asked and paid
+
+# Two objectives are compared while accuracy still rises steeply; a whole run would cost too much.
+FEW = {"rollouts": 14, "final_samples": 8, "eval_every": 14}
+
+# What differs in each arm from the configuration that all of them share.
+ARMS: dict[str, dict] = {
+    "true": {},
+    "random": {"arm": "random"},
+    "format": {"arm": "format"},
+    "tiny": {"model": "data/tiny"},
+    "noskill": {"model": "data/noskill"},
+    "grpo": FEW,
+    "ppo-0.95": {**FEW, "advantage": "gae", "gae_lambda": 0.95},
+    "ppo-1.0": {**FEW, "advantage": "gae", "gae_lambda": 1.0},
+    "per-answer": {**FEW, "loss": LossConfig(aggregation="sequence")},
+    "no-std": {**FEW, "divide_by_std": False},
+    "equal-clip": {**FEW, "loss": LossConfig(clip_low=0.2, clip_high=0.2)},
+}
 
 
 def case(name: str, quick: bool = False) -> Callable[[Case], Case]:
@@ -98,15 +111,15 @@ def without_times(rows: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
 
 
-def learned(run: Path) -> dict:
+def learned(run: Run) -> dict:
     """Of a run that trained: metrics of every update or rollout, and the weights after it."""
-    last = list_checkpoints(run)[-1]
     found = {
-        "metrics": without_times(read_rows(run / "metrics.jsonl")),
-        "weights": weights_hash(load_policy(last)[0].named_parameters()),
+        "metrics": without_times(run.metrics),
+        "weights": weights_hash(load_policy(run.model)[0].named_parameters()),
     }
-    if (last / "critic.safetensors").exists():
-        found["critic"] = weights_hash(sorted(load_file(last / "critic.safetensors").items()))
+    critic = run.model / "critic.safetensors"
+    if critic.exists():
+        found["critic"] = weights_hash(sorted(load_file(critic).items()))
     return found
 
 
@@ -118,15 +131,14 @@ def evaluated(result: Evaluation) -> dict:
     }
 
 
-def reinforced(run: Path) -> dict:
+def reinforced(run: Run) -> dict:
     """Of a run of reinforcement learning: also the base's evaluation and the stored samples."""
     names = ("id", "completion", "rewards", "advantage", "finish")
-    samples = [[row[name] for name in names] for row in read_rows(run / "samples.jsonl")]
     return {
         **learned(run),
-        "base": evaluated(Evaluation.load(run / "eval_base.npz")),
-        "samples": digest(samples),
-        "flops": json.loads((run / "summary.json").read_text())["flops"],
+        "base": evaluated(Evaluation.load(run.folder / "eval_base.npz")),
+        "samples": digest([[row[name] for name in names] for row in run.samples]),
+        "flops": run.summary["flops"],
     }
 
 
@@ -154,24 +166,32 @@ def few_problems(name: str, of_each_level: int) -> list:
     return found
 
 
-def short(config: GRPOConfig, folder: Path, **changes) -> GRPOConfig:
-    """Two rollouts of a configuration, evaluated on ten problems."""
+def train(folder: Path, stop_after: int | None = None, **changes) -> Run:
+    """Two rollouts of `make zero` with changes, evaluated on ten problems.
+
+    Among the changes are the `model`, and settings of the world and of the learner.
+    """
     file = folder / "test.jsonl"
     save_problems(few_problems("signs", 2), file)
-    return replace(config, **(SHORT | {"eval_file": str(file)} | changes))
+    model = changes.pop("model", "data/base")
+    world = SmallWorld(test=str(file), **{n: v for n, v in changes.items() if n in WORLD})
+    learner = {name: value for name, value in changes.items() if name not in WORLD}
+    config = GRPOConfig.preset("cpu", **(SHORT | learner))
+    return grpo(model, world.task(), config, "run", runs=folder, stop_after=stop_after)
 
 
-def train(config: GRPOConfig, folder: Path) -> dict:
-    """A run of reinforcement learning in this process."""
+def train_alone(folder: Path, **changes) -> dict:
+    """The same, in this process."""
     alone()
-    return reinforced(run_grpo(config, "run", runs=folder))
+    return reinforced(train(folder, **changes))
 
 
 # Arms of the ledger
 
 
 def arm(name: str, folder: Path) -> dict:
-    return train(short(grpo_config({**ZERO, **ARMS[name]}), folder), folder)
+    changes = {key: value for key, value in ARMS[name].items() if key not in SHORT}
+    return train_alone(folder, **changes)
 
 
 for _name in ARMS:
@@ -183,18 +203,18 @@ for _name in ARMS:
 
 @case("lag", quick=True)
 def lag(folder: Path) -> dict:
-    return train(short(CPU, folder, lag=1), folder)
+    return train_alone(folder, lag=1)
 
 
 @case("packing", quick=True)
 def packing(folder: Path) -> dict:
-    return train(short(CPU, folder, pack=True, microbatch_tokens=256), folder)
+    return train_alone(folder, pack=True, microbatch_tokens=256)
 
 
 def grading(how: str, folder: Path) -> dict:
     mixture = {"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}
     changes = {"mixture": mixture, "grading": how, "grading_rows": 5, "language_weight": 0.2}
-    return train(short(CPU, folder, **changes), folder)
+    return train_alone(folder, **changes)
 
 
 case("grading-in-line")(partial(grading, "in line"))
@@ -205,38 +225,42 @@ case("grading-asynchronous", quick=True)(partial(grading, "asynchronous"))
 def resume(folder: Path) -> dict:
     """Stopped after one rollout, and gone on with."""
     alone()
-    config = short(CPU, folder)
-    run_grpo(config, "run", runs=folder, stop_after=1)
-    return reinforced(run_grpo(config, "run", runs=folder, resume=True))
+    train(folder, stop_after=1)
+    return reinforced(train(folder))
 
 
 @case("two-processes", quick=True)
 def two_processes(folder: Path) -> dict:
     on_two_cores()
-    return reinforced(run_grpo(short(CPU, folder, processes=2), "run", runs=folder))
+    return reinforced(train(folder, processes=2))
 
 
 @case("two-processes-sharded")
 def two_processes_sharded(folder: Path) -> dict:
     """FSDP2, over gloo."""
     on_two_cores()
-    config = short(CPU, folder, processes=2, parallel=Parallel(shard=True))
-    return reinforced(run_grpo(config, "run", runs=folder))
+    return reinforced(train(folder, processes=2, parallel=Parallel(shard=True)))
 
 
 # make zero
 
 
 def stored_zero() -> list[dict]:
-    return without_times(read_rows(Path("data/runs/zero/metrics.jsonl")))
+    return without_times(Run("data/runs/zero").metrics)
+
+
+def zero(folder: Path, stop_after: int | None = None) -> Run:
+    """make zero, as a person gets it, or its first rollouts."""
+    on_two_cores()
+    config = GRPOConfig.preset("cpu", processes=2)
+    return grpo("data/base", SmallWorld().task(), config, "zero", runs=folder, stop_after=stop_after)
 
 
 @case("zero-begins")
 def zero_begins(folder: Path) -> dict:
-    """The first two rollouts of make zero as a person gets it. Is it as in data/runs/zero?"""
-    on_two_cores()
-    run = run_grpo(replace(CPU, processes=2), "zero", runs=folder, stop_after=2)
-    rows = without_times(read_rows(run / "metrics.jsonl"))
+    """The first two rollouts of make zero. Are they as in data/runs/zero?"""
+    run = zero(folder, stop_after=2)
+    rows = without_times(run.metrics)
     stored = stored_zero()[: len(rows)]
     same = [old.items() <= new.items() for old, new in zip(stored, rows, strict=True)]
     return {"as stored": same, **learned(run)}
@@ -244,6 +268,4 @@ def zero_begins(folder: Path) -> dict:
 
 def whole_zero(folder: Path) -> list[dict]:
     """All rows of make zero."""
-    on_two_cores()
-    run = run_grpo(replace(CPU, processes=2), "zero", runs=folder)
-    return without_times(read_rows(run / "metrics.jsonl"))
+    return without_times(zero(folder).metrics)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from r1lab.lab.check.engine import Asked, exercise, require
-from r1lab.training import packing
+from r1lab.training import batching
 
 
 @exercise
@@ -46,7 +46,7 @@ def _packed(ask: Asked, lengths: list[int], capacity: int) -> None:
         f"a line of several rows holds at most {capacity} tokens; for {ask.last} yours hold "
         f"{sorted(fills)}.",
     )
-    best = packing.best_fit(lengths, range(len(lengths)), capacity)
+    best = batching.best_fit(lengths, range(len(lengths)), capacity)
     wanted = sorted(sum(lengths[row] for row in line) for line in best)
     require(
         sorted(fills) == wanted,

@@ -1,53 +1,14 @@
-"""Written demonstrations: how a stored data set is read, and how RL learns from one beside rewards.
+"""Written documents to learn from: how a stored data set is read.
 
 A data set is a folder in the format of `datasets`, with the columns `prompt` (the bare question)
 and `completion`; what else it holds is provenance.
 """
 
-import random
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.models.policy import Policy
 from r1lab.sources.templates import apply_template
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
-from r1lab.training.supervised import Document, add_gradient
-
-
-class Demonstrations:
-    """RL and SFT in one loss, where the paper trains one after the other.
-
-    Each update adds `demonstration_weight` times the mean negative log-likelihood of the learned
-    tokens of `demonstration_rows` documents to the loss, at temperature 1. Which documents depends
-    on seed and step alone.
-
-    Raises:
-        InputError: no data set is there, it is empty, or it is of another tokenizer.
-    """
-
-    def __init__(self, config: GRPOConfig, model, tokenizer):
-        self.config, self.tokenizer = config, tokenizer
-        self.documents: list[Document] = []
-        if config.demonstrations:
-            rows = load_documents(config.demonstrations, tokenizer, config.template)
-            longest = model.config.max_position_embeddings
-            self.documents = fitting(rows, longest, config.demonstrations)
-
-    def of_step(self, step: int) -> list[Document]:
-        """Drawn without putting back; the same on every process and after every resume."""
-        count = min(self.config.demonstration_rows, len(self.documents))
-        return random.Random(f"{self.config.seed}/{step}").sample(self.documents, count)
-
-    def add_gradient(self, policy: Policy, world: World, step: int) -> dict[str, float]:
-        """Add the step's gradient to the policy's; the loss over all processes, for the metrics."""
-        if not self.documents:
-            return {}
-        loss = add_gradient(
-            self.config, policy, self.of_step(step), self.tokenizer, world, learn_prompts=False,
-            weight=self.config.demonstration_weight,
-        )  # fmt: skip
-        return {"demonstration_loss": sum(world.gather(loss))}
+from r1lab.training.supervised import Document
 
 
 def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]:

@@ -1,10 +1,41 @@
-"""Reading what a run writes line by line: metrics and samples."""
+"""Files that are whole or absent, and reading what a run writes line by line."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from r1lab.errors import InputError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file or a folder; it becomes `path` at the end, and never in half."""
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    try:
+        yield partial
+    except BaseException:
+        _remove(partial)
+        raise
+    if path.is_dir():
+        shutil.rmtree(path)
+    partial.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file is the old one or the new one, never half of it."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_rows(path: Path, needed: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
-"""What a run writes down: metrics, samples, evaluations, checkpoints, and how it ends."""
+"""What a run of RL writes down: metrics, samples, evaluations, checkpoints, and how it ends."""
 
 import math
-import resource
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,15 +8,13 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
-from r1lab.evaluation.rows import read_rows
-from r1lab.rewards import RewardSet
+from r1lab.files import read_rows
 from r1lab.task import Problem
-from r1lab.training.compute import rl_flops, training_flops
-from r1lab.training.distributed import StopRequest
-from r1lab.training.experience import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.training.runs import MetricsLog, Progress
-from r1lab.world import find_attempts
+from r1lab.training.processes import StopRequest
+from r1lab.training.progress import Progress
+from r1lab.training.rollout import Experience
+from r1lab.training.run import MetricsLog, Run
 
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 
@@ -27,23 +23,21 @@ class Recorder:
     """Writes a run folder as the run goes on. Only the main process writes; all evaluate."""
 
     def __init__(
-        self, run: Path, learner: Learner, test_set: list[Problem], rewards: RewardSet,
-        clock: dict[str, float], progress: Progress, stop: StopRequest,
-        stop_after: int | None = None,
+        self, run: Run, learner: Learner, clock: dict[str, float], progress: Progress,
+        stop: StopRequest, stop_after: int | None = None,
     ):  # fmt: skip
-        self.run, self.learner, self.test_set, self.rewards = run, learner, test_set, rewards
+        self.run, self.learner, self.task = run, learner, learner.task
         self.progress, self.stop = progress, stop
         self.clock, self.started = clock, time.monotonic()
         self.rollout_started = self.started
         self.stopped = False
         self.rollouts_left = math.inf if stop_after is None else stop_after
         self.latest: dict[str, float] = {}
-        self.parameters = learner.policy.model.num_parameters()
         if learner.world.is_main:
             at = learner.step or None  # a run that goes on
-            self.metrics = MetricsLog(run / "metrics.jsonl", at)
-            self.samples = MetricsLog(run / "samples.jsonl", at)
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=at)
+            self.metrics = MetricsLog(run.folder / "metrics.jsonl", at)
+            self.samples = MetricsLog(run.folder / "samples.jsonl", at)
+            self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=at)
 
     @property
     def finished(self) -> bool:
@@ -57,9 +51,9 @@ class Recorder:
         config, learner = self.learner.config, self.learner
         seconds = time.monotonic() - self.rollout_started
         self.clock["train_seconds"] += seconds
-        self.clock["flops"] = self.clock.get("flops", 0) + self._flops(experience)
+        self.clock["flops"] = self.clock.get("flops", 0) + learner.flops(experience)
         if learner.world.is_main:
-            self._write_training(experience, updates, seconds)
+            self._write_training(rollout, experience, updates, seconds)
         self.rollouts_left -= 1
         self.stopped = learner.world.any(self.stop.is_set() or self.rollouts_left <= 0)
         last = self.finished
@@ -71,36 +65,28 @@ class Recorder:
         self.start_rollout()
         return self.stopped or last
 
-    def _flops(self, experience: Experience) -> int:
-        """Of the rollout and its updates: the answers, the demonstrations beside them, the critic,
-        which reads each answer before it learns from it."""
-        learner, config, tokens = self.learner, self.learner.config, sum(experience.lengths)
-        rescored = experience.rollout_logps is not None
-        flops = rl_flops(self.parameters, tokens, config.loss.beta > 0, rescored)
-        if learner.demonstrations.documents:
-            for step in range(learner.step - config.minibatches, learner.step):
-                read = learner.demonstrations.of_step(step)
-                flops += training_flops(self.parameters, sum(len(p) + len(c) for p, c in read))
-        if critic := learner.modules.get("critic"):
-            flops += rl_flops(sum(part.numel() for part in critic.parameters()), tokens)
-        return flops
-
     def start_rollout(self) -> None:
-        """Start the clock of the first rollout."""
+        """Start the clock of a rollout."""
         self.rollout_started = time.monotonic()
 
     def save(self) -> None:
+        self.stop_clock()
+        self.learner.save(self.run.folder, {"clock": dict(self.clock)})
+
+    def stop_clock(self) -> None:
+        """Add the time since the last call to the run's."""
         now = time.monotonic()
         self.clock["wall_seconds"] += now - self.started
         self.started = now
-        self.learner.save(self.run, {"clock": dict(self.clock)})
 
-    def _write_training(self, experience: Experience, updates: list[dict], seconds: float) -> None:
-        learner = self.learner
-        shown = measure(
-            self._row_problems(experience), experience.completions, attempts=find_attempts
-        )
-        checkable = sum(bool(problem.solution) for problem in self._row_problems(experience))
+    def _write_training(
+        self, rollout: int, experience: Experience, updates: list[dict], seconds: float
+    ) -> None:
+        learner, group = self.learner, self.learner.config.group_size
+        problems = [problem for problem in experience.problems for _ in range(group)]
+        task = self.task
+        shown = measure(problems, experience.completions, check=task.check, attempts=task.attempts)
+        checkable = sum(bool(problem.solution or task.check) for problem in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
         row = {
             "kind": "train",
@@ -119,16 +105,13 @@ class Recorder:
         }
         self._log(row)
         self.latest = row
+        advantages = experience.advantages.flatten().tolist()
         for index in range(min(learner.config.sample_rows, len(shown))):
             rewards = {name: values[index] for name, values in experience.rewards.items()}
             self._write_sample(
-                self._row_problems(experience)[index], experience.completions[index], rewards,
-                experience.advantages.flatten()[index].item(), experience.finish[index],
+                problems[index], experience.completions[index], rewards, advantages[index],
+                experience.finish[index],
             )  # fmt: skip
-
-    def _row_problems(self, experience: Experience) -> list[Problem]:
-        group = self.learner.config.group_size
-        return [problem for problem in experience.problems for _ in range(group)]
 
     def _write_sample(
         self, problem: Problem, completion: str, rewards: dict, advantage: float | None, finish: str
@@ -154,29 +137,25 @@ class Recorder:
     def evaluate_some(self) -> None:
         """A point of the curve, on the first problems of each level."""
         config = self.learner.config
-        seen: dict[int, int] = {}
-        chosen = []
-        for problem in self.test_set:
-            seen[problem.level] = seen.get(problem.level, 0) + 1
-            if config.eval_problems == 0 or seen[problem.level] <= config.eval_problems:
-                chosen.append(problem)
+        chosen = first_of_each_level(self.task.test, config.eval_problems)
         result = self._evaluate(chosen, config.eval_samples)
         if self.learner.world.is_main:
-            folder = self.run / "evals"
+            folder = self.run.folder / "evals"
             folder.mkdir(exist_ok=True)
             result.save(folder / f"step-{self.learner.step:06d}.npz")
             self._log_evaluation(chosen, result)
 
     def evaluate_all(self, file: Path) -> Evaluation:
         """The whole test set, once: a resumed run finds it in `file`."""
+        problems = list(self.task.test)
         found = self.learner.world.any(file.exists())
         if found:
             result = Evaluation.load(file)
         else:
-            result = self._evaluate(self.test_set, self.learner.config.final_samples)
+            result = self._evaluate(problems, self.learner.config.final_samples)
         if self.learner.world.is_main and not self._has_evaluation(self.learner.step):
             result.save(file)
-            self._log_evaluation(self.test_set, result)
+            self._log_evaluation(problems, result)
         return result
 
     def _has_evaluation(self, step: int) -> bool:
@@ -185,34 +164,27 @@ class Recorder:
         return any(row["kind"] == "eval" and row["step"] == step for row in rows)
 
     def _evaluate(self, problems: list[Problem], k: int) -> Evaluation:
-        learner = self.learner
+        learner, task = self.learner, self.task
         config, world = learner.config, learner.world
         learner.sample_from(learner.policy)
-        return merge(
-            world.gather(
-                evaluate(
-                    learner.sampler, learner.tokenizer, problems, k=k,
-                    temperature=config.temperature, max_tokens=config.cap(config.steps),
-                    seed=config.seed, template=config.template, shard=(world.rank, world.size),
-                    attempts=find_attempts,
-                )  # fmt: skip
-            )
-        )
+        share = evaluate(
+            learner.sampler, learner.tokenizer, problems, k=k, temperature=config.temperature,
+            max_tokens=config.cap(config.steps), seed=config.seed, template=task.template,
+            shard=(world.rank, world.size), check=task.check, attempts=task.attempts,
+        )  # fmt: skip
+        return merge(world.gather(share))
 
     def _log_evaluation(self, problems: list[Problem], result: Evaluation) -> None:
         summary = result.summary()
         self._log({"kind": "eval", "step": self.learner.step, **summary})
         self.latest = {**self.latest, "held_out": summary["pass_at_1"]}
-        by_level: set[int] = set()
-        for problem, completions, truncated in zip(
-            problems, result.completions, result["truncated"], strict=True
-        ):
-            if problem.level not in by_level:
-                by_level.add(problem.level)
-                finish = "length" if truncated[0] else "stop"
-                [right] = measure([problem], completions[:1])
-                parts = {name: float(right[name]) for name in ("correct", "format")}
-                self._write_sample(problem, completions[0], parts, None, finish)
+        levels: set[int] = set()
+        for row, problem in enumerate(problems):
+            if problem.level not in levels:
+                levels.add(problem.level)
+                finish = "length" if result["truncated"][row][0] else "stop"
+                parts = {name: float(result[name][row][0]) for name in ("correct", "format")}
+                self._write_sample(problem, result.completions[row][0], parts, None, finish)
 
     def _notes(self) -> dict[str, str]:
         row = self.latest
@@ -226,7 +198,12 @@ class Recorder:
         return notes
 
 
-def peak_memory_gb() -> float:
-    """Of this process, since it started."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def first_of_each_level(problems: list[Problem], count: int) -> list[Problem]:
+    """The first `count` problems of each level, in their order; all of them for 0."""
+    seen: dict[int, int] = {}
+    chosen = []
+    for problem in problems:
+        seen[problem.level] = seen.get(problem.level, 0) + 1
+        if count == 0 or seen[problem.level] <= count:
+            chosen.append(problem)
+    return chosen

@@ -1,4 +1,4 @@
-"""What a rollout leaves behind: completions, then their grades and advantages."""
+"""A rollout: completions of a group for each question, then their rewards and advantages."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +13,14 @@ from torch import Tensor
 from r1lab.grpo import group_advantages
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplingParams, completion_text
-from r1lab.sources.templates import apply_template
-from r1lab.task import Problem
+from r1lab.sources.templates import prompt_of
+from r1lab.task import Problem, Task, columns_of
 from r1lab.training.batching import balanced_share
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 
 Ended = dict[int, tuple[list[int], str]]  # ids and finish by their place, in the order of their ends
+Graded = dict[str, list]  # "completions", "totals" and "reward/NAME", one entry per completion
 
 
 @dataclass(frozen=True)
@@ -66,40 +67,38 @@ class Experience(Samples):
 
 
 @contextmanager
-def collect(
-    config: GRPOConfig,
-    problems: list[Problem],
-    sampler,
-    tokenizer,
-    rewards: RewardSet,
-    world: World,
-    rollout: int,
-    max_tokens: int,
-) -> Iterator[tuple[Samples, Callable[[Samples], Experience]]]:
-    """Sample a group for each question; gives the samples, and what turns them into experience.
+def sampled(
+    config: GRPOConfig, task: Task, problems: list[Problem], sampler, tokenizer, world: World,
+    step: int,
+) -> Iterator[tuple[Samples, Callable[[], Graded]]]:  # fmt: skip
+    """Sample a group for each question; gives the samples, and what waits for their rewards.
 
-    The latter waits for the grades and makes advantages of them; until it is called, what needs no
-    grade can be computed. Each process answers and grades its share of the questions; then
-    everything is gathered everywhere, so that the mini-batches do not depend on who sampled what.
+    Until the rewards are asked for, what needs none can be computed. Each process answers and
+    grades its share of the questions; then everything is gathered everywhere, so that the
+    mini-batches do not depend on who sampled what.
     """
-    prompts = [apply_template(config.template, p.prompt, tokenizer) for p in problems]
+    rollout = step // config.minibatches
+    prompts = [prompt_of(task, problem, tokenizer) for problem in problems]
     prompt_ids = [tokenizer(text).input_ids for text in prompts]
     mine = balanced_share([len(ids) for ids in prompt_ids], world.rank, world.size)
     params = SamplingParams(
         n=config.group_size,
         temperature=config.temperature,
-        max_tokens=max_tokens,
+        max_tokens=config.cap(step),
         seed=config.seed * 1_000_003 + rollout,
     )
+    rewards = RewardSet.of(task.rewards)
 
-    def grade(ended: Ended) -> dict[str, list]:
+    def grade(ended: Ended) -> Graded:
         texts = [completion_text(*one, tokenizer) for one in ended.values()]
         owners = [mine[place // config.group_size] for place in ended]
         totals, parts = rewards(
             prompts=[prompts[i] for i in owners],
             completions=texts,
-            step=[rollout] * len(owners),  # a random reward draws anew at each
-            **_columns([problems[i] for i in owners]),
+            step=[step] * len(owners),
+            rollout=[rollout] * len(owners),
+            seed=[config.seed] * len(owners),
+            **columns_of([problems[i] for i in owners]),
         )
         named = {f"reward/{name}": values for name, values in parts.items()}
         return {"completions": texts, "totals": totals, **named}
@@ -107,21 +106,18 @@ def collect(
     def gather(rows: dict[str, list]) -> dict[str, list]:
         return _merge(world.gather((mine, rows)), len(problems), config.group_size)
 
-    def graded(samples: Samples) -> Experience:
-        return _experience(config, samples, gather(grading.rows()))
-
     grading = Grading(config, grade)
     try:
-        asked = [prompt_ids[i] for i in mine]
         watch = {"on_done": grading.on_done} if config.grading_rows else {}
-        drawn = sampler.generate(asked, params, stream_ids=mine, **watch)
+        drawn = sampler.generate([prompt_ids[i] for i in mine], params, stream_ids=mine, **watch)
         if not config.grading_rows:
             grading.ended |= enumerate(zip(drawn.completion_ids, drawn.finish))
-        grading.begin()
+        grading.submit()
         all_ids = [ids for ids in prompt_ids for _ in range(config.group_size)]
         own = {name: getattr(drawn, name) for name in ("completion_ids", "finish")}
-        yield Samples(problems, all_ids, **gather(own | {"old_logps": drawn.scorer_logps})), graded
-    finally:  # after an error, what the thread has not begun is not graded
+        rows = gather(own | {"old_logps": drawn.scorer_logps})
+        yield Samples(problems, all_ids, **rows), lambda: gather(grading.rows())
+    finally:  # after an error, what the thread has not started is not graded
         grading.thread.shutdown(cancel_futures=True)
 
 
@@ -129,23 +125,23 @@ class Grading:
     """Grades the completions of one process, a few together, as they end.
 
     Asynchronously that is done in a thread while others are still sampled, as with the paper's
-    rule-based rewards (v2 B.1), and while they are scored; in line when the grades are asked for.
+    rule-based rewards (v2 B.1), and while they are scored; in line when the rewards are asked for.
     Both ways grade the same batches, so that the results are the same to the last bit.
     """
 
-    def __init__(self, config: GRPOConfig, grade: Callable[[Ended], dict[str, list]]):
+    def __init__(self, config: GRPOConfig, grade: Callable[[Ended], Graded]):
         self.config, self.grade = config, grade
         self.thread = ThreadPoolExecutor(1, "grading")
         self.ended: Ended = {}
-        self.batches: list[tuple[Ended, Callable[[], dict[str, list]]]] = []
+        self.batches: list[tuple[Ended, Callable[[], Graded]]] = []
 
     def on_done(self, place: int, ids: list[int], finish: str) -> None:
-        """Take the completion in this place from the sampler, as soon as it has ended."""
+        """The sampler says that the completion in this place has ended."""
         self.ended[place] = ids, finish
         if len(self.ended) == self.config.grading_rows:
-            self.begin()
+            self.submit()
 
-    def begin(self) -> None:
+    def submit(self) -> None:
         """Grade those that have ended since the last time, if any."""
         if self.ended:
             work = partial(self.grade, self.ended)
@@ -154,33 +150,32 @@ class Grading:
             self.batches.append((self.ended, later))
             self.ended = {}
 
-    def rows(self) -> dict[str, list]:
+    def rows(self) -> Graded:
         """By name, one entry for each completion. What grading raises is raised here."""
         found: dict[str, dict[int, object]] = {}
         for ended, later in self.batches:
             for name, values in later().items():
                 found.setdefault(name, {}).update(zip(ended, values, strict=True))
-        return {name: [value for _, value in sorted(of.items())] for name, of in found.items()}
+        return {name: [of[place] for place in sorted(of)] for name, of in found.items()}
 
 
-def _experience(config: GRPOConfig, samples: Samples, rows: dict[str, list]) -> Experience:
-    """The samples with what grading found for each, and the groups' advantages."""
+def with_advantages(config: GRPOConfig, samples: Samples, graded: Graded) -> Experience:
+    """The samples with their rewards and the groups' advantages (R1 v2 eq. 3)."""
     nan = float("nan")
-    totals = torch.tensor([nan if total is None else total for total in rows["totals"]])
+    totals = torch.tensor([nan if total is None else total for total in graded["totals"]])
     totals = totals.view(len(samples.problems), config.group_size)
+    rewards = {
+        name.removeprefix("reward/"): values
+        for name, values in graded.items()
+        if name.startswith("reward/")
+    }
     return Experience(
         **vars(samples),
-        completions=rows["completions"],
-        rewards={name[7:]: rows[name] for name in rows if name.startswith("reward/")},
+        completions=graded["completions"],
+        rewards=rewards,
         totals=totals,
         advantages=group_advantages(totals, divide_by_std=config.divide_by_std),
     )
-
-
-def _columns(problems: list[Problem]) -> dict[str, list]:
-    """The problems' fields as columns, as TRL hands them to reward functions."""
-    names = ("solution", "family", "level", "lang", "meta", "tests")
-    return {name: [getattr(problem, name) for problem in problems] for name in names}
 
 
 def _merge(shares: list[tuple[list[int], dict]], questions: int, group: int) -> dict[str, list]:

@@ -1,0 +1,224 @@
+"""One way to compute in several processes: fresh ones here, or those of torchrun."""
+
+import ast
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import cloudpickle
+import torch
+import torch.distributed as dist
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from r1lab.errors import InputError
+from r1lab.training.distributed import Parallel, World
+from r1lab.training.fsdp import ShardedWorld
+
+STOPPED = 130  # exit code where the user stopped it
+# Must be in the environment before a worker starts. Spinning threads cost several times the work
+# on a busy machine, and memory that glibc hands back must be faulted in again at every step.
+WORKER_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "TOKENIZERS_PARALLELISM": "false",
+}
+# Computes this process's share; False: the user stopped it, and what was done is saved.
+Work = Callable[..., bool]
+
+
+class StopRequest:
+    """Ctrl-C (or SIGTERM) noted, to be obeyed at the end of the step; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._interrupted)
+            signal.signal(signal.SIGTERM, lambda *_: self.set())
+
+    def _interrupted(self, *_) -> None:
+        self.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if first_process():
+            print(
+                "\nStopping after this step, and saving. Press Ctrl-C again to stop at once.",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+
+def under_torchrun() -> bool:
+    """True when torchrun (or Slurm through it) has set this process's place."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def first_process() -> bool:
+    """True for the one that writes what is written once; also before the processes have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def default_processes(questions: int = 0) -> int:
+    """One per GPU, else one per core that this process may use; of `questions`, which must divide
+    evenly, the largest number that allows it."""
+    most = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return next(number for number in range(most, 0, -1) if questions % number == 0)
+
+
+def join_world(parallel: Parallel = Parallel()) -> World:
+    """Enter the process group that the environment describes; alone without one."""
+    alone = not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1
+    if alone and not parallel.shard:
+        return World()
+    if not dist.is_initialized():
+        gpu = torch.cuda.is_available()
+        if gpu:
+            torch.cuda.set_device(World().device)
+        single = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if alone else {}
+        backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"  # results travel between the CPUs
+        dist.init_process_group(backend, timeout=timedelta(minutes=30), **single)
+    rank, size = dist.get_rank(), dist.get_world_size()
+    return ShardedWorld(rank, size, parallel) if parallel.shard else World(rank, size)
+
+
+def launch(
+    work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True
+) -> None:
+    """Run `work(world, stop, *args)` in every process: those of torchrun, or `processes` fresh ones.
+
+    Functions of a notebook or a script may be among the arguments.
+
+    Args:
+        saves: Ctrl-C is left to the work, which saves; otherwise it ends the work at once.
+    Raises:
+        InputError: a worker raised it or died, or an argument cannot be sent to another process.
+        KeyboardInterrupt: the user stopped it; the work is saved.
+    """
+    if under_torchrun():
+        code = _share(work, args, parallel, saves)
+    else:
+        code = _spawn(_packed(work, args, parallel, saves), processes)
+    if code == STOPPED:
+        raise KeyboardInterrupt
+
+
+def _share(work: Work, args: tuple, parallel: Parallel, saves: bool) -> int:
+    """This process's share of the work; the exit code."""
+    stop = StopRequest()
+    if saves:
+        stop.listen()
+    return 0 if work(join_world(parallel), stop, *args) else STOPPED
+
+
+def _packed(*share) -> bytes:
+    """What a worker is started with."""
+    _check_main_guard()
+    try:
+        return cloudpickle.dumps(share)
+    except Exception as error:  # every type has its own way to refuse
+        raise InputError(
+            f"a reward, check or prompt function cannot be sent to another process ({error}); let "
+            "it use nothing that belongs to this process alone (open files, locks, GPUs)."
+        ) from error
+
+
+def _check_main_guard() -> None:
+    """Refuse a script that its workers, which import it again, would run again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise InputError("a worker started this script again; see the message above.")
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    if script.suffix != ".py":
+        return
+    statements = ast.parse(script.read_text(encoding="utf-8")).body
+    guards = [one for one in statements if isinstance(one, ast.If) and "__name__" in ast.unparse(one.test)]
+    if not guards:
+        raise InputError(
+            f"{script.name} has no line `if __name__ == \"__main__\":`, so each worker process would "
+            "run the whole script again; put the call below such a line."
+        )
+
+
+def _spawn(payload: bytes, processes: int) -> int:
+    """Start the workers with torch's launcher and wait for them; the highest exit code.
+
+    Ctrl-C reaches every worker, also while it starts: one that listens (`StopRequest`) saves, and
+    this process waits for it; another ends at once, and the result is 130.
+    """
+    os.environ.update(WORKER_ENVIRONMENT)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    codes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited: see `_worker`
+    workers = torch.multiprocessing.spawn(
+        _worker, (processes, port, codes, payload), nprocs=processes, join=False
+    )
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    try:
+        while not workers.join():
+            continue
+    except (ProcessExitedException, ProcessRaisedException) as death:
+        while not codes.empty():
+            if isinstance(refusal := codes.get(), str):
+                raise InputError(refusal) from None
+        exit_codes = [worker.exitcode for worker in workers.processes]
+        if -signal.SIGINT in exit_codes:
+            return STOPPED
+        raise _cause_of_death(death, exit_codes) from death
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+    return max(codes.get() for _ in range(processes))
+
+
+def _cause_of_death(death: Exception, exit_codes: list[int]) -> Exception:
+    """What to raise for a dead worker, by the launcher's report and the workers' exit codes.
+
+    The workers that are left lose their connection, which may be noticed before the death itself.
+    """
+    killed = [rank for rank, code in enumerate(exit_codes) if code == -signal.SIGKILL]
+    if isinstance(death, ProcessRaisedException) and not killed:
+        return death  # a fault in the code: its traceback says where
+    how, rank = "ended unexpectedly", death.error_index
+    if killed:
+        how, rank = "was killed by SIGKILL", killed[0]
+    elif death.signal_name:
+        how = f"was killed by {death.signal_name}"
+    return InputError(
+        f"worker {rank} {how}; free some memory, then continue from the last checkpoint with "
+        "--resume."
+    )
+
+
+def _worker(rank: int, processes: int, port: int, codes, payload: bytes) -> None:
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    # A Ctrl-C since this process started has waited until now. It ends here, unless `work` listens.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    try:
+        codes.put(_share(*cloudpickle.loads(payload)))
+    except InputError as error:
+        codes.put(str(error))
+        sys.exit(2)  # the launcher ends the other workers, who would wait for this one
+    if dist.is_initialized():
+        dist.destroy_process_group()

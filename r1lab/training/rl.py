@@ -1,0 +1,173 @@
+"""Training by reinforcement learning, from a model and a task to a finished run."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.evaluation.measure import Evaluation
+from r1lab.grpo import policy_loss
+from r1lab.models.policy import Policy, load_model, load_tokenizer
+from r1lab.rewards import RewardSet, validate
+from r1lab.sources.templates import prompt_of
+from r1lab.task import Task
+from r1lab.training.checkpoint import checkpoint_path
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World, fingerprint
+from r1lab.training.estimate import check_machine
+from r1lab.training.loop import Learner
+from r1lab.training.ppo import PPOLearner
+from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.progress import Progress
+from r1lab.training.provenance import command, commit, machine, peak_memory_gb
+from r1lab.training.recorder import Recorder
+from r1lab.training.run import Run
+
+MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world) -> Learner
+
+
+def grpo(
+    model: str | Path, task: Task, config: GRPOConfig | None = None, name: str = "run", *,
+    runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
+    stop_after: int | None = None, loss: Callable = policy_loss,
+    learner: MakeLearner | None = None,
+) -> Run:  # fmt: skip
+    """Train a model on a task by reinforcement learning, in `runs/name`; returns the run.
+
+    The same call goes on where a stopped or killed run has its last checkpoint, and gives back a
+    finished one.
+
+    Args:
+        model: a folder, a Hub id or the folder of another run.
+        resume: False refuses a run that is finished.
+        overwrite: delete an earlier run of this name first.
+        stop_after: train this number of rollouts and save, on a machine that is lent for a while.
+        loss: another objective, with the signature of `grpo.policy_loss`.
+        learner: makes another kind of learner.
+    Raises:
+        InputError: anything that makes the run impossible, before any work is lost.
+        KeyboardInterrupt: the user stopped it; the run is saved.
+    """
+    config = config or GRPOConfig()
+    processes = config.processes or default_processes(config.questions)
+    config.check(processes)
+    check_machine(config, str(model))
+    check_task(task, config, str(model))
+    make = learner or functools.partial(default_learner, loss=loss)
+    run = Run(Path(runs) / name)
+    about = {"model": str(model), "task": described(task)}
+    return run.compute(
+        config, rl_work, processes, str(model), task, config, make, stop_after, about=about,
+        resume=resume and run.started, overwrite=overwrite, parallel=config.parallel,
+    )  # fmt: skip
+
+
+def described(task: Task) -> dict:
+    """What a run stores of its task: name, settings and fingerprint."""
+    return {"name": task.name, "settings": dict(task.settings), "fingerprint": task.fingerprint()}
+
+
+def check_task(task: Task, config: GRPOConfig, model: str) -> None:
+    """Refuse a task that this model cannot be trained on, before it is loaded.
+
+    Raises:
+        InputError: there is no test problem, a reward or the check refuses a gold answer, the first
+            questions overlap the test set, or a question is longer than the model reads.
+    """
+    if not task.test:
+        raise InputError(
+            f"the task {task.name!r} has no test problems, so nothing would show whether the model "
+            "learns; hold some back, for example with test=64."
+        )
+    validate(RewardSet.of(task.rewards), list(task.test), task.check)
+    tokenizer = load_tokenizer(model)
+    asked = [*task.draw(config.seed, 0, config.questions), *task.test]
+    check_prompts([prompt_of(task, problem, tokenizer) for problem in asked], tokenizer, model)
+
+
+def check_prompts(prompts: list[str], tokenizer, model: str) -> None:
+    """Refuse words that the model has no token for."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return
+    for prompt in prompts:
+        words = [word for word in prompt.split() if unknown in tokenizer(word).input_ids]
+        if words:
+            raise InputError(
+                f"{model} does not know the words {', '.join(words[:5])} of the question {prompt!r}; "
+                "ask in words of its vocabulary, or train a model that knows them."
+            )
+
+
+def rl_work(
+    world: World, stop: StopRequest, run: Run, model: str, task: Task, config: GRPOConfig,
+    make: MakeLearner, stop_after: int | None,
+) -> bool:  # fmt: skip
+    """One process's share of the run. False: stopped on the way."""
+    if world.size > 1:  # each has read its own machine's files
+        world.agree("settings", config)
+        world.agree("problems, rewards or check of the task", task.fingerprint())
+    learner, clock = open_learner(world, run, model, task, config, make)
+    with Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress:
+        recorder = Recorder(run, learner, clock, progress, stop, stop_after)
+        if learner.step == 0:
+            base = recorder.evaluate_all(run.folder / "eval_base.npz")
+        else:
+            base = Evaluation.load(run.folder / "eval_base.npz")
+        recorder.start_rollout()
+        if not recorder.finished:
+            learner.train(recorder)
+        if not recorder.finished:
+            return recorder.rollouts_left <= 0
+        final = recorder.evaluate_all(run.folder / "eval_final.npz")
+    memory = sum(world.gather(peak_memory_gb()))
+    recorder.stop_clock()
+    if world.is_main:
+        run.write("summary.json", summarize(run, learner, base, final, recorder.clock, memory))
+    return True
+
+
+def open_learner(
+    world: World, run: Run, model: str, task: Task, config: GRPOConfig, make: MakeLearner
+) -> tuple[Learner, dict[str, float]]:
+    """The run's learner with its clock: from the last checkpoint, or else at the beginning."""
+    checkpoints = run.checkpoints
+    loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
+    world.agree("starting weights", fingerprint(loaded))
+    learner = make(config, task, Policy(loaded), tokenizer, world)
+    if not checkpoints:
+        return learner, {"train_seconds": 0.0, "wall_seconds": 0.0}
+    return learner, learner.restore(checkpoints[-1])["clock"]
+
+
+def default_learner(
+    config: GRPOConfig, task: Task, policy: Policy, tokenizer, world: World,
+    loss: Callable = policy_loss,
+) -> Learner:  # fmt: skip
+    """GRPO's learner, or PPO's where a critic gives the advantages."""
+    kind = {"group": Learner, "gae": PPOLearner}[config.advantage]
+    return kind(config, task, policy, tokenizer, world, loss)
+
+
+def summarize(
+    run: Run, learner: Learner, base: Evaluation, final: Evaluation, clock: dict[str, float],
+    memory: float,
+) -> dict:  # fmt: skip
+    """`summary.json` of a finished run; fractions lie between 0 and 1."""
+    return {
+        "name": run.name,
+        "task": learner.task.name,
+        "arm": learner.task.settings.get("arm", "true"),
+        "seed": learner.config.seed,
+        "steps": learner.step,
+        "base": base.summary(),
+        "final": final.summary(),
+        "wall_seconds": round(clock["wall_seconds"], 1),
+        "train_seconds": round(clock["train_seconds"], 1),
+        "peak_memory_gb": round(memory, 2),
+        "flops": clock.get("flops"),
+        "checkpoint": str(checkpoint_path(run.folder, learner.step)),
+        "command": command(),
+        "commit": commit(),
+        "machine": machine(),
+    }

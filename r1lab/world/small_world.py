@@ -1,0 +1,95 @@
+"""The small world as a task: what is asked, and what is paid."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.rewards import format_reward, language_consistency, random_reward
+from r1lab.rewards.code import accuracy_or_code
+from r1lab.rewards.combine import later
+from r1lab.rewards.preference import helpfulness, safety
+from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
+from r1lab.world import find_attempts, training_problems
+
+ARMS = ("true", "random", "format")
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """What a run of RL asks and pays in the small world.
+
+    Attributes:
+        mixture: of the training problems, "family/level" -> weight; `lang_weights` likewise.
+        late_mixture: asked beside `mixture` from rollout `late_from` on.
+        arm: the reward: "true", or a control ("random": a coin; "format": the tags alone).
+        accuracy_weight, format_weight: of the two rule rewards. The paper adds them with the same
+            weight.
+        language_weight: of language consistency; None: not computed, 0: only logged.
+        reward_models: folder of the reward models of the last stage, "" for none; they count from
+            rollout `late_from` on, each with `preference_weight` (v2 section 3.2.3).
+        test: file of held-out problems.
+    """
+
+    mixture: dict[str, float] = field(
+        default_factory=lambda: {
+            "signs/1": 0.5, "signs/2": 1.0, "signs/3": 3.0, "signs/4": 4.0, "signs/5": 2.0,
+        }
+    )  # fmt: skip
+    lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
+    late_mixture: dict[str, float] = field(default_factory=dict)
+    late_from: int = 0
+    arm: str = "true"
+    accuracy_weight: float = 1.0
+    format_weight: float = 0.1
+    language_weight: float | None = None
+    reward_models: str = ""
+    preference_weight: float = 1.0
+    test: str = "data/test_signs.jsonl"
+    template: str = "small"
+
+    def task(self) -> Task:
+        """The task. Raises InputError where a setting names nothing that exists."""
+        if self.arm not in ARMS:
+            raise InputError(f"there is no arm {self.arm!r}; choose one of {', '.join(ARMS)}.")
+        test = load_problems(self.test)
+        excluded = held_out_ids() | {problem.id for problem in test}
+        return Task(
+            name="small world",
+            problems=partial(self.draw, excluded),
+            test=test,
+            rewards=self.rewards(),
+            template=self.template,
+            attempts=find_attempts,
+            settings=asdict(self),
+        )
+
+    def draw(
+        self, excluded: frozenset[str], seed: int, rollout: int, count: int
+    ) -> list[Problem]:
+        """The questions of a rollout, none of which has an excluded id."""
+        late = rollout >= self.late_from
+        mixture = self.mixture | self.late_mixture if late else self.mixture
+        return training_problems(seed, rollout, count, mixture, self.lang_weights, excluded)
+
+    def rewards(self) -> dict[str, tuple[Reward, float]]:
+        """The rewards by name, with their weights. The control arms log the rule rewards as well."""
+        rules = {
+            "true": (self.accuracy_weight, self.format_weight),
+            "random": (0.0, 0.0),
+            "format": (0.0, 1.0),
+        }
+        accuracy_weight, format_weight = rules[self.arm]
+        named: dict[str, tuple[Reward, float]] = {}
+        if self.arm == "random":
+            named["random"] = (random_reward(), 1.0)
+        named["accuracy"] = (accuracy_or_code, accuracy_weight)
+        named["format"] = (format_reward, format_weight)
+        if self.language_weight is not None:
+            named["language"] = (language_consistency, self.language_weight)
+        if self.reward_models:
+            for name, reward in (("helpfulness", helpfulness), ("safety", safety)):
+                model = reward(Path(self.reward_models) / name)
+                named[name] = (later(model, self.late_from), self.preference_weight)
+        return named
