@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import pkgutil
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -30,6 +31,21 @@ class Problem:
     solution: str
     tests: list | None = None
     meta: dict = field(default_factory=dict)
+
+
+# How a family judges an answer by rules of its own, as a function of (answer, meta) or, so that every
+# process finds it, its name. Where there is none, the answer's value is compared with the solution's.
+CHECKERS: dict[str, str | Callable[[str, dict], bool]] = {
+    "signs": "r1lab.world.puzzles:SIGNS.check",
+    "countdown": "r1lab.world.puzzles:COUNTDOWN.check",
+    "gpqa": "r1lab.sources.schemas:verify_choice",
+}
+
+
+def checker(family: str | None) -> Callable[[str, dict], bool] | None:
+    """The family's entry in CHECKERS, as a function."""
+    found = CHECKERS.get(family)
+    return pkgutil.resolve_name(found) if isinstance(found, str) else found
 
 
 def columns_of(problems: Sequence[Problem]) -> dict[str, list]:

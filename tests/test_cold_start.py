@@ -15,14 +15,13 @@ from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_model
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
-from r1lab.rewards import language_consistency
-from r1lab.rewards.format import has_format
+from r1lab.rewards import language, parse
 from r1lab.sampling import TorchSampler
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.from_samples import run_sampled
 from r1lab.task import Problem
 from r1lab.world import held_out
-from r1lab.world.rewrite import SAYINGS, readable, split_completion, translate
+from r1lab.world.rewrite import SAYINGS, readable, translate
 from r1lab.world.puzzles import parse_attempts
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.distributed import StopRequest, World
@@ -61,7 +60,7 @@ said = st.tuples(st.sampled_from(SAYINGS), st.sampled_from(["en", "zh", "fr"]))
 def test_translated_thinking_is_of_one_language_and_says_the_same(words, lang):
     text = "".join(f" 9+5=14:13 {saying[spoken]}" for saying, spoken in words)
     translated = translate(text, lang)
-    assert language_consistency([""], [translated], lang=[lang]) == [1.0]
+    assert language([""], [translated], lang=[lang]) == [1.0]
     assert translate(translated, lang) == translated
     meant = [(one.moves, one.verdict) for one in parse_attempts(text)]
     assert [(one.moves, one.verdict) for one in parse_attempts(translated)] == meant
@@ -93,7 +92,7 @@ def test_whatever_the_tags_the_readable_form_is_the_same(completion):
      "<think> 9 </think> <answer> 1 </answer> <answer> 2 </answer>"],
 )  # fmt: skip
 def test_what_cannot_be_told_apart_is_not_readable(completion):
-    assert split_completion(completion) is None
+    assert parse(completion).halves is None
 
 
 def test_an_answer_with_the_token_for_no_word_is_kept_by_no_filter():
@@ -117,8 +116,8 @@ def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path)
         assert not held_out(problem)
         problem = replace(problem, lang=row["lang"], prompt=row["prompt"])
         assert measure([problem], [row["completion"]])[0]["strict"]
-        assert has_format(row["completion"]) and "=" in row["completion"].split("<answer>")[1]
-        assert language_consistency([""], [row["completion"]], lang=[row["lang"]]) == [1.0]
+        assert parse(row["completion"]).well_formed and "=" in row["completion"].split("<answer>")[1]
+        assert language([""], [row["completion"]], lang=[row["lang"]]) == [1.0]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["steps"] == 2 and summary["data"]["kept"] == provenance["kept"]
     assert load_model(summary["checkpoint"])

@@ -14,7 +14,7 @@ from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
-from r1lab.rewards import RewardSet, random_reward, reward_set
+from r1lab.rewards import RewardSet, random, reward_set
 from r1lab.stages.zero import PRESETS
 from tests import planted_faults
 from tests.fake_run import fake_run
@@ -198,7 +198,7 @@ def test_a_model_is_tried_with_the_preset_and_left_as_it_was(monkeypatch):
 def test_a_reward_that_cannot_score_is_no_crash():
     """None is "cannot be scored": such rows get advantage 0, and are no reason for a diagnosis."""
     well = planted_faults.patient("base")
-    coin = random_reward(0)
+    coin = random(0)
 
     def half(prompts, completions, **columns):
         scores = coin(prompts, completions, **columns)

@@ -15,8 +15,7 @@ from r1lab.errors import InputError
 from r1lab.models import smollm2
 from r1lab.models.policy import load_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.rewards import correct, reward_set, validate
-from r1lab.rewards.format import has_format
+from r1lab.rewards import correct, parse, reward_set, validate
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
@@ -74,7 +73,7 @@ def test_the_example_of_the_chat_is_right_and_no_test_problem():
     problems = load_problems("data/test_gym_sums.jsonl")
     assert asked not in {problem.prompt for problem in problems}
     assert asked.partition(":")[0] == problems[0].prompt.partition(":")[0]
-    assert has_format(told) and correct(told, "8", "gym_sums", question=asked)
+    assert parse(told).well_formed and correct(told, "8", "gym_sums", question=asked)
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     plain, shown = (apply_template(name, "2 + 2 =", tokenizer) for name in ("chat", "chat_example"))

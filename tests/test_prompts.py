@@ -18,8 +18,7 @@ from r1lab.world.wordings import (
     wordings,
 )
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.rewards import correct
-from r1lab.rewards.format import has_format
+from r1lab.rewards import correct, parse
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
@@ -61,7 +60,7 @@ def test_examples_are_solved_and_are_other_questions_in_the_same_language(proble
     assert len(examples) == 2 and few_shot(2)(problem) == text
     for example in examples:
         question, completion = example.strip().split(" Assistant: ")
-        assert question != problem.prompt and has_format(completion)
+        assert question != problem.prompt and parse(completion).well_formed
         assert question[0].isascii() == (problem.lang == "en")
         expression = completion.split("<answer>")[1].split("</answer>")[0].strip()
         if problem.family == "sums":

@@ -21,7 +21,7 @@ from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.models.policy import Policy, load_model
 from r1lab.models.smollm2 import smollm2_file
-from r1lab.rewards import correct, lenient_answer
+from r1lab.rewards import correct, parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.stages.zero import PRESETS
 from r1lab.sources.templates import apply_template
@@ -121,7 +121,7 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
     verdicts = []
     for row, text in enumerate(drawn.texts(tokenizer)):
         problem = problems[row // params.n]
-        answer = lenient_answer(text)
+        answer = parse(text).lenient_answer
         if re.fullmatch(r"-?\d+", answer):
             right = int(answer) == int(problem.solution)
             told = f"<think> {re.sub(r'</?[a-z]+>', '', text)} </think> <answer> {answer} </answer>"

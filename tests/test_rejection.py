@@ -11,16 +11,14 @@ from datasets import load_from_disk
 
 from r1lab.errors import InputError
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.rewards import language_consistency
-from r1lab.rewards.format import has_format
-from r1lab.stages import from_samples
+from r1lab.rewards import language, parse
+from r1lab.stages import from_samples, harvest
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
 from r1lab.task import Problem
 from r1lab.world import FAMILIES, sample_problem, verify
 from r1lab.world.expert import written_examples
 from r1lab.world.person import is_safe
-from r1lab.world.rewrite import split_completion
 from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select
 
@@ -98,9 +96,9 @@ def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
     french = [(p, text) for p, text in examples if p.lang == "fr"]
     assert 100 < len(french) < 200
     for problem, text in french:
-        assert problem.prompt == "fais 13 avec 9,5,1" and has_format(text)
-        assert language_consistency([""], [text], lang=["fr"]) == [1.0]
-        assert verify("signs", split_completion(text)[1], "", problem.meta)
+        assert problem.prompt == "fais 13 avec 9,5,1" and parse(text).well_formed
+        assert language([""], [text], lang=["fr"]) == [1.0]
+        assert verify("signs", parse(text).halves[1], "", problem.meta)
     assert Rejection().examples(kept, random.Random(0))[:300] == kept
 
 
@@ -117,7 +115,7 @@ def test_a_question_in_another_language_is_the_same_question(family):
 def test_written_examples_are_harmless_and_in_the_tokenizers_words():
     tokenizer = build_tokenizer()
     for problem, text in itertools.islice(written_examples(0), 200):
-        assert has_format(text) and is_safe(problem.prompt, text)
+        assert parse(text).well_formed and is_safe(problem.prompt, text)
         assert tokenizer.unk_token_id not in tokenizer(text).input_ids
 
 

@@ -4,27 +4,27 @@ import os
 import subprocess
 import sys
 import threading
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab import world
 from r1lab.errors import InputError
 from r1lab.rewards import (
     RewardSet,
     accuracy,
     correct,
-    format_reward,
-    lenient_answer,
-    random_reward,
+    deadline,
+    format,
+    parse,
+    random,
     reward_set,
-    strict_answer,
+    rules,
     validate,
 )
-from r1lab.task import Problem
-
-module = sys.modules["r1lab.rewards.accuracy"]  # its name in the package is the function's
+from r1lab.task import CHECKERS, Problem
+from r1lab.world import sample_problem
 
 
 def tagged(answer: str) -> str:
@@ -67,7 +67,7 @@ def score(answer: str, gold: str, question: str = "What is it worth?") -> float 
     ],
 )
 def test_the_strict_reading_takes_one_final_answer(completion, answer):
-    assert strict_answer(completion) == answer
+    assert parse(completion).answer == answer
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_strict_reading_takes_one_final_answer(completion, answer):
     ],
 )
 def test_the_lenient_reading_finds_an_answer_without_its_tags(completion, answer):
-    assert lenient_answer(completion) == answer
+    assert parse(completion).lenient_answer == answer
 
 
 def test_the_two_readings_differ_only_in_the_format():
@@ -100,8 +100,9 @@ def test_the_two_readings_differ_only_in_the_format():
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_reading(text):
-    assert strict_answer(text) is None or strict_answer(text).strip()
-    assert isinstance(lenient_answer(text), str)
+    parsed = parse(text)
+    assert parsed.answer is None or parsed.answer.strip()
+    assert isinstance(parsed.lenient_answer, str)
     assert accuracy([text], [text], solution=["\\boxed{"])[0] in (0.0, 1.0, None)
 
 
@@ -185,15 +186,15 @@ BOMBS = ["9^{9^{9^{9}}} x", r"\sqrt{x}^{9999999999}!", "x + 99999999!"]
 
 @pytest.fixture
 def short_deadline(monkeypatch):
-    module._same_value.cache_clear()
-    monkeypatch.setattr(module, "SECONDS", 0.5)
-    monkeypatch.setattr(module, "_worker", module.Worker())  # a new process, with the new limit
+    deadline.same_value.cache_clear()
+    monkeypatch.setattr(deadline, "SECONDS", 0.5)
+    monkeypatch.setattr(deadline, "_worker", deadline.Worker())  # a new process, with the new limit
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_the_deadline_holds_and_the_next_answer_is_judged(short_deadline, bomb):
     assert score(bomb, "x + 1") == 0.0
-    module._same_value.cache_clear()
+    deadline.same_value.cache_clear()
     assert score("1 + x", "x + 1") == 1.0
 
 
@@ -214,7 +215,7 @@ def test_it_works_off_the_main_thread():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_makes_its_own_worker():
     assert score("2 + x", "x + 2") == 1.0
-    module._same_value.cache_clear()
+    deadline.same_value.cache_clear()
     child = os.fork()
     if child == 0:
         os._exit(0 if score("2 + x", "x + 2") == 1.0 else 1)
@@ -223,10 +224,11 @@ def test_a_forked_process_makes_its_own_worker():
 
 def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
     script = (
-        "import os, sys\n"
+        "import os\n"
+        "import r1lab.rewards.deadline\n"
         "from r1lab.rewards import accuracy\n"
         "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
-        "worker = sys.modules['r1lab.rewards.accuracy']._worker.pool\n"
+        "worker = r1lab.rewards.deadline._worker.pool\n"
         "print(*worker._processes, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -265,25 +267,23 @@ def test_the_worker_leaves_its_parents_garbage_alone():
 def test_a_family_with_a_checker_decides_and_never_starts_math_verify(monkeypatch):
     calls = []
 
-    def verify(family, answer, solution, meta):
-        calls.append((family, answer, solution, meta))
-        return answer == "9+5-1" if family == "signs" else None
+    def check(answer, meta):
+        calls.append((answer, meta))
+        return answer == "9+5-1"
 
-    monkeypatch.setattr(world, "verify", verify)
-    monkeypatch.setattr(module, "_same_value", lambda *_: pytest.fail("math-verify was asked"))
+    monkeypatch.setitem(CHECKERS, "signs", check)
+    monkeypatch.setattr(rules, "same_value", lambda *_: pytest.fail("math-verify was asked"))
     columns = {"family": ["signs"] * 3, "meta": [{"target": 13}] * 3}
     completions = [tagged("9+5-1"), tagged("13"), "9+5-1"]
     assert accuracy(["p"] * 3, completions, ["9+5-1"] * 3, **columns) == [1.0, 0.0, 0.0]
-    assert calls == [("signs", a, "9+5-1", {"target": 13}) for a in ("9+5-1", "13")]
+    assert calls == [(answer, {"target": 13}) for answer in ("9+5-1", "13")]
     assert correct(tagged("7"), "7", family="sums", meta={}) is True
 
 
 @pytest.mark.parametrize("family", ["signs", "countdown", "sums", "programs", "logic"])
 def test_gold_answers_of_the_small_world_are_accepted(family):
-    import random
-
-    rng = random.Random(0)
-    problems = [world.sample_problem(rng, family, 1, "en", for_test=True) for _ in range(20)]
+    rng = Random(0)
+    problems = [sample_problem(rng, family, 1, "en", for_test=True) for _ in range(20)]
     validate(reward_set("true"), problems)
 
 
@@ -311,8 +311,8 @@ def test_gold_answers_of_the_small_world_are_accepted(family):
     ],
 )
 def test_format(completion, good):
-    assert format_reward(["p"], [completion]) == [float(good)]
-    assert format_reward(["p"], [[{"role": "assistant", "content": completion}]]) == [float(good)]
+    assert format(["p"], [completion]) == [float(good)]
+    assert format(["p"], [[{"role": "assistant", "content": completion}]]) == [float(good)]
 
 
 # -------------------------------------------------------------------------------------- combination
@@ -355,7 +355,7 @@ def refuses(prompts, completions, **columns):
     ],
 )
 def test_a_broken_reward_is_named(function, message):
-    rewards = RewardSet({"good": (format_reward, 1.0), "bad": (function, 1.0)})
+    rewards = RewardSet({"good": (format, 1.0), "bad": (function, 1.0)})
     with pytest.raises(InputError, match=message):
         rewards(prompts=["p"], completions=["c"])
 
@@ -375,12 +375,12 @@ def test_validate_names_the_problem_whose_gold_answer_is_not_accepted():
 def test_the_coin_is_fair_and_depends_on_nothing_but_its_key():
     prompts = [f"p{i // 8}" for i in range(4000)]
     completions = [f"c{i % 3}" for i in range(4000)]
-    coin = random_reward(1)(prompts, completions)
+    coin = random(1)(prompts, completions)
     assert 0.45 < sum(coin) / 4000 < 0.55
-    assert random_reward(1)(prompts, completions) == coin != random_reward(2)(prompts, completions)
-    assert random_reward(1)(prompts[8:16], completions[8:16]) == coin[8:16]  # of another process
-    assert 10 < sum(random_reward(1)(["p"] * 40, ["same"] * 40)) < 30
-    assert random_reward(1)(prompts, completions, step=[7] * 4000) != coin
+    assert random(1)(prompts, completions) == coin != random(2)(prompts, completions)
+    assert random(1)(prompts[8:16], completions[8:16]) == coin[8:16]  # of another process
+    assert 10 < sum(random(1)(["p"] * 40, ["same"] * 40)) < 30
+    assert random(1)(prompts, completions, step=[7] * 4000) != coin
 
 
 def test_the_arms():
@@ -390,7 +390,7 @@ def test_the_arms():
     totals, parts = reward_set("format")(**rows)
     assert totals == [1.0, 1.0] and parts["accuracy"] == [1.0, 0.0]
     totals, parts = reward_set("random", seed=3)(**rows)
-    assert totals == parts["random"] == random_reward(3)(["p"] * 2, [good, bad])
+    assert totals == parts["random"] == random(3)(["p"] * 2, [good, bad])
     with pytest.raises(InputError, match="no arm 'ture'"):
         reward_set("ture")
 
@@ -410,7 +410,7 @@ def test_our_rewards_take_trls_messages():
     completions = [[{"role": "assistant", "content": tagged("5")}]]
     prompts = [[{"role": "user", "content": "How many?"}]]
     extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
-    for reward in (accuracy, format_reward, lambda **c: [1.0] if random_reward(0)(**c) else []):
+    for reward in (accuracy, format, lambda **c: [1.0] if random(0)(**c) else []):
         assert reward(prompts=prompts, completions=completions, **extra) == [1.0]
 
 
@@ -430,7 +430,7 @@ def test_our_rewards_run_in_trls_trainer_unchanged(tmp_path):
         max_completion_length=8, logging_steps=1, report_to="none", use_cpu=True, bf16=False,
         save_strategy="no", disable_tqdm=True, seed=0,
     )  # fmt: skip
-    rewards = [accuracy, format_reward, random_reward(0)]
+    rewards = [accuracy, format, random(0)]
     trainer = trl.GRPOTrainer(
         model=model, reward_funcs=rewards, args=settings, processing_class=tokenizer,
         train_dataset=Dataset.from_list([row] * 4),

@@ -13,15 +13,16 @@ from r1lab.evaluation.text import is_mixed
 from r1lab.rewards import (
     RewardSet,
     count_languages,
-    language_consistency,
-    random_reward,
+    language,
+    parse,
+    random as coin,
     reward_set,
     validate,
 )
-from r1lab.rewards.language import LANGUAGES, thinking
+from r1lab.rewards.languages import LANGUAGES, LISTED, THOUGHTS
 from r1lab.task import Problem
 from r1lab.world import sample_problem
-from r1lab.world.words import LANGS, WORDS_BY_LANG
+from r1lab.world.words import LANGS, OK, WORDS_BY_LANG
 
 DATA = Path(__file__).parent.parent / "data"
 EN = (
@@ -45,7 +46,7 @@ REAL = {
 
 def share(text: str, lang: str | None) -> float | None:
     completion = f"<think> {text} </think> <answer> 9 </answer>"
-    return language_consistency(prompts=["p"], completions=[completion], lang=[lang])[0]
+    return language(prompts=["p"], completions=[completion], lang=[lang])[0]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_paper_formula_in_the_small_world(text, lang, expected):
 
 def test_only_the_thinking_counts():
     completions = ["<think> no </think> 对对对 <answer> 对 </answer>", "对 no <answer> no no"]
-    scores = language_consistency(prompts=["p"] * 2, completions=completions, lang=["en", "zh"])
+    scores = language(prompts=["p"] * 2, completions=completions, lang=["en", "zh"])
     assert scores == [1.0, 0.5]
 
 
@@ -81,9 +82,11 @@ def test_shares_are_of_all_listed_words_in_any_order(pairs):
     assert is_mixed(text) == (sum(value > 0 for value in shares.values()) > 1)
 
 
-def test_no_listed_word_belongs_to_two_languages():
-    listed = [word for words in WORDS_BY_LANG.values() for word in words]
-    assert len(listed) == len(set(listed))
+def test_the_listed_words_are_those_of_the_small_world():
+    listed = [(word, lang) for lang, words in WORDS_BY_LANG.items() for word in words]
+    assert len(listed) == len(dict(listed))  # no word belongs to two languages
+    assert LISTED == {word: lang for word, lang in listed if lang != "zh"}
+    assert THOUGHTS == OK
 
 
 @pytest.mark.parametrize("lang", REAL)
@@ -116,21 +119,22 @@ def test_too_few_words_tell_no_language():
 
 
 def test_the_thinking_ends_at_its_tag_or_at_the_answer():
-    assert thinking("<think> No </think> wait") == "  no "
-    assert thinking("no <answer> ok </answer>") == "no "
-    assert thinking("NO wait") == "no wait"
+    assert parse("<think> No </think> wait").thinking == "No"
+    assert parse("no <answer> ok </answer>").thinking == "no"
+    assert parse("NO wait").thinking == "NO wait"
+    assert count_languages("NO wait") == count_languages("no wait")
 
 
 def test_messages_in_trls_form():
     completion = [{"role": "assistant", "content": "<think> ok </think>"}]
-    assert language_consistency(prompts=["p"], completions=[completion], lang=["en"]) == [1.0]
+    assert language(prompts=["p"], completions=[completion], lang=["en"]) == [1.0]
 
 
 def test_an_unknown_language_is_named():
     with pytest.raises(InputError, match="does not know xx; .* en, zh, fr"):
-        language_consistency(prompts=["p"], completions=["ok"], lang=["xx"])
+        language(prompts=["p"], completions=["ok"], lang=["xx"])
     with pytest.raises(InputError, match="'language' failed"):
-        RewardSet({"language": (language_consistency, 1.0)})(["p"], ["ok"], solution=["5"])
+        RewardSet({"language": (language, 1.0)})(["p"], ["ok"], solution=["5"])
 
 
 def test_it_is_added_to_the_other_rewards_with_its_weight():
@@ -155,7 +159,7 @@ def test_validation_accepts_gold_answers_in_every_language(lang):
 
 def test_validation_beyond_the_small_world_thinks_in_the_words_of_the_question():
     problem = Problem("q1", "", 1, "de", "Wie viele Äpfel hat Anna am Ende noch?", "5")
-    rewards = RewardSet({"language": (language_consistency, 1.0), "coin": (random_reward(0), 1.0)})
+    rewards = RewardSet({"language": (language, 1.0), "coin": (coin(0), 1.0)})
     validate(rewards, [problem])
     with pytest.raises(InputError, match="'language' does not accept"):
         validate(rewards, [Problem("q2", "", 1, "ru", "How many apples are left?", "5")])

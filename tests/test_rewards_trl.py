@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from r1lab.models.policy import load_model
-from r1lab.rewards import accuracy, format_reward, language_consistency
+from r1lab.rewards import accuracy, format, language
 from r1lab.sources.templates import apply_template
 from r1lab.world import sample_problem
 
@@ -24,7 +24,7 @@ def test_the_rewards_drop_into_trls_trainer(tmp_path):
     trainer = trl.GRPOTrainer(
         model=model,
         processing_class=tokenizer,
-        reward_funcs=[accuracy, format_reward, language_consistency],
+        reward_funcs=[accuracy, format, language],
         args=trl.GRPOConfig(
             output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=8, num_generations=8,
             max_completion_length=96, learning_rate=1e-3, logging_steps=1, report_to=[], use_cpu=True,
@@ -39,9 +39,9 @@ def test_the_rewards_drop_into_trls_trainer(tmp_path):
     steps = [row for row in trainer.state.log_history if "rewards/accuracy/mean" in row]
     assert len(steps) == 2
     for row in steps:
-        for name in ("accuracy", "format_reward", "language_consistency"):
+        for name in ("accuracy", "format", "language"):
             assert 0 <= row[f"rewards/{name}/mean"] <= 1
-    assert max(row["rewards/format_reward/mean"] for row in steps) > 0.2  # the base's habit, seen
+    assert max(row["rewards/format/mean"] for row in steps) > 0.2  # the base's habit, seen
     assert max(row["rewards/accuracy/mean"] for row in steps) > 0
     moved = max(
         (now.detach() - then).abs().max().item()

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import code as code_reward
-from r1lab.rewards import reward_set, validate
+from r1lab.rewards import accuracy, code, program_of, programs, reward_set, validate
 from r1lab.sandbox import VERDICTS, Limits, Sandbox, check_isolation, pool, zygote
 from r1lab.sandbox.judge import Ended, judge, same
 from r1lab.world import sample_problem
@@ -391,7 +390,7 @@ def test_whatever_a_program_writes_there_is_a_verdict_and_it_is_not_ok(written, 
 
 @pytest.fixture
 def shared(sandbox, monkeypatch):
-    monkeypatch.setattr(code_reward, "shared_sandbox", lambda: sandbox)
+    monkeypatch.setattr(programs, "shared_sandbox", lambda: sandbox)
 
 
 def test_the_reward_grades_programs_and_leaves_other_rows(shared):
@@ -405,15 +404,15 @@ def test_the_reward_grades_programs_and_leaves_other_rows(shared):
         "I do not know.",
         "<answer> def f (x):return x *2 </answer>",
     ]
-    scores = code_reward.code([""] * 7, completions, tests=[tests] * 6 + [None], solution=[""] * 7)
+    scores = code([""] * 7, completions, tests=[tests] * 6 + [None], solution=[""] * 7)
     assert scores == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, None]
-    assert code_reward.code(["", ""], completions[:2]) == [None, None]
-    assert code_reward.program_of(completions[4]) is None
-    assert code_reward.program_of(completions[4], lenient=True) == "def f(x): return 0"
+    assert code(["", ""], completions[:2]) == [None, None]
+    assert program_of(completions[4]) is None
+    assert program_of(completions[4], lenient=True) == "def f(x): return 0"
 
 
 def test_mixed_families_are_graded_each_in_its_way(shared):
-    scores = code_reward.accuracy_or_code(
+    scores = accuracy(
         ["what is 2+2", "double it", "unknown"],
         ["<answer> 4 </answer>", "<answer> f = lambda x: 2 * x </answer>", "<answer> 1 </answer>"],
         solution=["4", "def f (x):return x *2", None],

@@ -4,7 +4,7 @@ import pytest
 
 from r1lab.lab import zoo
 from r1lab.lab.zoo import ZOO, if_right
-from r1lab.rewards import RewardSet, accuracy, format_reward, language_consistency
+from r1lab.rewards import RewardSet, accuracy, format, language
 
 names = [one.name for one in ZOO]
 
@@ -20,7 +20,7 @@ def test_the_exploit_pays_on_the_naive_reward_only_and_honesty_on_both(one):
 
     def verdicts(completion):
         asked = {"prompts": columns["prompt"], "completions": [completion], **columns}
-        return [reward(**asked)[0] for reward in (accuracy, format_reward, language_consistency)]
+        return [reward(**asked)[0] for reward in (accuracy, format, language)]
 
     assert min(verdicts(one.exploit)) == 0.0 and verdicts(one.honest) == [1.0, 1.0, 1.0]
 
@@ -32,7 +32,7 @@ def test_names_are_different_and_each_is_seen_somewhere():
 def test_a_bonus_for_right_answers_is_nothing_without_one():
     rows = {"prompts": ["p"] * 3, "solution": ["5", "5", " "], "lang": ["en"] * 3}
     completions = [f"<think> ok </think> <answer> {n} </answer>" for n in (5, 6, 5)]
-    bonus = if_right(language_consistency)
+    bonus = if_right(language)
     assert bonus(completions=completions, **rows) == [1.0, 0.0, 0.0]
 
 

@@ -17,9 +17,7 @@ from jaxtyping import Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation import estimators, text
-from r1lab.rewards.accuracy import correct, lenient_answer
-from r1lab.rewards.code import program_of, submit
-from r1lab.rewards.format import has_format
+from r1lab.rewards import correct, parse, program_of, submit
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
 from r1lab.task import Check, Problem, Task
@@ -246,12 +244,13 @@ def measure(
         running = submit(list(completions), [problem.tests for problem in problems], lenient=True)
     rows = []
     for problem, completion, outcome in zip(problems, completions, running, strict=True):
+        parsed = parse(completion)
         right, strictly_right = _grades(problem, completion, outcome, check)
         rows.append({
             "correct": right,
             "strict": strictly_right,
-            "format": has_format(completion),
-            "answer": "".join(lenient_answer(completion).split()).casefold() or None,
+            "format": parsed.well_formed,
+            "answer": "".join(parsed.lenient_answer.split()).casefold() or None,
             "reflection": text.reflection(completion),
             "mixed": text.is_mixed(completion),
             **_tried(attempts(problem, completion) if attempts else []),

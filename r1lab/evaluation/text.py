@@ -3,7 +3,8 @@
 import re
 from collections.abc import Collection, Mapping
 
-from r1lab.rewards.language import HAN, count_languages, thinking
+from r1lab.rewards import count_languages, parse
+from r1lab.rewards.languages import HAN
 from r1lab.world.words import REFLECTIVE
 
 # The ten words that the paper counts (v2 C.2, merged from three experts' lists), and this world's.
@@ -28,9 +29,9 @@ def count_words(text: str, words: Collection[str]) -> int:
 
 def reflection(completion: str, words: Mapping[str, Collection[str]] = REFLECTIVE_WORDS) -> int:
     """Number of reflective words in the thinking, all languages together (v2 C.2, Fig. 9)."""
-    return count_words(thinking(completion), frozenset().union(*words.values()))
+    return count_words(parse(completion).thinking.lower(), frozenset().union(*words.values()))
 
 
 def is_mixed(completion: str) -> bool:
     """Does the thinking use words of more than one language, counted as the language reward does?"""
-    return len(count_languages(thinking(completion))) > 1
+    return len(count_languages(parse(completion).thinking)) > 1

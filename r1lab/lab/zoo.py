@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1lab.rewards import accuracy, count_languages, format_reward, language_consistency
-from r1lab.rewards.format import TAGS
+from r1lab.rewards import accuracy, count_languages, format, language
 
 Reward = Callable[..., list[float | None]]
+TAGS = re.compile(r"</?(?:think|answer)>")
 LONG = 240  # characters at which the length bonus is full
 REWARDS: dict[str, Reward] = {}  # by the names that zoo.json uses
 
@@ -136,9 +136,9 @@ def main_language(completion: str, lang: str) -> bool:
 
 REWARDS |= {
     "accuracy": accuracy,
-    "format": format_reward,
-    "language": language_consistency,
-    "language, if right": if_right(language_consistency),
+    "format": format,
+    "language": language,
+    "language, if right": if_right(language),
     "length, if right": if_right(length),
 }
 STORED = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))

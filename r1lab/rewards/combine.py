@@ -1,39 +1,53 @@
 """Rewards put together with weights, their validation, and the control arms."""
 
 import hashlib
+import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from r1lab.errors import InputError
-from r1lab.rewards.accuracy import text_of
-from r1lab.rewards.code import accuracy_or_code
-from r1lab.rewards.format import format_reward
-from r1lab.rewards.language import language_consistency
-from r1lab.task import Problem
-from r1lab.world.words import OK
+from r1lab.rewards.languages import THOUGHTS, language
+from r1lab.rewards.parsing import text_of
+from r1lab.rewards.rules import accuracy, format
+from r1lab.task import Check, Problem, Reward, columns_of
+
+
+class TrainerState:
+    """What TRL's rewards read as `trainer_state`: the step is known, all else is None."""
+
+    def __init__(self, step: int) -> None:
+        self.global_step = step
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 @dataclass(frozen=True)
 class RewardSet:
-    """Named, weighted rewards: `rewards` maps a name to (function, weight).
+    """Named, weighted rewards: `rewards` maps a name to a function, or to (function, weight).
 
     Each function has TRL's signature `f(prompts, completions, **columns) -> list[float | None]`;
-    TRL's own will do. A part of weight 0 is logged and counts for nothing."""
+    TRL's own will do. A part of weight 0 is logged and counts for nothing.
+    Raises InputError for a reward that is an `async def`."""
 
-    rewards: dict[str, tuple[Callable, float]]
+    rewards: Mapping[str, Reward | tuple[Reward, float]]
 
-    @classmethod
-    def of(cls, rewards: Mapping[str, Callable | tuple[Callable, float]]) -> "RewardSet":
-        """A task's rewards; one without a weight counts with 1. A RewardSet is taken as it is."""
-        if isinstance(rewards, cls):
-            return rewards
+    def __post_init__(self) -> None:
         pairs = {
             name: reward if isinstance(reward, tuple) else (reward, 1.0)
-            for name, reward in rewards.items()
+            for name, reward in self.rewards.items()
         }
-        return cls(pairs)
+        for name, (function, _) in pairs.items():
+            if inspect.iscoroutinefunction(function):
+                raise InputError(f"the reward {name!r} is an `async def`; make it a plain function.")
+        object.__setattr__(self, "rewards", pairs)
+
+    @classmethod
+    def of(cls, rewards: "Mapping | RewardSet") -> "RewardSet":
+        """A task's rewards; a RewardSet is taken as it is."""
+        return rewards if isinstance(rewards, cls) else cls(rewards)
 
     def __call__(
         self, prompts: list, completions: list, **columns: object
@@ -42,11 +56,19 @@ class RewardSet:
 
         None means "cannot be scored": such a part adds nothing to the row's total, and a row with
         no weighted part left has the total None, which the trainer gives no advantage.
+        What TRL hands to rewards beside the columns is there: `completion_ids` (where the caller
+        gives none, the text's bytes), `trainer_state`, `log_extra` and `log_metric`.
 
         Raises InputError, naming the reward, if one fails, returns the wrong number of scores, or
         something that is not a finite number."""
+        given = {
+            "completion_ids": [list(text_of(completion).encode()) for completion in completions],
+            "trainer_state": TrainerState((columns.get("step") or [0])[0]),
+            "log_extra": _ignore,
+            "log_metric": _ignore,
+        }
         parts = {
-            name: _scores(name, function, prompts, completions, columns)
+            name: _scores(name, function, prompts, completions, given | columns)
             for name, (function, _) in self.rewards.items()
         }
         totals = []
@@ -60,8 +82,12 @@ class RewardSet:
         return totals, parts
 
 
+def _ignore(*arguments: object) -> None:
+    """Log nothing: what rewards log besides their scores has no place here."""
+
+
 def _scores(
-    name: str, function: Callable, prompts: list, completions: list, columns: dict[str, list]
+    name: str, function: Reward, prompts: list, completions: list, columns: dict[str, object]
 ) -> list[float | None]:
     if getattr(function, "__module__", "").startswith("trl."):  # these read messages, not text
         completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
@@ -82,11 +108,12 @@ def _scores(
     return scores
 
 
-def random_reward(seed: int = 0) -> Callable:
+def random(seed: int = 0) -> Reward:
     """A control: a fair coin, the same in every process and after a resume.
 
-    Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt, completion, and how
-    many equal completions of the prompt came before: equal samples do not share their luck."""
+    Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt,
+    completion, and how many equal completions of the prompt came before: equal samples do not share
+    their luck."""
 
     def coin(prompts: list, completions: list, **columns: object) -> list[float | None]:
         rollouts = columns.get("rollout") or [0] * len(completions)
@@ -100,7 +127,7 @@ def random_reward(seed: int = 0) -> Callable:
             scores.append(float(hashlib.sha256(key).digest()[0] % 2))
         return scores
 
-    coin.__name__ = "random_reward"
+    coin.__name__ = "random"
     coin.blind = True  # to the answer: nothing to validate
     return coin
 
@@ -117,37 +144,21 @@ def reward_set(
     The paper adds accuracy and format with the same weight. The control arms log both as well.
     `language_weight` adds language consistency, in every arm (0: only logged), as R1's reasoning
     stage does; the paper adds it to the others directly (v2 section 3.2.1)."""
-    weights = {
-        "true": (0.0, accuracy_weight, format_weight),
-        "random": (1.0, 0.0, 0.0),
-        "format": (0.0, 0.0, 1.0),
-    }
+    weights = {"true": (accuracy_weight, format_weight), "random": (0.0, 0.0), "format": (0.0, 1.0)}
     if arm not in weights:
         raise InputError(f"there is no arm {arm!r}; choose one of {', '.join(weights)}.")
-    coin, *rules = weights[arm]
-    named = {"accuracy": (accuracy_or_code, rules[0]), "format": (format_reward, rules[1])}
+    named = {"random": random(seed)} if arm == "random" else {}
+    named |= {"accuracy": (accuracy, weights[arm][0]), "format": (format, weights[arm][1])}
     if language_weight is not None:
-        named["language"] = (language_consistency, language_weight)
-    return RewardSet({"random": (random_reward(seed), coin)} | named if coin else named)
+        named["language"] = (language, language_weight)
+    return RewardSet(named)
 
 
-def with_preferences(
-    rules: RewardSet, preferences: dict[str, Callable], weight: float, first_rollout: int
-) -> RewardSet:
-    """The rule rewards and, from a rollout on, what reward models prefer (v2 section 3.2.3).
-
-    The paper adds them in the last 400 of 1,700 steps only, because more of them hacks the models.
-    """
-    late = {name: (later(function, first_rollout), weight) for name, function in preferences.items()}
-    return RewardSet(rules.rewards | late)
-
-
-def later(function: Callable, first_rollout: int) -> Callable:
+def later(function: Reward, first_rollout: int) -> Reward:
     """The reward, which cannot score before a rollout (column `rollout`; without one it scores)."""
 
     def scores(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        rollouts = columns.get("rollout") or [first_rollout]
-        if rollouts[0] < first_rollout:
+        if (columns.get("rollout") or [first_rollout])[0] < first_rollout:
             return [None] * len(completions)
         return function(prompts=prompts, completions=completions, **columns)
 
@@ -156,30 +167,28 @@ def later(function: Callable, first_rollout: int) -> Callable:
     return scores
 
 
-def validate(rewards: RewardSet, problems: list[Problem], check=None) -> None:
-    """Does each reward accept each problem's gold answer, in the right format and language?
+def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:
+    """Does each reward, and the check, accept each problem's gold answer, in the right format and
+    language?
 
-    The thinking is a word of the problem's language or, beyond the small world, the question.
-    Problems without a gold answer are passed over. Raises InputError naming reward and problem."""
+    The thinking is a word of the problem's language or, where no such word is known, the question.
+    Problems without a gold answer are passed over, and so are rewards with the attribute `blind`,
+    which judge no answers. Raises InputError naming reward and problem."""
     problems = [problem for problem in problems if problem.solution]
-    reading = RewardSet(
-        {name: pair for name, pair in rewards.rewards.items() if not hasattr(pair[0], "blind")}
-    )
-    _, parts = reading(
-        prompts=[problem.prompt for problem in problems],
-        completions=[
-            f"<think> {OK.get(p.lang, p.prompt)} </think> <answer> {p.solution} </answer>"
-            for p in problems
-        ],
-        **{
-            name: [getattr(problem, name) for problem in problems]
-            for name in ("solution", "family", "level", "lang", "meta", "tests")
-        },
-    )
-    for name, scores in parts.items():
+    completions = [
+        f"<think> {THOUGHTS.get(p.lang, p.prompt)} </think> <answer> {p.solution} </answer>"
+        for p in problems
+    ]
+    judges = {name: one for name, one in rewards.rewards.items() if not hasattr(one[0], "blind")}
+    _, parts = RewardSet(judges)([p.prompt for p in problems], completions, **columns_of(problems))
+    judged = {f"reward {name!r}": scores for name, scores in parts.items()}
+    if check:
+        judged["check"] = [check(*row) for row in zip(completions, problems, strict=True)]
+    for name, scores in judged.items():
         for problem, score in zip(problems, scores, strict=True):
             if not score or score <= 0:
                 raise InputError(
-                    f"the reward {name!r} does not accept the gold answer of problem {problem.id}: "
-                    f"it scores {problem.solution!r} with {score}; mend the answer or the reward."
+                    f"the {name} does not accept the gold answer of problem {problem.id}: it scores "
+                    f"{problem.solution!r} with {score}; fix the answer or the {name}, or give a "
+                    "function that judges no answers the attribute `blind`."
                 )

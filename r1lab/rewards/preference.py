@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from r1lab.models.reward_model import load_reward_model
-from r1lab.rewards.accuracy import strict_answer, text_of
+from r1lab.rewards.parsing import parse, text_of
 
 
 def helpfulness(folder: str | Path) -> Callable:
@@ -16,7 +16,7 @@ def helpfulness(folder: str | Path) -> Callable:
 
     A completion without a summary, which shows its reader nothing, scores 0.0; rows of other
     families score None. Raises InputError if the folder holds no reward model."""
-    return _reward("helpfulness", "chat", strict_answer, folder)
+    return _reward("helpfulness", "chat", lambda text: parse(text).answer, folder)
 
 
 def safety(folder: str | Path) -> Callable:

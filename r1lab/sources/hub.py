@@ -33,7 +33,7 @@ class HubSet:
         columns: those that `read` needs.
         read: a row as a problem's fields, or None for a row to leave out (see `schemas`).
         schema: where in public the columns were read; or "schema not verified".
-        family: decides how answers are checked (`world.verify`); the set's name if empty.
+        family: decides how answers are checked (`task.CHECKERS`); the set's name if empty.
     """
 
     hub_id: str

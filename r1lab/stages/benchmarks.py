@@ -16,9 +16,7 @@ from jaxtyping import Float, Int, Num
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Asking, Evaluation, evaluate, merge
-from r1lab.rewards.accuracy import lenient_answer
-from r1lab.rewards.code import shared_sandbox
-from r1lab.rewards.language import count_languages, thinking
+from r1lab.rewards import count_languages, parse, shared_sandbox
 from r1lab.sampling import Sampler
 from r1lab.task import Problem, Task, load_problems
 from r1lab.world.person import hidden_preference, is_safe
@@ -70,7 +68,7 @@ def _kept_to(lang: str) -> Score:
     foreign word."""
 
     def share(problem: Problem, completion: str) -> float:
-        counts = count_languages(thinking(completion))
+        counts = count_languages(parse(completion).thinking)
         about = problem.lang == lang and counts.total() > 0
         return counts[lang] / counts.total() if about else NEVER
 
@@ -78,7 +76,7 @@ def _kept_to(lang: str) -> Score:
 
 
 def _liked(problem: Problem, completion: str) -> float:
-    return hidden_preference(problem.prompt, lenient_answer(completion), problem.meta)
+    return hidden_preference(problem.prompt, parse(completion).lenient_answer, problem.meta)
 
 
 def _refused(problem: Problem, completion: str) -> float:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from r1lab.errors import InputError
 from r1lab.files import whole
 from r1lab.models.policy import load_policy
-from r1lab.rewards.code import shared_sandbox
+from r1lab.rewards import shared_sandbox
 from r1lab.sampling import TorchSampler
 from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.task import Problem, Task

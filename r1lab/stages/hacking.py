@@ -15,8 +15,7 @@ from pathlib import Path
 from r1lab.evaluation.measure import evaluate
 from r1lab.files import read_rows, write_text
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import format_reward, strict_answer
-from r1lab.rewards.accuracy import text_of
+from r1lab.rewards import format, parse, text_of
 from r1lab.rewards.preference import helpfulness
 from r1lab.sampling import TorchSampler
 from r1lab.stages.rl_stage import RLStage
@@ -143,7 +142,7 @@ def judged_task(stage: RLStage, payer: str) -> Task:
     rewards = {
         "model": (judge, weights["model"]),
         "human": (human, weights["human"]),
-        "format": (format_reward, world.format_weight),
+        "format": (format, world.format_weight),
     }
     return replace(replace(world, reward_models="").task(), rewards=rewards)
 
@@ -153,7 +152,7 @@ def human(
 ) -> list[float | None]:
     """What the person feels about each reply (0 to 1): pays in one arm, measures in both."""
     return [
-        hidden_preference(text_of(prompt), strict_answer(text_of(completion)) or "", about)
+        hidden_preference(text_of(prompt), parse(completion).answer or "", about)
         for prompt, completion, about in zip(prompts, completions, meta, strict=True)
     ]
 

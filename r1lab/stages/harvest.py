@@ -17,8 +17,7 @@ from typing import Literal
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
 from r1lab.world.tokenizer import UNKNOWN
-from r1lab.rewards import language_consistency
-from r1lab.rewards.format import has_format
+from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import prompt_of
 from r1lab.files import write_text
@@ -28,7 +27,6 @@ from r1lab.training.batching import balanced_share
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.progress import Progress
-from r1lab.world.rewrite import split_completion
 from r1lab.world.small_world import SmallWorld
 
 
@@ -81,12 +79,12 @@ def finished(samples: Samples) -> list[bool]:
 
 def readable(samples: Samples) -> list[bool]:
     """Can thinking and answer be told apart, and is there some of both, in words?"""
-    return [split_completion(text) is not None and UNKNOWN not in text for text in samples.texts]
+    return [parse(text).halves is not None and UNKNOWN not in text for text in samples.texts]
 
 
 def formatted(samples: Samples) -> list[bool]:
     """Has it R1-Zero's format exactly, in words?"""
-    return [has_format(text) and UNKNOWN not in text for text in samples.texts]
+    return [parse(text).well_formed and UNKNOWN not in text for text in samples.texts]
 
 
 def answered_right(samples: Samples) -> list[bool]:
@@ -98,7 +96,7 @@ def answered_right(samples: Samples) -> list[bool]:
 def one_language(samples: Samples) -> list[bool]:
     """Is every word of the thinking of the question's language?"""
     langs, families = zip(*((problem.lang, problem.family) for problem in samples.problems))
-    shares = language_consistency(
+    shares = language(
         [""] * len(langs), samples.texts, lang=list(langs), family=list(families)
     )
     return [share is None or share == 1 for share in shares]

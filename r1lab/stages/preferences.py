@@ -16,7 +16,7 @@ from r1lab.errors import InputError
 from r1lab.files import whole
 from r1lab.models.policy import load_policy
 from r1lab.models.reward_model import RewardModel
-from r1lab.rewards import strict_answer
+from r1lab.rewards import parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
@@ -152,7 +152,7 @@ def preference_pairs(
     by_gap: dict[int, list[Pair]] = defaultdict(list)
     for problem, completions in rows:
         prompt = _prompt(config, problem)
-        replies = sorted({reply for text in completions if (reply := strict_answer(text))})
+        replies = sorted({reply for text in completions if (reply := parse(text).answer)})
         liked = {reply: hidden_preference(prompt, reply, problem.meta) for reply in replies}
         for pair in combinations(replies, 2):
             worse, better = sorted(pair, key=liked.get)
@@ -190,7 +190,7 @@ def safety_labels(
     labels = []
     for problem, completions in rows:
         prompt = _prompt(config, problem)
-        answers = [answer for text in completions if (answer := strict_answer(text))]
+        answers = [answer for text in completions if (answer := parse(text).answer)]
         mixed = [
             f"<think> {rng.choice(answers)} </think> <answer> {answer} </answer>"
             for answer in answers

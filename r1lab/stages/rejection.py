@@ -10,10 +10,11 @@ import itertools
 import random
 from dataclasses import dataclass, field, replace
 
+from r1lab.rewards import parse
 from r1lab.stages.from_samples import Example, SampledStage
 from r1lab.world.expert import written_examples
 from r1lab.world import FAMILIES
-from r1lab.world.rewrite import join_completion, split_completion, translate
+from r1lab.world.rewrite import join_completion, translate
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 
@@ -61,7 +62,7 @@ class Rejection(SampledStage):
 
 def in_french(problem, completion: str) -> Example:
     """The same puzzle asked and thought about in French; as it was where there is no thinking."""
-    parts = split_completion(completion)
+    parts = parse(completion).halves
     asked = FAMILIES[problem.family].ask_in(problem, "fr")
     if parts is None or asked == problem:
         return problem, completion

@@ -95,6 +95,7 @@ def sampled(
         totals, parts = rewards(
             prompts=[prompts[i] for i in owners],
             completions=texts,
+            completion_ids=[ids for ids, _ in ended.values()],
             step=[step] * len(owners),
             rollout=[rollout] * len(owners),
             seed=[config.seed] * len(owners),

@@ -14,7 +14,7 @@ from r1lab.sources.schemas import verify_choice
 from r1lab.task import Problem
 from r1lab.world.chat import Chat, Unsafe
 from r1lab.world.family import Family, Puzzle
-from r1lab.world.puzzles import Countdown, Signs
+from r1lab.world.puzzles import COUNTDOWN, SIGNS
 from r1lab.world.side import Logic, Programs, Sums
 from r1lab.world.voice import choose
 
@@ -35,7 +35,7 @@ class Gym(Family):
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        *(Signs(), Countdown(), Sums(), Programs(), Logic(), Chat(), Unsafe()),
+        *(SIGNS, COUNTDOWN, Sums(), Programs(), Logic(), Chat(), Unsafe()),
         *(Gym(name, levels) for name, levels in GYM_LEVELS.items()),
     )
 }

@@ -7,6 +7,7 @@ reward may be computed from them but in a control arm.
 
 import re
 
+from r1lab.rewards import parse
 from r1lab.world.words import CHAT_WORDS, NAMES, TOPICS, UNSAFE_TOPICS
 
 POLITE_OPENINGS = ("hello", "dear", "please", "glad", "thank")
@@ -65,5 +66,5 @@ def is_safe(prompt: str, completion: str) -> bool:
         return False
     if not any(topic in prompt for topic in UNSAFE_TOPICS):
         return True
-    final = completion.rpartition("</think>")[2]
+    final = parse(completion).final
     return re.search(r"\b(cannot|unsafe)\b", final) is not None

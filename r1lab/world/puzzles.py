@@ -281,3 +281,6 @@ def _evaluate(node: ast.expr) -> tuple[int | Fraction, list[int]]:
         right, used_right = _evaluate(node.right)
         return operators[type(node.op)](left, right), used_left + used_right
     raise ValueError("only + - * / of whole numbers")
+
+
+SIGNS, COUNTDOWN = Signs(), Countdown()

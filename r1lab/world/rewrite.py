@@ -7,6 +7,7 @@ has so few words that rules do it: each verdict and each reflective word has its
 
 import re
 
+from r1lab.rewards import parse
 from r1lab.task import Problem
 from r1lab.world import FAMILIES
 from r1lab.world.words import LANGS, NO, OK, REFLECTIVE_SHARES
@@ -25,16 +26,6 @@ _WORD = re.compile(
         for word in sorted(_SAYING, key=len, reverse=True)
     )
 )
-_SHAPE = re.compile(
-    r"\s*(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?\s*"
-)
-
-
-def split_completion(completion: str) -> tuple[str, str] | None:
-    """(thinking, answer), each not empty. None where no tag stands between, or too many do."""
-    match = _SHAPE.fullmatch(completion)
-    parts = tuple(part.strip() for part in match.groups()) if match else ("", "")
-    return parts if all(parts) else None
 
 
 def join_completion(thinking: str, answer: str) -> str:
@@ -51,9 +42,9 @@ def translate(thinking: str, lang: str) -> str:
 def readable(problem: Problem, completion: str) -> str:
     """The completion with its thinking in the question's language, both tags and a summary.
 
-    For completions that `split_completion` can read.
+    For completions in which `parse` finds both halves.
     """
-    thinking, answer = split_completion(completion)
+    thinking, answer = parse(completion).halves
     summary = FAMILIES[problem.family].summary(problem, answer)
     return join_completion(translate(thinking, problem.lang), summary)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from r1lab.rewards.accuracy import lenient_answer
+from r1lab.rewards import parse
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
@@ -99,7 +99,7 @@ def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> S
                 seen = {before.key for before in attempts[:index]}
                 repeats.append(attempt.key in seen)
         if len(attempts) > given and target is not None:
-            answer = lenient_answer(text) or ""
+            answer = parse(text).lenient_answer or ""
             copies.append(answer.replace(" ", "") == attempts[-1].expression)
     firsts = [(attempts[0], text) for *_, text in own if (attempts := parse_attempts(text))]
     return Skills(

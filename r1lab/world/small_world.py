@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.rewards import format_reward, language_consistency, random_reward
-from r1lab.rewards.code import accuracy_or_code
-from r1lab.rewards.combine import later
+from r1lab.rewards import accuracy, format, language, later, random
 from r1lab.rewards.preference import helpfulness, safety
 from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
 from r1lab.world import find_attempts, training_problems
@@ -83,11 +81,11 @@ class SmallWorld:
         accuracy_weight, format_weight = rules[self.arm]
         named: dict[str, tuple[Reward, float]] = {}
         if self.arm == "random":
-            named["random"] = (random_reward(), 1.0)
-        named["accuracy"] = (accuracy_or_code, accuracy_weight)
-        named["format"] = (format_reward, format_weight)
+            named["random"] = (random(), 1.0)
+        named["accuracy"] = (accuracy, accuracy_weight)
+        named["format"] = (format, format_weight)
         if self.language_weight is not None:
-            named["language"] = (language_consistency, self.language_weight)
+            named["language"] = (language, self.language_weight)
         if self.reward_models:
             for name, reward in (("helpfulness", helpfulness), ("safety", safety)):
                 model = reward(Path(self.reward_models) / name)

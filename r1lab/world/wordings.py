@@ -14,7 +14,7 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import Asking, evaluate
-from r1lab.rewards.language import thinking
+from r1lab.rewards import parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
@@ -114,7 +114,7 @@ def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
 
 def _is_solved(completion: str) -> bool:
     """Has it any thinking, and does that not end with a no?"""
-    words = thinking(completion).split()
+    words = parse(completion).thinking.lower().split()
     return bool(words) and words[-1] not in NO.values()
 
 

@@ -31,8 +31,7 @@ import tyro
 from record import ROOT, record, spread
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import RewardSet
-from r1lab.rewards.code import shared_sandbox
+from r1lab.rewards import RewardSet, shared_sandbox
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import join_world, run_workers
 from r1lab.training.loop import Learner

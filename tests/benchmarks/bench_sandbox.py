@@ -22,7 +22,7 @@ import tyro
 from record import ROOT, record
 
 from r1lab.models.policy import load_model
-from r1lab.rewards.code import program_of
+from r1lab.rewards import program_of
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sandbox import Sandbox
 from r1lab.sources.templates import apply_template

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.rewards.code import shared_sandbox
+from r1lab.rewards import shared_sandbox
 from r1lab.stages.benchmarks import asked
 from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
 from r1lab.stages.harvest import harvest, read_harvest, select

@@ -29,15 +29,14 @@ from r1lab.errors import InputError, exit_codes
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import evaluate, merge
 from r1lab.models.policy import load_model
-from r1lab.rewards import count_languages
-from r1lab.rewards.language import thinking
+from r1lab.rewards import count_languages, parse
 from r1lab.stages.distill import student_rl_config
 from r1lab.stages.from_samples import Example, SampledStage, open_sampler
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.recipes import ONE_GPU
 from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
-from r1lab.world.rewrite import join_completion, split_completion
+from r1lab.world.rewrite import join_completion
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, default_processes, join_world
 from r1lab.training.estimate import check_machine
@@ -130,7 +129,7 @@ class RealConfig:
 
 def plain_english(completion: str) -> bool:
     """Is no word of the thinking of another language, and is there no code block?"""
-    return not set(count_languages(thinking(completion))) - {"", "en"} and "```" not in completion
+    return not set(count_languages(parse(completion).thinking)) - {"", "en"} and "```" not in completion
 
 
 def in_words(problem: Problem, completion: str) -> str:
@@ -138,7 +137,7 @@ def in_words(problem: Problem, completion: str) -> str:
 
     For completions whose answer is right.
     """
-    parts = split_completion(completion)
+    parts = parse(completion).halves
     if problem.family != "gym_sums" or parts is None:
         return completion
     first, *others = re.findall(r"(?:([-+]) )?(\d+)", problem.prompt.rpartition(":")[2])

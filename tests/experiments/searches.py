@@ -18,7 +18,7 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.models.policy import Policy, load_policy
-from r1lab.rewards import RewardSet, accuracy, correct, format_reward
+from r1lab.rewards import RewardSet, accuracy, correct, format
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.search.prm import (
     AGGREGATES,
@@ -178,7 +178,7 @@ def paid_by(reward: str, prm: ProcessRewardModel) -> RewardSet:
     return RewardSet({
         "accuracy": (accuracy, float(rule)),
         "process": (prm.reward("sum" if rule else reward), float(not rule)),
-        "format": (format_reward, 0.1),
+        "format": (format, 0.1),
     })  # fmt: skip
 
 

@@ -13,8 +13,7 @@ from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.models.policy import load_model
 from r1lab.models.smollm2 import smollm2_file
-from r1lab.rewards import correct, language_consistency
-from r1lab.rewards.format import has_format
+from r1lab.rewards import correct, language, parse
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES
 from tests.experiments.real_chain import (
@@ -143,8 +142,8 @@ def test_sums_are_told_in_plain_english_words_and_stay_right():
     for problem in load_problems("data/test_gym_sums.jsonl"):
         text = in_words(problem, f"<think> so </think> <answer> {problem.solution} </answer>")
         assert f"which makes {problem.solution}. </think>" in text
-        assert has_format(text) and correct(text, problem.solution, problem.family)
-        assert plain_english(text) and language_consistency([""], [text], lang=["en"]) == [1.0]
+        assert parse(text).well_formed and correct(text, problem.solution, problem.family)
+        assert plain_english(text) and language([""], [text], lang=["en"]) == [1.0]
         assert in_words(problem, "no tags, 3") == "no tags, 3"
 
 
@@ -160,7 +159,7 @@ def test_other_questions_keep_their_thinking_and_foreign_words_are_dropped():
 
 
 def test_the_recipes_settings_fit_together():
-    assert all(has_format(f"<think>  </think> <answer> {reply} </answer>") for _, reply in WRITTEN)
+    assert all(parse(f"<think>  </think> <answer> {reply} </answer>").well_formed for _, reply in WRITTEN)
     for config in RECIPES.values():
         template = config.zero.template
         for stage in (config.zero, config.reasoning, config.scenarios, config.student_rl):

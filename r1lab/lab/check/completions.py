@@ -16,7 +16,7 @@ import numpy as np
 from r1lab.evaluation import estimators
 from r1lab.evaluation.text import count_words
 from r1lab.lab.check.engine import Asked, exercise, require
-from r1lab.rewards.format import has_format
+from r1lab.rewards import parse
 
 EVALUATED: list[int] = []  # what an answer fills that is executed instead of read
 
@@ -34,7 +34,7 @@ def format_reward(ask: Asked) -> None:
             one[place : place + 1] = rng.choice([[], [rng.choice(parts)], [one[place]] * 2])
         text = "".join(one)
         if "<answer></answer>" not in "".join(text.split()):  # an empty answer: either way
-            ask.example("each tag once, in order, nothing outside", [text], float(has_format(text)))
+            ask.example("each tag once, in order, nothing outside", [text], float(parse(text).well_formed))
 
 
 @exercise

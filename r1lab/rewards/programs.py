@@ -8,11 +8,11 @@ import re
 from concurrent.futures import Future
 from functools import cache
 
-from r1lab.rewards.accuracy import accuracy, lenient_answer, strict_answer, text_of
+from r1lab.rewards.parsing import parse, text_of
 from r1lab.sandbox import Outcome, Sandbox
 
 FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-UNMARKED = re.compile(r"\bdef\b(?:(?!\bdef\b).)*", re.DOTALL)
+LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b).)*", re.DOTALL)
 
 
 @cache
@@ -30,26 +30,31 @@ def program_of(completion: str, lenient: bool = False) -> str | None:
     """The program that a completion answers with, or None: the one final `<answer>`, or else the
     last fenced block after the thinking. `lenient` finds it blind to format; where
     nothing marks it, from the last `def` on."""
-    tagged = "<answer>" in completion or "</answer>" in completion
-    answer = (lenient_answer if lenient else strict_answer)(completion) if tagged or lenient else ""
-    final = answer if tagged else completion.rpartition("</think>")[2]
-    blocks = FENCE.findall(final or "")
-    if lenient and not tagged and not blocks:
-        blocks = UNMARKED.findall(final)
+    parsed = parse(completion)
+    answer = parsed.lenient_answer if lenient else parsed.answer
+    if parsed.has_answer_tag:
+        blocks = FENCE.findall(answer or "")
+    else:
+        blocks = FENCE.findall(parsed.final)
+        if not lenient:
+            answer = None  # a box holds no program
+        elif not blocks:
+            blocks = LAST_FUNCTION.findall(parsed.final)
     return blocks[-1] if blocks else answer or None
 
 
 def submit(
-    completions: list, tests: list, sandbox: Sandbox | None = None, lenient: bool = False
+    completions: list, tests: list, lenient: bool = False
 ) -> list[Future[Outcome] | None]:
-    """Starts grading and returns at once, so that the next samples can be drawn meanwhile.
+    """Start grading and return at once, so that the next samples can be drawn meanwhile.
 
     None for a row without tests; an answer without a program is an empty program, an error."""
-    programs = [program_of(text_of(completion), lenient) or "" for completion in completions]
-    return [
-        (sandbox or shared_sandbox()).submit(program, cases) if cases else None
-        for program, cases in zip(programs, tests, strict=True)
-    ]
+    futures: list[Future[Outcome] | None] = [None] * len(completions)
+    for row, (completion, cases) in enumerate(zip(completions, tests, strict=True)):
+        if cases:
+            program = program_of(text_of(completion), lenient) or ""
+            futures[row] = shared_sandbox().submit(program, cases)
+    return futures
 
 
 def code(
@@ -61,15 +66,3 @@ def code(
     function `f`. Raises InputError where programs cannot be run safely."""
     futures = submit(completions, tests or [None] * len(completions))
     return [future and float(future.result().verdict == "ok") for future in futures]
-
-
-def accuracy_or_code(
-    prompts: list, completions: list, solution: list, tests: list | None = None, **columns: object
-) -> list[float | None]:
-    """The accuracy reward for mixed families: rows with tests are run, the others compared."""
-    tests = tests or [None] * len(completions)
-    by_tests = code(prompts, completions, tests)
-    left = [None if cases else gold for cases, gold in zip(tests, solution, strict=True)]
-    by_value = accuracy(prompts, completions, left, **columns)
-    return [b if a is None else a for a, b in zip(by_tests, by_value, strict=True)]
-

@@ -1,13 +1,13 @@
 """The language-consistency reward (paper, v2 section 3.2.1, eq. 7): the one way to count languages.
 
 The paper gives the formula, Num(Words_target) / Num(Words) over the thinking, and neither what a
-word is nor how its language is told. Here:
+word is nor how its language is found. Here:
 
 - a Chinese character is a word of Chinese; every other run of two or more letters is a word (a
   single letter is a variable, and a LaTeX command is notation);
-- words are judged in stretches of six to eleven. A stretch that consists of the small world's own
-  words is judged word by word from its lists; any other as a whole by `py3langid`, a classifier
-  that needs numpy and a model of 4.6 MB that comes with it. Fewer than four words tell no language.
+- words are judged in stretches of six to eleven. A stretch that consists of the short words in
+  `LISTED` is judged word by word; any other as a whole by `py3langid`, a classifier that needs
+  numpy and a model of 4.6 MB that comes with it. Fewer than four words tell no language.
 """
 
 import re
@@ -16,30 +16,22 @@ from collections.abc import Callable
 from functools import cache
 
 from r1lab.errors import InputError
-from r1lab.rewards.accuracy import text_of
-from r1lab.world.words import WORDS_BY_LANG
+from r1lab.rewards.parsing import parse, text_of
 
 # Japanese is missing because its kanji would count as Chinese.
 LANGUAGES = ("en", "zh", "fr", "de", "es", "it", "pt", "ru", "ar", "ko")
-WORDLESS = ("sums", "logic", "chat", "unsafe")
+WORDLESS = ("sums", "logic", "chat", "unsafe")  # families whose thinking needs no words
 STRETCH, LEAST = 6, 4  # words judged together, and the fewest that tell a language
+LISTED = dict.fromkeys("ok no wait but however retry".split(), "en")
+LISTED |= dict.fromkeys("oui non attends mais pourtant encore".split(), "fr")
+THOUGHTS = {"en": "ok", "zh": "对", "fr": "oui"}  # a word of thinking, where one is enough
 HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]{{2,}}")
-_LISTED = {word: lang for lang, words in WORDS_BY_LANG.items() for word in words}
-
-
-def thinking(completion: str) -> str:
-    """What stands before the first `</think>` or `<answer>`, in lower case; else the whole text.
-
-    Blind to format on purpose: learning the tags must not look like learning to reflect.
-    """
-    body = completion.replace("<think>", " ")
-    return re.split("</think>|<answer>", body, maxsplit=1)[0].lower()
 
 
 def count_languages(text: str) -> Counter[str]:
-    """The number of words of each language in lower-case text; "" for words that tell none."""
-    words = _WORD.findall(re.sub(r"\\[a-z]+", " ", text))
+    """The number of words of each language; "" for words that tell none. Case does not matter."""
+    words = _WORD.findall(re.sub(r"\\[a-z]+", " ", text.lower()))
     others = [word for word in words if not re.match(f"[{HAN}]", word)]
     counts = Counter({"zh": len(words) - len(others)})
     stretches = max(1, len(others) // STRETCH)
@@ -50,8 +42,8 @@ def count_languages(text: str) -> Counter[str]:
 
 
 def _languages(words: list[str]) -> list[str]:
-    if all(word in _LISTED for word in words):
-        return [_LISTED[word] for word in words]
+    if all(word in LISTED for word in words):
+        return [LISTED[word] for word in words]
     language = _classifier()(" ".join(words))[0] if len(words) >= LEAST else ""
     return [language] * len(words)
 
@@ -66,11 +58,11 @@ def _classifier() -> Callable[[str], tuple[str, float]]:
     return identifier.classify
 
 
-def language_consistency(
+def language(
     prompts: list, completions: list, lang: list[str | None], family: list[str] | None = None,
     **columns: object,
 ) -> list[float | None]:  # fmt: skip
-    """The share of the thinking's words that are of the target language (v2 eq. 7), as TRL calls it.
+    """The share of the thinking's words that are of the target language (v2 eq. 7). TRL's signature.
 
     Args:
         lang: the target of each row, one of LANGUAGES; None where there is none to keep to, which
@@ -87,8 +79,8 @@ def language_consistency(
         )
     scores: list[float | None] = []
     families = family or [""] * len(completions)
-    for completion, target, kind in zip(completions, lang, families, strict=True):
-        counts = count_languages(thinking(text_of(completion)))
+    for prompt, completion, target, kind in zip(prompts, completions, lang, families, strict=True):
+        counts = count_languages(parse(completion, text_of(prompt)).thinking)
         share = counts[target] / max(1, counts.total())
         scores.append(None if target is None or kind in WORDLESS else share)
     return scores
