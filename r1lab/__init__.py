@@ -1,3 +1,15 @@
 """r1lab: DeepSeek-R1, end to end, in notebooks that run."""
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+# Loaded when first asked for, so that `import r1lab` costs nothing.
+PUBLIC = {"Problem": "r1lab.task", "Task": "r1lab.doors"}
+
+
+def __getattr__(name: str):
+    if name == "rewards":
+        return import_module("r1lab.rewards")
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'r1lab' has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)

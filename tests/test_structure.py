@@ -26,8 +26,8 @@ MAX_TREE_BYTES = 15 * 2**20
 # module at the package's top is a room of one file: a new one needs its place here.
 ORDER = (
     *("errors", "files", "task", "sources", "kernels", "grpo", "models", "sampling", "sandbox"),
-    *("rewards", "evaluation", "training", "world", "stages", "search", "report", "launch", "doctor"),
-    *("lab", "cli"),
+    *("rewards", "doors", "evaluation", "training", "world", "stages", "search", "report", "launch"),
+    *("doctor", "lab", "cli"),
 )
 MAY_IMPORT = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 # Arrows that could run forward and yet must not.

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class HubSet:
     columns: tuple[str, ...]
     read: Callable[[dict], dict | None]
     schema: str
-    configs: tuple[str, ...] = ("default",)
+    configs: tuple[str | None, ...] = ("default",)
     family: str = ""
 
 
@@ -114,6 +114,23 @@ def load_source(source: str) -> list[Problem]:
         f"there are no problems {source!r}: give a .jsonl file, or one of {', '.join(SETS)}, with a "
         "split if need be, as in math:train[:2000]."
     )
+
+
+def load_rows(source: str) -> list[dict]:
+    """The rows of `load_source`; of a set that is not in the table, owner/name or
+    owner/name/config, its rows as they are.
+
+    Raises InputError where there are none."""
+    name, _, split = source.partition(":")
+    by_id = {spec.hub_id: name for name, spec in SETS.items()}
+    name = by_id.get(name, name)
+    if name in SETS:
+        return [asdict(problem) for problem in load_source(f"{name}:{split}")]
+    owner, _, rest = name.partition("/")
+    title, _, config = rest.partition("/")
+    other = HubSet(f"{owner}/{title}", split or "train", (), dict, "", (config or None,))
+    parts = _local(name, other.split) or _from_hub(name, other, other.split)
+    return [row for part in parts for row in part]
 
 
 def questions(
@@ -194,7 +211,7 @@ def read_rows(name: str, split: str = "") -> list[dict]:
 
     Raises InputError: neither can be had, columns are missing, or a row cannot be read."""
     spec = SETS[name]
-    parts = _local(name, split or spec.split) or _from_hub(name, split or spec.split)
+    parts = _local(name, split or spec.split) or _from_hub(name, spec, split or spec.split)
     rows = []
     for part in parts:
         if missing := [column for column in spec.columns if column not in part.column_names]:
@@ -230,22 +247,21 @@ def _local(name: str, split: str) -> list:
                 return [datasets.load_dataset(kind, data_files=files, split=split)]
             except Exception as error:  # pyarrow and datasets raise a dozen kinds
                 raise InputError(
-                    f"{path} cannot be read as {kind} ({_first_line(error)}); mend or remove it."
+                    f"{path} cannot be read as {kind} ({_first_line(error)}); fix or remove it."
                 ) from error
     return []
 
 
-def _from_hub(name: str, split: str) -> list:
+def _from_hub(name: str, spec: HubSet, split: str) -> list:
     import datasets
 
-    spec = SETS[name]
     try:
         return [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
     except Exception as error:  # no network, no such set, terms not accepted: all the same here
         raise InputError(
             f"{spec.hub_id} cannot be had from the Hugging Face Hub ({_first_line(error)}): check "
-            f"the network and, for a gated set, that you accepted its terms; or put a copy with "
-            f"the columns {', '.join(spec.columns)} at "
+            f"the network and, for a gated set, that you accepted its terms; or put a copy"
+            f"{' with the columns ' * bool(spec.columns)}{', '.join(spec.columns)} at "
             f"{LOCAL / name / (split.partition('[')[0] + '.jsonl')} (or .parquet, .csv)."
         ) from error
 

@@ -13,7 +13,7 @@ from r1lab.grpo import group_advantages
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig, build_sampler
-from r1lab.sources.doors import load_task
+from r1lab.doors import load_task
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, Task, columns_of
 from r1lab.world import FAMILIES, sample_problem

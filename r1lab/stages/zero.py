@@ -7,7 +7,7 @@ run on any GPU yet; the tests take two steps of each on a shipped model and loca
 from dataclasses import dataclass, field
 
 from r1lab.errors import InputError
-from r1lab.sources.doors import load_task
+from r1lab.doors import load_task
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.presets import CACHES, MACHINES

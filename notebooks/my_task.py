@@ -1,0 +1,37 @@
+"""A task of your own in one file: products of two digits, paid by how near an answer comes.
+
+    r1lab zero --task notebooks/my_task.py:task
+"""
+
+import re
+
+from r1lab import Task
+
+rows = [
+    {"question": f"compute {a}*{b}", "answer": a * b} for a in range(2, 10) for b in range(2, 10)
+]
+
+
+def last_number(completion):
+    """The last whole number of an answer; None where there is none."""
+    numbers = re.findall(r"-?\d+", completion)
+    return int(numbers[-1]) if numbers else None
+
+
+def is_product(completion, problem):
+    """The check: everything that says pass@1 asks it."""
+    return last_number(completion) == problem.meta["answer"]
+
+
+def nearness(completions, answer, **columns):
+    """The reward: 1 for the right number, less the further away it is. All columns come along."""
+    numbers = [last_number(completion) for completion in completions]
+    return [
+        0.0 if number is None else 1 / (1 + abs(number - right))
+        for number, right in zip(numbers, answer)
+    ]
+
+
+task = Task.from_dataset(
+    rows, rewards={"nearness": nearness}, check=is_product, test=16, template="small", name="products"
+)

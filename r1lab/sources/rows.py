@@ -1,0 +1,138 @@
+"""Rows as people have them, read as problems: columns of any name, conversations, JSON lines."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from r1lab.errors import InputError
+from r1lab.task import TYPES, Problem, normalized, problem_id
+
+# Where a column of the default's name is missing, the first of these that is there.
+QUESTIONS = ("question", "prompt", "problem", "messages")
+ANSWERS = ("answer", "solution")
+NEVER_PASSED = ("prompts", "completions")  # names that a reward function gets its own values by
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """The objects of a file, one a line; blank lines are skipped.
+
+    Raises InputError: the file is missing, empty, or a line is no JSON object (it is named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a .jsonl file.")
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
+            raise InputError(f"{path}, line {number}: not JSON in UTF-8 ({error}).") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: not a JSON object, but {str(row)[:40]!r}.")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path} is empty; it needs at least one JSON object a line.")
+    return rows
+
+
+def read_problems(
+    rows: Iterable[Mapping], name: str, prompt: str = "question", solution: str | None = "answer",
+    level: str | None = None,
+) -> list[Problem]:  # fmt: skip
+    """The rows as problems of the family `name`; `meta` holds all of a row's columns.
+
+    Args:
+        prompt: column of the question: text, or a conversation in roles and contents.
+        solution: column of the right answer: text or a number. None: no answer is known.
+        level: column of the difficulty, if any.
+    Raises:
+        InputError: a column is missing, or a row cannot be read.
+    """
+    rows = [dict(row) for row in rows]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if TYPES.keys() - {"tests", "meta"} <= set(columns):  # stored by `task.save_problems`
+        return [Problem(**{key: row[key] for key in TYPES if key in row}) for row in rows]
+    asked = _column(columns, prompt, QUESTIONS, "prompt")
+    conversation = not isinstance(rows[0][asked], str) if rows else False
+    given = None
+    if solution and not (conversation and not {solution, *ANSWERS} & set(columns)):
+        given = _column(columns, solution, ANSWERS, "solution")
+    problems = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            question, reply = _question(row.get(asked))
+            problems.append(
+                Problem(
+                    id=problem_id(name, question),
+                    family=name,
+                    level=int(re.findall(r"\d+", str(row[level]))[0]) if level else 1,
+                    lang=row.get("lang") or "en",
+                    prompt=question,
+                    solution=_answer(row.get(given)) if given else reply if solution else "",
+                    tests=row["tests"] if isinstance(row.get("tests"), list) else None,
+                    meta={key: row[key] for key in row if key not in NEVER_PASSED},
+                )
+            )
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise InputError(
+                f"{name}, row {number}: cannot be read ({error}); its columns are "
+                f"{', '.join(columns)}."
+            ) from error
+    return problems
+
+
+def _column(columns: Sequence[str], wanted: str, usual: Sequence[str], role: str) -> str:
+    """The column wanted, or one that means the same where the wanted name is only the default."""
+    for column in (wanted, *usual) if wanted in usual else (wanted,):
+        if column in columns:
+            return column
+    raise InputError(
+        f"there is no column {wanted!r}; the columns are {', '.join(columns) or 'none'}: say which of "
+        f"them is the {role}, as {role}=NAME."
+    )
+
+
+def _question(value: object) -> tuple[str, str]:
+    """The question, and what a conversation answers to it ("" where it does not)."""
+    if isinstance(value, str):
+        messages = [{"role": "user", "content": value}]
+    else:
+        messages = [dict(message) for message in value]
+    reply = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
+    if any(message["role"] == "assistant" for message in messages):
+        raise ValueError("a conversation of several turns, of which one can be asked")
+    text = "\n\n".join(message["content"] for message in messages)
+    if not text.strip():
+        raise ValueError("the question is empty")
+    return text, reply
+
+
+def _answer(value: object) -> str:
+    """The right answer as text: numbers as people write them."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def hold_out(problems: Sequence[Problem], test: int) -> tuple[list[Problem], list[Problem]]:
+    """(for training, for the test): so many different questions, drawn with a seed of their own.
+
+    Raises InputError where there are too few.
+    """
+    different = list({normalized(problem): problem for problem in problems}.values())
+    if not 0 < test < len(different):
+        raise InputError(
+            f"there are {len(different)} different questions, so test={test} of them cannot be held "
+            f"out; give a number from 1 to {len(different) - 1}, or test rows of their own."
+        )
+    held = set(Random(0).sample(range(len(different)), test))
+    return (
+        [problem for place, problem in enumerate(different) if place not in held],
+        [problem for place, problem in enumerate(different) if place in held],
+    )
