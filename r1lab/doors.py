@@ -61,10 +61,9 @@ def from_dataset(
 
 def rule_rewards() -> dict[str, tuple[Reward, float]]:
     """What is paid where nobody says it: the right answer, and a tenth of that for the format."""
-    from r1lab.rewards import format_reward  # which loads what reward models need
-    from r1lab.rewards.code import accuracy_or_code
+    from r1lab import rewards  # slow to import: loaded when a task needs them
 
-    return {"accuracy": (accuracy_or_code, 1.0), "format": (format_reward, 0.1)}
+    return {"accuracy": (rewards.accuracy, 1.0), "format": (rewards.format, 0.1)}
 
 
 def from_jsonl(path: str | Path, *, test: Test = 64, **options) -> Task:
@@ -136,16 +135,22 @@ class Gym:
 
     def check(self, completion: str, problem: Problem) -> float:
         """The gym's score of the answer, wherever it is."""
-        from r1lab.rewards import lenient_answer
+        from r1lab.rewards import parse
 
-        return self.score(lenient_answer(completion), problem.meta["index"])
+        answer = parse(completion, problem.prompt).lenient_answer
+        return self.score(answer, problem.meta["index"])
 
-    def accuracy(self, completions: list, index: list[int], **columns: object) -> list[float]:
+    def accuracy(
+        self, prompts: list, completions: list, index: list[int], **columns: object
+    ) -> list[float]:
         """The gym's score of the answer in the right format, as a reward."""
-        from r1lab.rewards.accuracy import strict_answer, text_of
+        from r1lab.rewards import parse, text_of
 
-        answers = [strict_answer(text_of(completion)) for completion in completions]
-        return [self.score(answer, place) for answer, place in zip(answers, index, strict=True)]
+        rows = zip(prompts, completions, index, strict=True)
+        return [
+            self.score(parse(text_of(completion), text_of(prompt)).answer, place)
+            for prompt, completion, place in rows
+        ]
 
     def rewards(self) -> dict[str, tuple[Reward, float]]:
         return rule_rewards() | {"accuracy": (self.accuracy, 1.0)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from r1lab.errors import InputError
-from r1lab.task import TYPES, Problem, normalized, problem_id
+from r1lab.task import CHECKERS, TYPES, Problem, normalized, problem_id
 
 # Where a column of the default's name is missing, the first of these that is there.
 QUESTIONS = ("question", "prompt", "problem", "messages")
@@ -52,6 +52,7 @@ def read_problems(
     Raises:
         InputError: a column is missing, or a row cannot be read.
     """
+    name = f"own {name}" if name in CHECKERS else name  # which judge other problems
     rows = [dict(row) for row in rows]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if TYPES.keys() - {"tests", "meta"} <= set(columns):  # stored by `task.save_problems`
