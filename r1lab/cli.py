@@ -11,7 +11,6 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 # What PyTorch and tokenizers read when they are imported: see training.distributed.
@@ -25,11 +24,12 @@ from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.world.wordings import few_shot
 from r1lab.world.skills import measure_skills
 from r1lab.evaluation.suites import SuiteConfig
+from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.models.policy import Policy, load_model
 from r1lab.launch.plan import plan
 from r1lab.report import write_report
 from r1lab.report.claims import print_claims
-from r1lab.report.chain import markdown_tables, write_chain_report
+from r1lab.report.chain import read_chain, stage_tables, write_chain_report
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.stages.ask import ask
 from r1lab.stages.from_samples import model_folder
@@ -101,9 +101,7 @@ def commands(preset: str | None) -> dict[str, Callable]:
             show_corpus: print the corpus' table of behaviours and stop.
         """
         if show_corpus:
-            for start, corpus in config.corpora:
-                console.print(f"From step {start}:")
-                _print_table(("what", "outcome", "share"), describe(corpus))
+            _show_corpora(config)
             return
         folder = run_pretrain(config, name or f"pretrain-{preset}", out or Path("data") / preset)
         console.print(f"Model: {folder}")
@@ -122,6 +120,12 @@ def commands(preset: str | None) -> dict[str, Callable]:
         "doctor": doctor,
         "plan": plan,
     }
+
+
+def _show_corpora(config: PretrainConfig) -> None:
+    for start, corpus in config.corpora:
+        console.print(f"From step {start}:")
+        console.print(Table(("what", "outcome", "share"), describe(corpus)))
 
 
 def _sft(recipe: Distillation | None) -> Callable:
@@ -199,12 +203,13 @@ def hacking(
         name: of the chain in runs/NAME, which has come to Dev3; give --seed as it had it.
     """
     found = open_chain(config, name, "hacking").hack()
-    rows = [
-        (payer, when, *(_share(told[when][judge]) for judge in found), _share(told[when]["agreement"]))
-        for payer, told in found.items()
-        for when in ("start", "short", "long")
-    ]
-    _print_table(("paid by", "steps", *(f"score of the {judge}" for judge in found), "agreement"), rows)
+    rows = []
+    for payer, told in found.items():
+        for when in ("start", "short", "long"):
+            scores = [_share(told[when][judge]) for judge in (*found, "agreement")]
+            rows.append((payer, when, *scores))
+    columns = ("paid by", "steps", *(f"score of the {judge}" for judge in found), "agreement")
+    console.print(Table(columns, rows))
 
 
 def skills(
@@ -224,11 +229,11 @@ def skills(
     sampler, tokenizer = _sampler(model)
     measured = {}
     for family in ("signs", "countdown", "sums"):
-        chosen = _first_of_each_level(load_problems(f"data/test_{family}.jsonl"), problems)
+        chosen = _problems(family, problems)
         measured[family] = asdict(measure_skills(sampler, tokenizer, chosen, k=samples))
     names = [name for name in measured["signs"] if name != "family"]
     rows = [[name.replace("_", " "), *(_share(m[name]) for m in measured.values())] for name in names]
-    _print_table(("measure", *measured), rows)
+    console.print(Table(("Skill or habit", *measured), rows))
     if save:
         save.write_text(json.dumps(measured, indent=1) + "\n")
 
@@ -290,13 +295,14 @@ def evaluate_model(
         max_tokens=max_tokens or 384, seed=seed,
         template=few_shot(shots, seed) if shots else template or "small", attempts=find_attempts,
     )  # fmt: skip
+    _show_evaluation(result, time.monotonic() - started, save)
+
+
+def _show_evaluation(result: Evaluation, seconds: float, file: Path | None) -> None:
+    """Print the numbers; with what they were made by and on, they go to the file if one is given."""
     measured = result.summary() | {"by_level": _by_level(result)}
-    _print_evaluation(measured, len(result.completions[0]))
-    _save_evaluation(measured, time.monotonic() - started, save)
-
-
-def _save_evaluation(measured: dict, seconds: float, file: Path | None) -> None:
-    """Write the numbers, with what they were made by and on, to the file if one is given."""
+    levels = {f"Level {level}": block for level, block in measured["by_level"].items()}
+    console.print(summary_table({"All levels": measured} | levels))
     if file:
         when = {"seconds": round(seconds, 1), "date": time.strftime("%Y-%m-%d", time.gmtime())}
         made = {"command": command(), "commit": commit(), **when, "machine": machine()}
@@ -313,27 +319,21 @@ def _by_level(result: Evaluation) -> dict[str, dict]:
     return blocks
 
 
-def _print_evaluation(measured: dict, k: int) -> None:
-    """Every measure with its interval, and pass@1 and pass@k level by level."""
-    rows = [
-        (name, _share(value), _interval(measured.get(f"{name}_ci95")))
-        for name, value in measured.items()
-        if name != "by_level" and not name.endswith("_ci95")
-    ]
-    for level, block in measured["by_level"].items():
-        for name in dict.fromkeys(("pass_at_1", f"pass_at_{k}")):
-            label = f"level {level} ({block['n']} problems), {name}"
-            rows.append((label, _share(block[name]), _interval(block[f"{name}_ci95"])))
-    _print_table(("measure", "value", "95 % interval"), rows)
+def report(run: tyro.conf.Positional[Path], readme: Path | None = None) -> None:
+    """Write the report of a run folder, or of a whole chain's, whose tables are printed, too.
 
-
-def report(run: tyro.conf.Positional[Path]) -> None:
-    """Write the report of a run folder, or of a whole chain's, whose tables are printed, too."""
+    Args:
+        readme: of a chain, also put the stage table between this file's lines
+            `<!-- stages:begin -->` and `<!-- stages:end -->`.
+    """
     if not (run / "base" / "benchmarks.json").exists():  # which a chain measures first
         console.print(f"Report: {write_report(run)}")
         return
-    path = write_chain_report(run)
-    print(markdown_tables(run))
+    path, tables = write_chain_report(run), stage_tables(read_chain(run))
+    for table in tables.values():
+        print(f"{table}\n")
+    if readme:
+        put_between(readme, "stages", str(tables["chain"]))
     console.print(f"Report: {path}")
 
 
@@ -361,17 +361,6 @@ def _problems(data: str, count: int) -> list[Problem]:
 
 def _share(value) -> str:
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _interval(bounds) -> str:
-    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-
-
-def _print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*names)
-    for row in rows:
-        table.add_row(*map(str, row))
-    console.print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,14 +9,7 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.stages import benchmarks
-from r1lab.stages.benchmarks import (
-    BENCHMARKS,
-    SETS,
-    merge_benchmarks,
-    run_benchmarks,
-    sample_benchmarks,
-    score_benchmarks,
-)
+from r1lab.stages.benchmarks import BENCHMARKS, SETS, run_benchmarks
 from r1lab.evaluation.measure import measure
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sampling import Rollouts
@@ -144,14 +137,32 @@ def test_the_number_of_processes_changes_no_row(small_sets, processes):
     def some(problem):
         return best(problem) if int(problem.id[-1], 16) % 2 else worst(problem)
 
-    sampler = Scripted(some, small_sets)
-    parts = [
-        sample_benchmarks(sampler, TOKENIZER, 2, shard=(rank, processes))
-        for rank in range(processes)
-    ]
-    assert score_benchmarks(merge_benchmarks(parts)) == column(some, small_sets)
-    half = score_benchmarks(merge_benchmarks(parts[:1]))  # a share is missing
-    assert half["signs"]["value"] is None and "left_out" in half["signs"]
+    parts = []
+
+    def keep(part):
+        parts.append(part)
+        return [part]
+
+    for rank in range(processes):
+        column(some, small_sets, shard=(rank, processes), gather=keep)
+    assert column(some, small_sets, gather=lambda part: parts) == column(some, small_sets)
+    del parts[-1]["signs"]
+    rows = column(some, small_sets, gather=lambda part: parts)  # one share is missing
+    assert rows["signs"]["value"] is None and "left_out" in rows["signs"]
+
+
+def test_a_column_reads_each_test_set_once(small_sets, monkeypatch):
+    """Eight files were parsed 42 times a column."""
+    read = []
+
+    def counting(path):
+        read.append(path.name)
+        return load_problems(path)
+
+    benchmarks._read.cache_clear()
+    monkeypatch.setattr(benchmarks, "load_problems", counting)
+    column(best, small_sets)
+    assert sorted(read) == sorted(f"test_{name}.jsonl" for name in SETS)
 
 
 def test_where_programs_cannot_be_run_their_row_is_left_out_and_named(small_sets, monkeypatch):
@@ -281,7 +292,12 @@ def test_without_test_sets_nothing_is_known_to_be_held_out(tmp_path):
         held_out_ids(tmp_path)
 
 
-def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean():
-    scores = np.array([[1.0, np.nan, 0.0], [np.nan] * 3])
-    mean = benchmarks._mean_of_seen(scores)
-    assert mean[0] == 0.5 and np.isnan(mean[1])
+def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean(small_sets, monkeypatch):
+    """Scores 0, NaN, 1, 0, NaN, 1 …: the mean is over those that count."""
+    scores = itertools.cycle([1.0, float("nan"), 0.0, float("nan"), float("nan"), float("nan")])
+    row = benchmarks.Benchmark("Chat", ("chat",), lambda problem, completion: next(scores))
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"chat": row})
+    monkeypatch.setattr(benchmarks, "LEAST_COMPLETIONS", 1)
+    sampler = Scripted(best, small_sets)
+    values = run_benchmarks(sampler, TOKENIZER, 3, sets=("chat",)).values["chat"]
+    assert values[::2].tolist() == [0.5] * len(values[::2]) and np.isnan(values[1::2]).all()

@@ -74,3 +74,11 @@ def test_the_paper_s_numbers_are_those_of_its_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", ["v2 Fig. 1", "v2 Table 3", "wall time times processes"])
 def test_the_page_says_where_its_numbers_are_from(tmp_path, words):
     assert words in page_of(STAGES, tmp_path)
+
+
+def test_a_chain_of_a_user_s_task_has_that_task_s_row(tmp_path):
+    cell = {"title": "mine, pass@1", "value": 0.5, "ci95": [0.4, 0.6], "n": 9}
+    stages = {name: {"benchmarks": {"mine": cell}, "tokens": 5} for name in ("base", "zero")}
+    page = page_of(stages, tmp_path)
+    assert "mine, pass@1 (9)" in page and "Signs" not in page
+    assert cells(page, "R1-Zero")[6] == "+0.0" and "(mean of 1)" in page

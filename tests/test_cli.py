@@ -132,13 +132,23 @@ def test_two_processes_train_lose_a_worker_and_go_on(small, tmp_path):
     assert third.returncode == cli.BAD_INPUT and "is finished" in said
 
 
+def test_skills_are_measured_and_saved_for_each_family(capsys, tmp_path):
+    """No test ran the command, and it ended in a NameError."""
+    file = tmp_path / "skills.json"
+    few = ["--samples", "1", "--problems", "1", "--save", str(file)]
+    assert cli.main(["skills", "data/tiny", *few]) == 0
+    assert set(json.loads(file.read_text())) == {"signs", "countdown", "sums"}
+    assert "answer copies last" in capsys.readouterr().out
+
+
 def test_eval_saves_what_it_prints_level_by_level(capsys, tmp_path):
     asked = "--data sums --problems 2 --samples 2 --max-tokens 8 --temperature 1 --top-p 1".split()
     assert cli.main(["eval", "data/base", *asked, "--save", str(tmp_path / "eval.json")]) == 0
     saved, shown = json.loads((tmp_path / "eval.json").read_text()), capsys.readouterr().out
     for level, block in saved["by_level"].items():
         assert block["n"] == 2 and block["pass_at_1"] <= block["pass_at_2"]
-        assert f"level {level} (2 problems), pass_at_2" in shown
+        assert f"Level {level}" in shown
+    assert "Pass@2" in shown
     mean = sum(block["pass_at_1"] for block in saved["by_level"].values()) / len(saved["by_level"])
     assert mean == pytest.approx(saved["pass_at_1"])
     assert saved["machine"]["cpu"] and saved["date"]

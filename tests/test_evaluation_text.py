@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab.evaluation.text import count_words, is_mixed, reflection
+from r1lab.evaluation.text import REFLECTIVE_WORDS, count_words, is_mixed, reflection
+from r1lab.world.words import REFLECTIVE
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,9 @@ def test_reflective_words_are_counted_in_the_thinking_only(completion, expected)
 
 
 def test_the_word_list_can_be_given():
-    assert reflection("<think> hmm wait hmm </think>", {"en": {"hmm"}}) == 2
+    assert reflection("<think> hmm wait hmm </think>", {"hmm"}) == 2
     assert reflection("<think> wait </think>", {}) == 0
+    assert frozenset().union(*REFLECTIVE.values()) <= REFLECTIVE_WORDS  # all of the small world's
 
 
 @given(st.lists(st.sampled_from(["wait", "等", "attends", "ok", "17", "等wait"]), max_size=8))

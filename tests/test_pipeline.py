@@ -178,7 +178,7 @@ def test_the_report_shows_every_stage_and_benchmark(chain):
 def test_the_report_command_prints_the_tables(chain, capsys):
     assert main(["report", str(chain.folder)]) == 0
     printed = capsys.readouterr().out
-    assert "| benchmark (problems) | Base | R1-Zero | Dev1 | Dev2 | Dev3 | R1 |" in printed
+    assert "| Benchmark (problems) | Base | R1-Zero | Dev1 | Dev2 | Dev3 | R1 |" in printed
     assert printed.count("| Signs, pass@1 (") == 3
 
 

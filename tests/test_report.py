@@ -16,10 +16,11 @@ from PIL import Image
 
 from r1lab.errors import InputError
 from r1lab.files import read_rows
+from r1lab.evaluation.table import measure_of
 from r1lab.report import chart, figures, html
 from r1lab.report.folder import read_run
 
-DRAWN = [name for name, *_ in html.FIGURES]
+DRAWN = list(figures.FIGURES)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,7 @@ def evals(*values, key="pass_at_1", margin=0.03):
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_is_labelled_and_no_words_collide(tmp_path, name, steps):
     run = read_run(fake_run(tmp_path / "run", steps=steps))
-    more = [run.config] if name in html.MARKED else []
-    figure = getattr(figures, name)(run.metrics, *more)
+    figure = figures.draw(name, run.metrics, run.config)
     figure.dpi = chart.STYLE["savefig.dpi"]  # so that extents are those of the image
     image = Image.open(io.BytesIO(chart.png_bytes(figure))).convert("RGBA")
     assert image.size[0] >= 900 and image.getextrema()[3] == (255, 255), "small, or transparent"
@@ -68,7 +68,7 @@ def test_a_figure_is_labelled_and_no_words_collide(tmp_path, name, steps):
 
 
 def test_accuracy_draws_the_rows_and_marks_what_changed(run):
-    figure = figures.accuracy(run.metrics, run.config)
+    figure = figures.draw("accuracy", run.metrics, run.config)
     lines = lines_of(figure)
     rows = [row for row in run.metrics if row["kind"] == "eval"]
     assert list(lines["pass@1"].get_ydata()) == [100 * row["pass_at_1"] for row in rows]
@@ -83,14 +83,14 @@ def test_accuracy_draws_the_rows_and_marks_what_changed(run):
 
 def test_what_has_not_happened_yet_is_not_marked(run):
     config = {"caps": [[0, 160], [300, 256]], "reference_every": 250}
-    ax = figures.accuracy(run.metrics, config).axes[0]
+    ax = figures.draw("accuracy", run.metrics, config).axes[0]
     assert sorted(text.get_text() for text in ax.texts) == ["cons@16", "pass@1"]
     assert "refreshed" not in ax.get_xlabel()
 
 
 def test_a_negative_reward_stays_in_sight(run):
     rows = [row | {"reward": -0.5} for row in run.metrics]
-    assert figures.reward_parts(rows).axes[0].get_ylim()[0] <= -0.5
+    assert figures.draw("reward_parts", rows).axes[0].get_ylim()[0] <= -0.5
 
 
 def test_the_vote_that_most_evaluations_took_is_drawn_under_its_name(run):
@@ -99,12 +99,12 @@ def test_the_vote_that_most_evaluations_took_is_drawn_under_its_name(run):
         if 0 < row["step"] < 240:
             row.pop("cons_at_16", None)
     rows = [row for row in rows if row["kind"] == "eval"]
-    assert set(lines_of(figures.accuracy(rows))) == {"pass@1", "cons@4"}
-    assert figures.measure_of("pass_at_8").text(0.5) == "50.0\N{NO-BREAK SPACE}%"
+    assert set(lines_of(figures.draw("accuracy", rows))) == {"pass@1", "cons@4"}
+    assert measure_of("pass_at_8").text(0.5) == "50.0\N{NO-BREAK SPACE}%"
 
 
 def test_levels_have_a_line_each(run):
-    lines = lines_of(figures.accuracy_by_level(run.metrics))
+    lines = lines_of(figures.draw("accuracy_by_level", run.metrics))
     assert list(lines) == [f"level {i}" for i in range(1, 6)]
     last = run.evaluation("final")["by_level"]["5"]["pass_at_1"]
     assert lines["level 5"].get_ydata()[-1] == pytest.approx(100 * last)
@@ -112,7 +112,7 @@ def test_levels_have_a_line_each(run):
 
 def test_reward_parts_are_found_in_the_rows(run):
     rows = [row | {"reward/language": 0.5} for row in run.metrics]
-    lines = lines_of(figures.reward_parts(rows))
+    lines = lines_of(figures.draw("reward_parts", rows))
     assert set(lines) == {"accuracy", "format", "language", "total"}
     assert set(lines["language"].get_ydata()) == {0.5}
 
@@ -128,12 +128,12 @@ def test_reward_parts_are_found_in_the_rows(run):
     ],
 )
 def test_a_title_claims_no_more_than_the_intervals_allow(values, title):
-    assert figures.finding(evals(*values), "pass_at_1").replace("\N{NO-BREAK SPACE}", " ") == title
+    assert figures.finding(evals(*values), "eval", "pass_at_1").replace("\N{NO-BREAK SPACE}", " ") == title
 
 
 def test_without_intervals_a_title_only_reports():
     rows = [{"kind": "eval", "step": 10 * i, "mean_tokens": 40.0 + 100 * i} for i in range(3)]
-    assert figures.finding(rows, "mean_tokens") == "Tokens per answer: from 40 to 240 in 20 steps"
+    assert figures.finding(rows, "eval", "mean_tokens") == "Tokens per answer: from 40 to 240 in 20 steps"
 
 
 def test_compare_averages_seeds_where_all_were_measured():
@@ -194,12 +194,12 @@ def test_lines_that_meet_at_the_end_are_named_in_the_order_they_came_in():
 
 
 def test_an_axis_names_its_unit_once():
-    named = {key: figures.measure_of(key).axis for key in ("mean_tokens", "entropy")}
+    named = {key: measure_of(key).axis for key in ("mean_tokens", "entropy")}
     assert named == {"mean_tokens": "tokens per answer", "entropy": "entropy (nats per token)"}
 
 
 def test_alternative_text_holds_the_title_and_the_ends(run):
-    text = chart.alt_text(figures.accuracy(run.metrics))
+    text = chart.alt_text(figures.draw("accuracy", run.metrics))
     first, last = run.evaluation("base"), run.evaluation("final")
     assert text.startswith("Pass@1 rises from")
     assert f"pass@1 from {100 * first['pass_at_1']:.3g} to {100 * last['pass_at_1']:.3g}" in text
@@ -207,7 +207,7 @@ def test_alternative_text_holds_the_title_and_the_ends(run):
 
 def test_drawing_leaves_the_callers_settings_alone(run):
     before = dict(matplotlib.rcParams)
-    chart.png_bytes(figures.entropy(run.metrics))
+    chart.png_bytes(figures.draw("entropy", run.metrics))
     assert dict(matplotlib.rcParams) == before
 
 
@@ -279,7 +279,7 @@ def test_the_headline_compares_base_and_final(tmp_path, unpainted):
     text = report(folder).text
     assert "Pass@1 25.0 % 20.0 to 30.0 75.0 % 70.0 to 80.1 +50.0 points" in text
     assert "Tokens per answer 40 120 × 3.00" in text
-    assert re.search(r"5 60 problems .* 50.0 % 40.0 to 60.0 \+", text)
+    assert re.search(r"Level 5 60 problems .* 50.0 % 40.0 to 60.0 \+", text)
     for fact in (
         "r1lab zero --preset cpu --seed 0", "Example CPU 3000", "7 min 11 s", "2.31 GB",
         "grpo.clip_high 0.28", "versions.torch 2.13.0", "Reward: true. Seed: 0.",
@@ -301,7 +301,7 @@ def test_a_run_with_only_its_first_evaluation_shows_it_once(tmp_path, unpainted)
     (folder / "samples.jsonl").unlink()
     text = report(folder).text
     assert re.search(r"Pass@1 \d+.\d % \d+.\d to \d+.\d – –", text)
-    missing = "length, reflection, reward parts, entropy, drift"
+    missing = "length, reward parts, entropy, drift"
     assert f"Not drawn, because the metrics lack it: {missing}." in text
     assert "None stored yet." in text
 

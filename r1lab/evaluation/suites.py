@@ -8,7 +8,7 @@ nobody (`NOWHERE`).
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
+from r1lab.evaluation.table import Cell, Table
 from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
@@ -125,6 +126,24 @@ def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
     shown["truncated"] = round(float(evaluation["truncated"].mean()), 4)
     shown["paper"] = {model: paper_value(model, benchmark.title) for model in BESIDE}
     return shown
+
+
+def suite_table(summary: Mapping[str, dict]) -> Table:
+    """Percent with 95 % intervals over problems; the last columns are the paper's numbers (v2)."""
+    rows = []
+    for result in summary.values():
+        vote = f"cons_at_{result['k']}"
+        shown = [_percent(result, "pass_at_1"), _percent(result, vote) if vote in result else ""]
+        shown += [f"{result['mean_tokens']:.0f}", f"{result['truncated']:.1%}"]
+        paper = ["–" if value is None else f"{value:g}" for value in result["paper"].values()]
+        rows.append([result["title"], str(result["n"]), str(result["k"]), *shown, *paper])
+    columns = ("benchmark", "n", "k", "pass@1", "vote", "tokens", "cut off", *BESIDE)
+    return Table(columns, rows)
+
+
+def _percent(result: dict, name: str) -> Cell:
+    low, high = result[f"{name}_ci95"]
+    return Cell(f"{result[name]:.1f}", f"{low:.1f} to {high:.1f}")
 
 
 def long_tail(config: SuiteConfig, folder: Path) -> str:

@@ -1,24 +1,25 @@
 """What a completion's text shows: reflective words, and mixed languages."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from r1lab.rewards import count_languages, parse
 from r1lab.rewards.languages import HAN
-from r1lab.world.words import REFLECTIVE
 
-# The ten words that the paper counts (v2 C.2, merged from three experts' lists), and this world's.
-PAPER_WORDS = "wait mistake however but retry error verify wrong evaluate check".split()
-REFLECTIVE_WORDS = {**REFLECTIVE, "en": REFLECTIVE["en"] | set(PAPER_WORDS)}
-
+# The ten words that the paper counts (v2 C.2, merged from three experts' lists), and those of the
+# small world in Chinese and French.
+REFLECTIVE_WORDS = frozenset(
+    "wait mistake however but retry error verify wrong evaluate check "
+    "等 但 然 再 attends mais pourtant encore".split()
+)
 _LATIN = "a-z\u00df-\u00f6\u00f8-\u024f"
 
 
 def count_words(text: str, words: Collection[str]) -> int:
     """How often any of `words` (lower case) occurs in `text`.
 
-    A word in Latin letters counts where it stands whole; a Han word counts wherever it stands,
-    since Chinese puts no spaces between words.
+    A word in Latin letters counts where it is whole; a Han word counts wherever it is, since
+    Chinese puts no spaces between words.
     """
     patterns = [
         re.escape(word) if re.match(f"[{HAN}]", word) else f"(?<![{_LATIN}]){word}(?![{_LATIN}])"
@@ -27,9 +28,9 @@ def count_words(text: str, words: Collection[str]) -> int:
     return len(re.findall("|".join(patterns), text)) if patterns else 0
 
 
-def reflection(completion: str, words: Mapping[str, Collection[str]] = REFLECTIVE_WORDS) -> int:
+def reflection(completion: str, words: Collection[str] = REFLECTIVE_WORDS) -> int:
     """Number of reflective words in the thinking, all languages together (v2 C.2, Fig. 9)."""
-    return count_words(parse(completion).thinking.lower(), frozenset().union(*words.values()))
+    return count_words(parse(completion).thinking.lower(), words)
 
 
 def is_mixed(completion: str) -> bool:

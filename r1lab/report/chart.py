@@ -65,7 +65,7 @@ def styled(draw):
     """Run a drawing function under `STYLE`, whatever the caller's settings are."""
 
     @functools.wraps(draw)
-    def wrapper(*args, **kwargs) -> Figure:
+    def wrapper(*args, **kwargs) -> Figure | None:
         with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 

@@ -1,17 +1,14 @@
-"""The paper's figures, drawn from a run's own metrics.
+"""The paper's figures, drawn from the rows of a run's `metrics.jsonl`.
 
-Each function takes the rows of `metrics.jsonl` and returns a `Figure`. A title states what the
-numbers say and is computed from them; "rises" and "falls" are said only where the 95 % intervals
-of the first and the last evaluation do not overlap. With the run's `config`, a figure also marks
-where the length cap was raised and the reference refreshed.
+A title says what the numbers say and is computed from them; "rises" and "falls" are used only where
+the 95 % intervals of the first and the last evaluation do not overlap.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -20,174 +17,124 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
+from r1lab.evaluation.table import measure_of
 from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, finish, panels, styled
 from r1lab.report.folder import Row
 
 Rows = Sequence[Row]
+EVAL, TRAIN = "eval", "train"
+PEAKS = ("kl", "clip_fraction", "truncated")  # what matters is how high they went, not where they ended
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a quantity is called and printed. Without a unit it is a fraction, shown in per cent."""
+class Panel:
+    """A part of a figure: what its axis shows, and its lines, each (kind of row, key, name).
 
-    name: str
-    unit: str = "%"
+    Attributes:
+        about: the line of which the title speaks.
+        top: where the axis ends.
+        height: relative to the other panels.
+        bands: also draw the 95 % intervals.
+        marks: settings that changed on the way and are marked: "caps", "reference_every".
+    """
 
-    def value(self, raw: float) -> float:
-        return 100 * raw if self.unit == "%" else raw
-
-    def number(self, raw: float | None) -> str:
-        if raw is None or not math.isfinite(raw):
-            return "–"
-        if self.unit == "%":
-            return f"{100 * raw:.1f}"
-        return f"{raw:,.0f}" if abs(raw) >= 100 else f"{raw:.3g}"
-
-    def text(self, raw: float | None) -> str:
-        number = self.number(raw)
-        return number + "\N{NO-BREAK SPACE}%" * (self.unit == "%" and number != "–")
-
-    @property
-    def title(self) -> str:
-        return self.name[0].upper() + self.name[1:]
-
-    @property
-    def axis(self) -> str:
-        """The name with its unit, which some names hold already."""
-        return self.name if self.unit in self.name else f"{self.name} ({self.unit})"
+    axis: str
+    lines: Sequence[tuple[str, str, str]]
+    about: int = -1
+    top: float | None = None
+    height: int = 1
+    bands: bool = False
+    marks: Sequence[str] = ()
 
 
-MEASURES = {
-    "pass_at_1": Measure("pass@1"),
-    "pass_at_1_strict": Measure("pass@1, format required"),
-    "format": Measure("format kept"),
-    "mixing": Measure("answers that mix languages"),
-    "in_order": Measure("searches in order"),
-    "truncated": Measure("cut off at the cap"),
-    "clip_fraction": Measure("tokens clipped"),
-    "mean_tokens": Measure("tokens per answer", "tokens"),
-    "reflection_per_answer": Measure("reflective words per answer", "words"),
-    "reward": Measure("mean reward", "per answer"),
-    "entropy": Measure("entropy", "nats per token"),
-    "kl": Measure("KL to the reference", "nats per token"),
-}
-OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majority vote of k answers
-
-
-def measure_of(key: str) -> Measure:
-    """The measure of a key of the metrics; a key nobody named is a part of the reward."""
-    several = OF_SEVERAL.fullmatch(key)
-    if several:
-        name = "{}@{}".format(*several.groups())
-        return Measure(name if several[1] == "pass" else f"{name} (majority vote)")
-    return MEASURES.get(key, Measure(key, "per answer"))
-
-
-@styled
-def accuracy(rows: Rows, config: Mapping | None = None) -> Figure:
-    """Accuracy and majority vote over steps, with 95 % bands (the paper's Fig. 1, in small)."""
-    figure, (ax,) = panels()
+def accuracy(rows: Rows) -> Panel:
+    """pass@1, and the vote of the most usual k, which may differ between evaluations."""
     votes = Counter(key for row in rows for key in row if re.fullmatch(r"cons_at_\d+", key))
-    usual = [key for key, _ in votes.most_common(1)]  # k may differ between evaluations
-    for i, key in enumerate(["pass_at_1", *usual]):
-        _draw(ax, rows, "eval", key, measure_of(key).name.split(" ")[0], i)
-        bands = [(r["step"], *r[f"{key}_ci95"]) for r in rows if f"{key}_ci95" in r]
-        if bands:
-            steps, low, high = zip(*bands, strict=True)
-            low, high = [100 * v for v in low], [100 * v for v in high]
-            ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
-    finish(ax, finding(rows, "pass_at_1"), "held-out problems solved (%)", top=100.0)
-    _mark_cap_raises(ax, rows, config or {})
-    _mark_refreshes([ax], rows, config or {})
-    return figure
+    keys = ["pass_at_1", *(key for key, _ in votes.most_common(1))]
+    lines = [(EVAL, key, measure_of(key).name.split(" ")[0]) for key in keys]
+    axis, marks = "held-out problems solved (%)", ("caps", "reference_every")
+    return Panel(axis, lines, about=0, top=100.0, bands=True, marks=marks)
 
 
-@styled
-def accuracy_by_level(rows: Rows) -> Figure:
-    """pass@1 over steps, one line per level of difficulty (dark: easy, light: hard)."""
-    figure, (ax,) = panels()
-    evals = [row for row in rows if row["kind"] == "eval" and row.get("by_level")]
-    levels = sorted({level for row in evals for level in row["by_level"]}, key=int)
-    for i, level in enumerate(levels):
-        here = [
-            {"kind": "eval", "step": row["step"], "pass_at_1": cell["pass_at_1"],
-             "pass_at_1_ci95": cell.get("ci95")}
-            for row in evals if (cell := row["by_level"].get(level))
-        ]  # fmt: skip
-        shade = matplotlib.colormaps["viridis"](0.75 * i / max(1, len(levels) - 1))
-        _draw(ax, here, "eval", "pass_at_1", f"level {level}", i, color=shade)
-    finish(ax, finding(here, "pass_at_1", name=f"Level {levels[-1]}"), "pass@1 (%)", top=100.0)
-    return figure
+def levels(rows: Rows) -> Panel:
+    """pass@1 at each level of difficulty, as `spread_levels` names it."""
+    found = sorted({int(level) for row in rows for level in row.get("by_level", {})})
+    names = [f"level {level}" for level in found]
+    return Panel("pass@1 (%)", [(EVAL, name, name) for name in names], top=100.0)
 
 
-@styled
-def length(rows: Rows, config: Mapping | None = None) -> Figure:
-    """Tokens per answer over steps, held-out and in training, and the share cut off at the cap."""
-    figure, (top, low) = panels((3, 1))
-    _draw(top, rows, "train", "tokens_mean", "in training", 0)
-    _draw(top, rows, "eval", "mean_tokens", "held out", 1)
-    finish(top, finding(rows, "mean_tokens"), "tokens per answer (tokens)")
-    _mark_cap_raises(top, rows, config or {})
-    _draw(low, rows, "train", "truncated", "", 0, color=GREY)
-    finish(low, "", "cut off at\nthe cap (%)")
-    return figure
-
-
-@styled
-def reflection(rows: Rows) -> Figure:
-    """Reflective words (wait, but, however, …) per answer over steps; v2 of the paper, C.2."""
-    figure, (ax,) = panels()
-    _draw(ax, rows, "train", "reflection", "in training", 0)
-    _draw(ax, rows, "eval", "reflection_per_answer", "held out", 1)
-    finish(ax, finding(rows, "reflection_per_answer"), "reflective words per answer (words)")
-    return figure
-
-
-@styled
-def reward_parts(rows: Rows) -> Figure:
-    """The total reward of the training answers and each of its parts over steps."""
-    figure, (ax,) = panels()
+def reward_parts(rows: Rows) -> Panel:
+    """The parts of the training answers' reward, and the total."""
     parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
-    for i, key in enumerate(parts):
-        _draw(ax, rows, "train", key, key.removeprefix("reward/"), i)
-    _draw(ax, rows, "train", "reward", "total", -1, linestyle="--")
-    finish(ax, finding(rows, "reward", "train"), "reward per answer")
-    return figure
+    lines = [(TRAIN, key, key.removeprefix("reward/")) for key in parts]
+    return Panel("reward per answer", [*lines, (TRAIN, "reward", "total")])
+
+
+# What one sees, and the panels; where the lines depend on the rows, a function of them.
+FIGURES: dict[str, tuple[str, Sequence[Panel | Callable[[Rows], Panel]]]] = {
+    "accuracy": (
+        "One answer (pass@1) and a majority vote (cons@k), with 95 % bands. The paper's Fig. 1.",
+        [accuracy],
+    ),
+    "accuracy_by_level": ("The same pass@1, level by level, from easy (dark) to hard.", [levels]),
+    "length": ("No reward asks for length. Below: answers cut because of the cap.", [
+        Panel("tokens per answer (tokens)",
+              [(TRAIN, "tokens_mean", "in training"), (EVAL, "mean_tokens", "held out")],
+              height=3, marks=("caps",)),
+        Panel("cut off at\nthe cap (%)", [(TRAIN, "truncated", "")]),
+    ]),
+    "reflection": ("Words such as wait, but, however; no reward counts them.", [
+        Panel("reflective words per answer (words)",
+              [(TRAIN, "reflection", "in training"), (EVAL, "reflection_per_answer", "held out")]),
+    ]),
+    "reward_parts": ("What the training answers earned; pale: each step.", [reward_parts]),
+    "habits": ("How the policy searches and writes, whether it is right or wrong.", [
+        Panel("share (%)", [(EVAL, "mixing", "mix languages"), (EVAL, "repeats", "repeats"),
+                            (EVAL, "in_order", "in order")]),
+    ]),
+    "entropy": ("How undecided the policy is at a token; near 0 it explores no more.", [
+        Panel("entropy (nats per token)", [(TRAIN, "entropy", "")]),
+    ]),
+    "drift": ("How far the policy is from its reference; how often the clip held it.", [
+        Panel("KL (nats per token)", [(TRAIN, "kl", "")], marks=("reference_every",)),
+        Panel("tokens clipped (%)", [(TRAIN, "clip_fraction", "")], marks=("reference_every",)),
+    ]),
+}  # fmt: skip
 
 
 @styled
-def habits(rows: Rows) -> Figure:
-    """Language mixing, repeated attempts and searches in order over steps, on held-out problems."""
-    figure, (ax,) = panels()
-    for i, (key, name) in enumerate(
-        (("mixing", "mix languages"), ("repeats", "repeats"), ("in_order", "in order"))
-    ):
-        _draw(ax, rows, "eval", key, name, i)
-    finish(ax, finding(rows, "in_order"), "share (%)")
+def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
+    """One of FIGURES; None where the rows do not hold what it shows.
+
+    The settings `config` mark where the length cap was raised and the reference refreshed.
+    """
+    rows = [row | spread_levels(row) for row in rows]
+    chosen = [panel(rows) if callable(panel) else panel for panel in FIGURES[name][1]]
+    for panel in chosen:
+        if not any(points(rows, kind, key)[0] for kind, key, _ in panel.lines):
+            return None
+    figure, axes = panels(tuple(panel.height for panel in chosen))
+    for ax, panel in zip(axes, chosen, strict=True):
+        for i, (kind, key, label) in enumerate(panel.lines):
+            look = {}
+            if key.startswith("level "):
+                shade = 0.75 * i / max(1, len(panel.lines) - 1)
+                look["color"] = matplotlib.colormaps["viridis"](shade)
+            draw_line(ax, rows, kind, key, label, i, **look)
+            if panel.bands:
+                draw_band(ax, rows, key, i)
+        finish(ax, finding(rows, *panel.lines[panel.about][:2]), panel.axis, panel.top)
+        mark_changes(ax, rows, {mark: config[mark] for mark in panel.marks if mark in config})
     return figure
 
 
-@styled
-def entropy(rows: Rows) -> Figure:
-    """Entropy of the sampling distribution over steps: near 0 there is nothing left to explore."""
-    figure, (ax,) = panels()
-    _draw(ax, rows, "train", "entropy", "", 0)
-    finish(ax, finding(rows, "entropy", "train"), "entropy (nats per token)")
-    return figure
-
-
-@styled
-def drift(rows: Rows, config: Mapping | None = None) -> Figure:
-    """How far the policy moves: KL to the reference (k3 estimate), and the share clipped."""
-    figure, axes = panels((1, 1))
-    labels = {"kl": "KL (nats per token)", "clip_fraction": "tokens clipped (%)"}
-    for i, (ax, key) in enumerate(zip(axes, labels, strict=True)):
-        _draw(ax, rows, "train", key, "", i)
-        values, measure = points(rows, "train", key)[1], MEASURES[key]
-        mean, most = measure.text(fmean(values)), measure.text(max(values))
-        finish(ax, f"{measure.title}: mean {mean}, highest {most}", labels[key])
-    _mark_refreshes(axes, rows, config or {})
-    return figure
+def spread_levels(row: Row) -> Row:
+    """Each level's pass@1 and its interval under keys of their own."""
+    spread = {}
+    for level, cell in row.get("by_level", {}).items():
+        spread[f"level {level}"] = cell["pass_at_1"]
+        spread[f"level {level}_ci95"] = cell.get("ci95")
+    return spread
 
 
 @styled
@@ -203,21 +150,18 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
     figure, (ax,) = panels()
     measure, ends = measure_of(key), []
     for i, (arm, runs) in enumerate(arms.items()):
-        seeds = [dict(zip(*points(run, "eval", key), strict=True)) for run in runs]
+        seeds = [dict(zip(*points(run, EVAL, key), strict=True)) for run in runs]
         steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
         if not steps:
             raise InputError(f"Arm {arm!r}: its runs share no evaluated step with `{key}`.")
         for run in runs:
-            _draw(ax, run, "eval", key, "", i, linewidth=0.9, alpha=0.6, marker="")
-        mean = [
-            {"kind": "eval", "step": step, key: fmean(seed[step] for seed in seeds)}
-            for step in steps
-        ]
-        _draw(ax, mean, "eval", key, arm, i, linewidth=2.8)
-        ends.append(f"{arm} {measure.text(mean[-1][key])}".replace(" ", "\N{NO-BREAK SPACE}"))
-    top = 100.0 if measure.unit == "%" else None
+            draw_line(ax, run, EVAL, key, "", i, linewidth=0.9, alpha=0.6, marker="")
+        means = [fmean(seed[step] for seed in seeds) for step in steps]
+        rows = [{"kind": EVAL, "step": step, key: mean} for step, mean in zip(steps, means)]
+        draw_line(ax, rows, EVAL, key, arm, i, linewidth=2.8)
+        ends.append(f"{arm} {measure.text(means[-1])}".replace(" ", "\N{NO-BREAK SPACE}"))
     title = f"{measure.title} at the end: {', '.join(ends)}"
-    finish(ax, title, measure.axis, top)
+    finish(ax, title, measure.axis, 100.0 if measure.unit == "%" else None)
     return figure
 
 
@@ -240,60 +184,66 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
-def finding(rows: Rows, key: str, kind: str = "eval", name: str = "") -> str:
+def finding(rows: Rows, kind: str, key: str) -> str:
     """What the numbers say of `key`, in one line, from its first value to its last."""
     measure = measure_of(key)
-    name = name or measure.title
     steps, values = points(rows, kind, key)
     if not steps:
-        return name
-    ends = smooth(values) if kind == "train" else values
+        return measure.title
+    if key in PEAKS:
+        mean, highest = measure.text(fmean(values)), measure.text(max(values))
+        return f"{measure.title}: mean {mean}, highest {highest}"
+    ends = smooth(values) if kind == TRAIN else values
     first, last = measure.text(ends[0]), measure.text(ends[-1])
     if len(steps) == 1:
-        return f"{name}: {first} at step {steps[0]}"
+        return f"{measure.title}: {first} at step {steps[0]}"
     bands = [row.get(f"{key}_ci95") for row in rows if row["kind"] == kind and key in row]
+    verb = ": from"
     if bands[0] and bands[-1]:
-        if bands[0][1] < bands[-1][0] or bands[-1][1] < bands[0][0]:
-            verb = "rises" if ends[0] < ends[-1] else "falls"
-            return f"{name} {verb} from {first} to {last} in {steps[-1]} steps"
-        return f"{name}: {first} to {last}, intervals overlap"
-    return f"{name}: from {first} to {last} in {steps[-1]} steps"
+        (low, high), (lowest, highest) = bands[0], bands[-1]
+        if low <= highest and lowest <= high:
+            return f"{measure.title}: {first} to {last}, intervals overlap"
+        verb = " rises from" if ends[0] < ends[-1] else " falls from"
+    return f"{measure.title}{verb} {first} to {last} in {steps[-1]} steps"
 
 
-def _draw(ax: Axes, rows: Rows, kind: str, key: str, name: str, i: int, **look) -> None:
+def draw_line(ax: Axes, rows: Rows, kind: str, key: str, name: str, i: int, **look) -> None:
     """One series. Evaluations: a line with markers. Training: pale, its running mean over it."""
-    measure = measure_of(key)
-    steps, raw = points(rows, kind, key)
+    measure, (steps, raw) = measure_of(key), points(rows, kind, key)
     values = [measure.value(value) for value in raw]
     look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "linestyle": "-", "markevery": 1} | look
     look["clip_on"] = False  # a marker at 100 % is a whole marker
-    if kind == "train":
+    if kind == TRAIN:
         look["marker"] = ""
         ax.plot(steps, values, **look | {"linewidth": 0.7, "alpha": 0.35, "linestyle": "-"})
         values = smooth(values)
     ax.plot(steps, values, **look, label=name or "_")
 
 
-def _mark_cap_raises(ax: Axes, rows: Rows, config: Mapping) -> None:
-    """A dashed line, named above the panel, at each step that raised the length cap."""
+def draw_band(ax: Axes, rows: Rows, key: str, i: int) -> None:
+    """The 95 % intervals of a measure."""
+    here = [row for row in rows if row.get(f"{key}_ci95")]
+    low, high = ([100 * row[f"{key}_ci95"][side] for row in here] for side in (0, 1))
+    steps = [row["step"] for row in here]
+    ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
+
+
+def mark_changes(ax: Axes, rows: Rows, config: Mapping) -> None:
+    """A dashed line, named above the panel, where the length cap was raised; a triangle on the axis,
+    explained below, where the reference was refreshed."""
+    last, every = rows[-1]["step"], config.get("reference_every", 0)
     for step, cap in config.get("caps", [])[1:]:
-        if step <= rows[-1]["step"]:
+        if step <= last:
             ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
             ax.annotate(
                 f"cap {cap}", (step, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
                 textcoords="offset points", ha="center", fontsize=9, color=GREY,
             )  # fmt: skip
             ax.set_title(ax.get_title(loc="left"), pad=20)
-
-
-def _mark_refreshes(axes: Sequence[Axes], rows: Rows, config: Mapping) -> None:
-    """A triangle on each panel's axis where the reference was refreshed, explained below."""
-    every = config.get("reference_every", 0)
-    steps = list(range(every, rows[-1]["step"] + 1, every)) if every else []
-    if not steps:
-        return
-    for ax in axes:
-        look = {"linestyle": "", "marker": "^", "markersize": 7, "clip_on": False, "zorder": 5}
-        across = ax.get_xaxis_transform()
-        ax.plot(steps, [0] * len(steps), transform=across, color=GREY, markevery=1, **look)
-    axes[-1].set_xlabel(f"{axes[-1].get_xlabel()};  ▲ reference refreshed")
+    if steps := list(range(every, last + 1, every)) if every else []:
+        ax.plot(
+            steps, [0] * len(steps), transform=ax.get_xaxis_transform(), color=GREY, markevery=1,
+            linestyle="", marker="^", markersize=7, clip_on=False, zorder=5,
+        )  # fmt: skip
+        if label := ax.get_xlabel():
+            ax.set_xlabel(f"{label};  ▲ reference refreshed")

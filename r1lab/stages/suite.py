@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from transformers import PretrainedConfig
 
 from r1lab.errors import InputError
-from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite
+from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import Sampler, SamplerName, TorchSampler, VLLMConfig, build_sampler
 from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, shape_of
@@ -35,7 +34,7 @@ def evaluate_suite(
     for benchmark, result in run_suite(config, opened, folder):
         rows[benchmark] = result
         console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
-    console.print(table(list(rows.values())))
+    console.print(suite_table(rows))
     usual = asdict(SuiteConfig(config.model)) | {name: getattr(config, name) for name in FREE}
     changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
     if changed:
@@ -44,19 +43,6 @@ def evaluate_suite(
     console.print(Text(long_tail(config, folder)), soft_wrap=True)
     console.print(NOWHERE)
     return folder
-
-
-def table(results: list[dict]) -> Table:
-    """Percent with 95 % intervals over problems; the last columns are the paper's (v2)."""
-    shown = Table("benchmark", "n", "k", "pass@1", "vote", "tokens", "cut off", *BESIDE)
-    for result in results:
-        vote = next((name for name in result if name.startswith("cons_at_") and name[-1].isdigit()), "")
-        shown.add_row(
-            result["title"], str(result["n"]), str(result["k"]), _percent(result, "pass_at_1"),
-            _percent(result, vote), f"{result['mean_tokens']:.0f}", f"{result['truncated']:.1%}",
-            *("–" if value is None else f"{value:g}" for value in result["paper"].values()),
-        )  # fmt: skip
-    return shown
 
 
 def open_model(
@@ -84,10 +70,3 @@ def rows_that_fit(config: PretrainedConfig, max_tokens: int, free: int) -> int:
     except InputError:  # a model of which nothing is predicted
         return 256
     return max(1, min(256, int(0.8 * free / ((PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * token))))
-
-
-def _percent(result: dict, name: str) -> str:
-    if name not in result:
-        return ""
-    low, high = result[f"{name}_ci95"]
-    return f"{result[name]:.1f} ({low:.1f} to {high:.1f})"

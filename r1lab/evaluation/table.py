@@ -1,0 +1,204 @@
+"""Numbers as people read them: quantities with names and units, and one table for all places."""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rich.table
+from rich.text import Text
+
+from r1lab.errors import InputError
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a quantity is called and printed. Without a unit it is a fraction, shown in percent."""
+
+    name: str
+    unit: str = "%"
+
+    def value(self, raw: float) -> float:
+        return 100 * raw if self.unit == "%" else raw
+
+    def number(self, raw: float | None) -> str:
+        if raw is None or not math.isfinite(raw):
+            return MISSING
+        if self.unit == "%":
+            return f"{100 * raw:.1f}"
+        return f"{raw:,.0f}" if abs(raw) >= 100 else f"{raw:.3g}"
+
+    def text(self, raw: float | None) -> str:
+        number = self.number(raw)
+        return number + "\N{NO-BREAK SPACE}%" * (self.unit == "%" and number != MISSING)
+
+    def cell(self, block: Mapping, key: str, interval: str | None = None) -> "Cell":
+        """The value of a key of a summary, with its interval if there is one."""
+        bounds = block.get(interval or f"{key}_ci95") or []
+        return Cell(self.text(block.get(key)), " to ".join(map(self.number, bounds)))
+
+    def change(self, first: float | None, last: float | None) -> str:
+        """In points of percent, or as a factor."""
+        if first is None or last is None:
+            return MISSING
+        if self.unit == "%":
+            change = f"{100 * (last - first):+.1f} points"
+        else:
+            change = f"× {last / first:.2f}" if first else f"{last - first:+.2f}"
+        return change.replace("-", "\N{MINUS SIGN}")
+
+    @property
+    def title(self) -> str:
+        return self.name[0].upper() + self.name[1:]
+
+    @property
+    def axis(self) -> str:
+        """The name with its unit, which some names hold already."""
+        return self.name if self.unit in self.name else f"{self.name} ({self.unit})"
+
+
+MEASURES = {
+    "pass_at_1": Measure("pass@1"),
+    "pass_at_1_strict": Measure("pass@1, format required"),
+    "format": Measure("format kept"),
+    "mean_tokens": Measure("tokens per answer", "tokens"),
+    "reflection_per_answer": Measure("reflective words per answer", "words"),
+    "mixing": Measure("answers that mix languages"),
+    "truncated": Measure("cut off at the cap"),
+    "repeats": Measure("attempts that repeat one"),
+    "in_order": Measure("searches in order"),
+    "clip_fraction": Measure("tokens clipped"),
+    "reward": Measure("mean reward", "per answer"),
+    "entropy": Measure("entropy", "nats per token"),
+    "kl": Measure("KL to the reference", "nats per token"),
+}
+OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majority vote of k answers
+
+
+def measure_of(key: str) -> Measure:
+    """The measure of a key of the metrics; a key nobody named is a part of the reward."""
+    if key.startswith("level "):
+        return Measure(key)
+    several = OF_SEVERAL.fullmatch(key)
+    if several:
+        name = "{}@{}".format(*several.groups())
+        return Measure(name if several[1] == "pass" else f"{name} (majority vote)")
+    return MEASURES.get(key, Measure(key, "per answer"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, its interval in smaller type, and whether it is the best of its row."""
+
+    text: str
+    interval: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under `columns`, the first of which names the row. Shows itself in a terminal (rich), in
+    a notebook or page (HTML), and as Markdown where it is printed."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    numbers: bool = True  # columns after the first are aligned to the right
+
+    def cells(self) -> list[list[Cell]]:
+        return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
+
+    def __rich__(self) -> rich.table.Table:
+        shown = rich.table.Table()
+        for place, name in enumerate(self.columns):
+            shown.add_column(Text(name), justify="right" if self.numbers and place else "left")
+        for row in self.cells():
+            texts = [Text(cell.text, style="bold" if cell.best else "") for cell in row]
+            for text, cell in zip(texts, row, strict=True):
+                text.append(f" {cell.interval}" if cell.interval else "", style="dim not bold")
+            shown.add_row(*texts)
+        return shown
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
+        lines = [f"<table><thead><tr>{head}</tr></thead><tbody>"]
+        for first, *others in self.cells():
+            cells = "".join(f"<td>{_in_html(cell)}</td>" for cell in others)
+            lines.append(f'<tr><th scope="row">{_in_html(first)}</th>{cells}</tr>')
+        return "\n".join([*lines, "</tbody></table>"])
+
+    __html__ = _repr_html_  # how a page's template asks for it
+
+    def __str__(self) -> str:
+        line = "---:" if self.numbers else "---"
+        rows = [self.columns, ["---", *[line] * (len(self.columns) - 1)]]
+        rows += [[_in_markdown(cell) for cell in row] for row in self.cells()]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _in_html(cell: Cell) -> str:
+    text = html.escape(cell.text)
+    text = f"<b>{text}</b>" if cell.best else text
+    return f"{text} <small>{html.escape(cell.interval)}</small>" if cell.interval else text
+
+
+def _in_markdown(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return f"{text} {cell.interval}".strip().replace("|", r"\|")  # a bare one would end the cell
+
+
+def summary_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:
+    """Evaluations side by side, each under its name; of two, also the changes.
+
+    A summary is that of `Evaluation.summary`, or a row of a run's metrics; it may be empty.
+    """
+    known = {key for summary in summaries.values() for key in summary}
+    several = sorted(key for key in known if OF_SEVERAL.fullmatch(key))
+    rows = []
+    for key in ["pass_at_1", "pass_at_1_strict", *several, *list(MEASURES)[2:9]]:
+        if key in known:
+            measure = measure_of(key)
+            rows.append([measure.title, *_compared(key, summaries.values(), changes)])
+    return Table(["Held-out problems", *_heads(summaries, changes)], rows)
+
+
+def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:
+    """pass@1 level by level, as `summary_table`."""
+    by_level = [summary.get("by_level", {}) for summary in summaries.values()]
+    rows = []
+    for level in sorted(set().union(*by_level), key=int):
+        here = [levels.get(level, {}) for levels in by_level]
+        counts = dict.fromkeys(str(cell["n"]) for cell in here if cell)
+        first = Cell(f"Level {level}", f"{', then '.join(counts)} problems")
+        rows.append([first, *_compared("pass_at_1", here, changes, "ci95")])
+    return Table(["Pass@1", *_heads(summaries, changes)], rows)
+
+
+def _heads(summaries: Mapping, changes: bool) -> list[str]:
+    return [*summaries, "Change"] if changes else [*summaries]
+
+
+def _compared(
+    key: str, summaries: Iterable[Mapping], changes: bool, interval: str | None = None
+) -> list[str | Cell]:
+    measure, blocks = measure_of(key), list(summaries)
+    cells: list[str | Cell] = [measure.cell(block, key, interval) for block in blocks]
+    if changes:
+        cells.append(measure.change(*(block.get(key) for block in blocks)))
+    return cells
+
+
+def put_between(path: str | Path, name: str, text: str) -> None:
+    """Write the text between the lines `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a file.
+
+    Raises InputError where the file lacks them."""
+    path = Path(path)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise InputError(f"{path} needs the lines {begin} and {end} around its table; add them.")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
