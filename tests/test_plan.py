@@ -1,4 +1,4 @@
-"""The printed model of memory and time: by hand, against transformers, and against measurement."""
+"""The prediction of memory: by hand, against transformers, and against measurement."""
 
 import json
 import subprocess
@@ -30,7 +30,6 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.estimate import (
     GB,
-    GPUS,
     SHAPES,
     ModelShape,
     check_host,
@@ -38,7 +37,6 @@ from r1lab.training.estimate import (
     check_memory,
     host_memory,
     memory,
-    seconds,
     shape_of,
 )
 from r1lab.training.run import run_grpo
@@ -119,20 +117,7 @@ def test_a_host_that_cannot_load_the_model_in_each_process_is_refused():
     assert host_memory(alone, large, 1) == pytest.approx(5 * 4 * large.parameters + GB)
 
 
-def test_the_time_of_a_preset_is_what_a_hand_computes():
-    """Qwen2.5-0.5B on one H100: 1,024 completions of 160 + 512 tokens, recomputed layers."""
-    parts = seconds(PRESETS["qwen2.5-0.5b-1gpu"], SHAPES["Qwen/Qwen2.5-0.5B"], 1, GPUS["h100"])
-    # a token looks at 336 on average: two products of 24 layers of 14 heads of 64 numbers with each
-    token = 2 * 494_032_768 + 2 * 2 * 24 * 14 * 64 * 336
-    assert parts["training"] == pytest.approx(4 * token * 1024 * 672 / (989e12 * 0.4))
-    assert parts["reference"] == pytest.approx(parts["training"] / 4)
-    assert parts["messages"] == 0
-    # four waves of 256 rows; launching 24 layers' operators takes longer than reading the weights
-    prefill = 2 * 494_032_768 * 64 * 160 / (989e12 * 0.4)
-    assert parts["sampling"] == pytest.approx(4 * 1024 * 24 * 0.6e-3 + prefill)
-
-
-def test_vllm_needs_its_own_weights_and_cache_and_reads_them_in_every_step():
+def test_vllm_needs_its_own_weights_and_cache():
     """Qwen2.5-1.5B on four GPUs: 256 completions of each, in a cache of 5 GiB."""
     config = PRESETS["qwen2.5-1.5b-4gpu"]
     parts, own = memory(config, MIDDLE, 4), 2 * 1_543_714_304
@@ -144,15 +129,6 @@ def test_vllm_needs_its_own_weights_and_cache_and_reads_them_in_every_step():
     standing = 5 * 1_543_714_304 + 1e9
     assert memory(larger, MIDDLE, 4)["peak"] == pytest.approx(standing + 2 * own + 40 * 2**30)
     assert host_memory(larger, MIDDLE, 1) == pytest.approx(8 * 1_543_714_304 + GB)
-    told = seconds(config, MIDDLE, 4, GPUS["h100"])
-    room = int(5 * 2**30 / (672 * 28_672))
-    assert room > 256, "all rows at once, so that there is one wave"
-    prefill = 2 * 1_543_714_304 * 16 * 160 / (989e12 * 0.4)
-    assert told["sampling"] == pytest.approx(1024 * 5e-3 + prefill)
-    assert told["scoring anew"] == told["reference"]
-    torch_sampler = replace(config, sampler="torch")
-    assert "scoring anew" not in seconds(torch_sampler, MIDDLE, 4, GPUS["h100"])
-    assert seconds(torch_sampler, MIDDLE, 4, GPUS["h100"])["sampling"] > 3 * told["sampling"]
 
 
 @pytest.mark.parametrize("model", QWEN)
@@ -161,23 +137,10 @@ def test_one_preset_of_each_model_samples_with_vllm_and_trains_with_fsdp2(model)
     assert set(samplers) == {"torch", "vllm"} and samplers["vllm"].parallel.shard
 
 
-@pytest.mark.parametrize("preset", GPU_PRESETS)
-def test_presets_do_not_pack_because_attention_would_cost_more_than_padding(preset):
-    """The plan counts a line's square; sorted micro-batches are padded by a quarter at most."""
-    config = GPU_PRESETS[preset]
-    how = (SHAPES[config.model], config.parallel.gpus, GPUS["h100"])
-    packed = seconds(replace(config, pack=True), *how)["training"]
-    assert not config.pack and packed > 1.3 * seconds(config, *how)["training"]
-
-
 def test_a_packed_line_is_counted_as_a_square():
     sft = replace(SFT_RECIPES["openr1-0.5b"].sft, pack=True)
     shape = SHAPES["Qwen/Qwen2.5-0.5B"]
     assert memory(sft, shape, 1)["attention's mask"] == 32_768**2 * 3
-    longer = seconds(sft, shape, 1, GPUS["h100"])["training"]
-    shorter = seconds(replace(sft, pack=False), shape, 1, GPUS["h100"])["training"]
-    token = 2 * 2 * 24 * 14 * 64 * (32_768 - 5_355 / 2)
-    assert longer - shorter == pytest.approx(4 * token * 64 * 5_355 / (989e12 * 0.4))
 
 
 @pytest.mark.parametrize("name", MADE_FOR_GPUS)
@@ -265,38 +228,32 @@ def test_the_prediction_holds_for_the_run_of_a_real_model_within_a_half():
     assert 1 / 1.5 < predicted / measured < 1.5
 
 
-def test_plan_tells_of_a_preset_for_cores_without_naming_a_gpu(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [
+        ("smollm2", "on 2 processes without a GPU"),
+        ("openr1-1.5b", "on 1 GPUs; fine-tuning"),
+        ("qwen2.5-7b-2nodes", "7,615.6 million weights, on 16 GPUs"),
+        ("qwen2.5-7b-2nodes", "the host's memory at most"),
+        ("qwen2.5-7b-1gpu", "optimizer (in the host's memory)"),
+    ],
+)
+def test_plan_says_what_and_where_and_how_well_it_knows(preset, words, monkeypatch, capsys):
     monkeypatch.setattr("r1lab.launch.plan.default_processes", lambda: 2)
-    assert main(["plan", "--preset", "smollm2"]) == 0
+    assert main(["plan", "--preset", preset]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "on 2 processes without a GPU" in out and "h100" not in out and "GPU-hours" not in out
-    assert "Time: not checked against any run. Not run on any GPU yet." in out
-
-
-def test_plan_tells_of_fine_tuning(capsys):
-    assert main(["plan", "--preset", "openr1-1.5b"]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "1 x h100; 342,720 tokens a step" in out and "time of one step" in out
-
-
-def test_plan_prints_every_part_and_the_hours(capsys):
-    assert main(["plan", "--preset", "qwen2.5-7b-2nodes"]) == 0
-    out = capsys.readouterr().out
-    for words in ("7,615.6 million weights", "optimizer", "host's memory at most", "KV cache", "peak",
-                  "GPU-hours", "Assumed"):  # fmt: skip
-        assert words in out
+    assert words in out and "peak" in out and "not run on any GPU yet" in out
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--preset", "qwen2.5-7b-8gpu", "--memory-gb", "40"], "too little memory: each of 8"),
+        (["--preset", "qwen2.5-7b-8gpu", "--memory-gb", "40"], "too little memory: one process of 8"),
         (["--preset", "qwen2.5-7b-8gpu", "--gpus", "3"], "do not divide over 3 processes"),
         (["--preset", "qwen9"], "unknown preset 'qwen9'"),
-        (["--gpu", "b200"], "rates of 'b200' are not known"),
         (["--gpus", "-1"], "-1 GPUs of 80 GB: neither can be below 0"),
         (["--memory-gb", "0"], "neither can be below 0, nor memory 0"),
-        (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: the process will need 42"),
+        (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: one process of 1 will need 42"),
     ],
 )
 def test_plan_refuses_what_cannot_be(options, words, capsys):
@@ -307,7 +264,7 @@ def test_plan_refuses_what_cannot_be(options, words, capsys):
 def test_only_what_is_not_set_yet_is_advised(capsys):
     assert main(["plan", "--preset", "qwen2.5-7b-1gpu", "--memory-gb", "24"]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "use more GPUs, a smaller model or shorter caps." in told
+    assert "use more GPUs or a smaller model, or set shorter caps." in told
 
 
 def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, capsys):
@@ -351,12 +308,12 @@ def a_gpu(monkeypatch):
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(a_gpu, tmp_path):
-    with pytest.raises(InputError, match="the process will need 48 GB .* and has 40 GB"):
+    with pytest.raises(InputError, match="one process of 1 will need 48 GB .* and has 40 GB"):
         run_grpo(PRESETS["countdown-1.5b"], "none", runs=tmp_path)
     recipe = SFT_RECIPES["openr1-1.5b"]
-    with pytest.raises(InputError, match="the process will need 42 GB .* and has 40 GB"):
+    with pytest.raises(InputError, match="one process of 1 will need 42 GB .* and has 40 GB"):
         run_sft(recipe.sft, recipe.model, tmp_path / "data", tmp_path / "none")
-    with pytest.raises(InputError, match="too little memory: the process will need 48 GB"):
+    with pytest.raises(InputError, match="too little memory: one process of 1 will need 48 GB"):
         RealChain(RECIPES["qwen2.5-1.5b"], "none", tmp_path).run()
     assert not list(tmp_path.iterdir())
     check_machine(PRESETS["countdown-0.5b"], "Qwen/Qwen2.5-0.5B")  # fits; no Hub is asked
@@ -370,7 +327,7 @@ def test_a_model_that_does_not_exist_is_named_in_one_sentence(a_gpu, tmp_path):
 
 
 def test_a_model_of_experts_is_not_taken_for_a_dense_one():
-    with pytest.raises(InputError, match="mixtral has experts"):
+    with pytest.raises(InputError, match="what a mixtral needs is not predicted .it has experts"):
         shape_of(MixtralConfig())
 
 

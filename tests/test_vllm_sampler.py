@@ -41,6 +41,7 @@ def answer(ids, logprobs, finish):
     return SimpleNamespace(token_ids=ids, logprobs=at, finish_reason=finish)
 
 
+CORE = SimpleNamespace(_finalizer=SimpleNamespace(detach=lambda: None))
 ONE = answer([50, 51, END], [-0.5, -1.0, -0.25], "stop")
 TWO = answer([52, 53], [-2.0, -3.0], "length")
 
@@ -56,7 +57,7 @@ def fake(monkeypatch):
             torch.manual_seed(12345)
             torch.set_num_threads = lambda count: None
             self.asleep = False
-            self.llm_engine = SimpleNamespace(is_sleeping=lambda: self.asleep)
+            self.llm_engine = SimpleNamespace(is_sleeping=lambda: self.asleep, engine_core=CORE)
 
         def generate(self, prompts, params, use_tqdm):
             assert not self.asleep
@@ -376,6 +377,7 @@ def copying(deaf=False, off=0.0):
     class LLM:
         def __init__(self, **options):
             self.sampler = TorchSampler(tiny(seed=9), TOKENIZER)
+            self.llm_engine = SimpleNamespace(engine_core=CORE)
 
         def generate(self, prompts, params, use_tqdm):
             one = params[0]

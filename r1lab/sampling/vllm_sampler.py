@@ -116,8 +116,9 @@ class VLLMSampler:
         finally:
             torch.set_num_threads = set_num_threads  # on a CPU, vLLM disables it
             torch.set_num_threads(threads)
-        if several:  # at exit vLLM would take down the process group in which the policy trains
-            llm.llm_engine.engine_core._finalizer.detach()
+        # Dropped, this vLLM would take down the process groups in which the policy trains and the
+        # next vLLM samples.
+        llm.llm_engine.engine_core._finalizer.detach()
         return llm
 
     def generate(

@@ -1,8 +1,7 @@
-"""What a run will need: memory of one process and time of a rollout, predicted before it is loaded.
+"""The memory that one process of a run will need, predicted before anything is loaded.
 
-Counted from the model's shape and the run's settings. The efficiencies are assumptions, printed
-with the result. Memory was compared with two stored runs on CPUs (`tests/test_plan.py`), time with
-none; nothing of this was run on any GPU yet.
+Counted from the model's shape and the run's settings, and compared with two stored runs on CPUs
+(`tests/test_plan.py`); not compared with any run on a GPU yet.
 """
 
 import math
@@ -13,7 +12,6 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from r1lab.errors import InputError
-from r1lab.training.compute import sampling_flops
 from r1lab.training.config import GRPOConfig
 from r1lab.training.supervised import SupervisedConfig
 
@@ -23,7 +21,6 @@ SAMPLER_ROWS = 256  # completions that the torch sampler decodes at once
 HEAD_BYTES = 0.9 * GB  # workspace of the fused log-prob; all logits are never held
 RUNTIME_BYTES = 1.0 * GB  # Python, its libraries and CUDA's context
 PROMPT_TOKENS = 160  # of a question in its template
-TRACE_TOKENS = 5_355  # of a row to fine-tune on: R1's on average (v2 Table 5)
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,10 @@ class ModelShape:
 
 
 def shape_of(config: PretrainedConfig) -> ModelShape:
-    if hasattr(config, "num_experts_per_tok"):
+    if hasattr(config, "num_experts_per_tok") or not hasattr(config, "num_key_value_heads"):
         raise InputError(
-            f"{config.model_type} has experts, and what they need is not predicted; with "
-            "parallel.gpus 0, a run asks for no prediction."
+            f"what a {config.model_type} needs is not predicted (it has experts, or other attention "
+            "than Qwen2 and Llama); with parallel.gpus 0, a run asks for no prediction."
         )
     heads = config.num_attention_heads
     return ModelShape(
@@ -110,128 +107,94 @@ def shape_named(model: str) -> ModelShape:
     if model in SHAPES:
         return SHAPES[model]
     try:
-        return shape_of(AutoConfig.from_pretrained(model))
-    except InputError:
-        raise
-    except (OSError, ValueError, AttributeError):
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError):
         raise InputError(
             f"{model}: its config.json cannot be read as that of a model like Qwen2 or Llama: no "
             "folder and no model of the Hub has this name, or the Hub is out of reach; check the "
             f"name and the network. The shapes of {', '.join(SHAPES)} are known without."
         ) from None
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """Peak rates by the vendor's data sheet: dense bfloat16, memory, link in a node, network."""
-
-    tflops: int
-    memory_gbs: int
-    link_gbs: int
-    network_gbs: int
-
-
-GPUS = {
-    "h100": Gpu(989, 3_350, 450, 50),  # SXM, NVLink 4 (one direction), 400 Gbit/s a GPU
-    "a100": Gpu(312, 2_039, 300, 25),  # 80 GB SXM, NVLink 3, 200 Gbit/s a GPU
-}
-HOST_GBS = 64  # PCIe 5 x16, between the GPU and the host's memory
-# Assumed, not measured: shares of the peak rates that are reached, and the time that launching the
-# operators of one layer takes in a decoding step, where the GPU waits for them; vLLM launches all at
-# once, but decides anew in every step what to compute.
-TRAINING_SHARE, DECODING_SHARE, LINK_SHARE, LAUNCH_SECONDS = 0.4, 0.6, 0.7, 0.6e-3
-VLLM_STEP_SECONDS = 5e-3
+    return shape_of(config)
 
 
 CACHE_GROWTH = 1.25  # while the torch sampler's cache grows, it is larger than what it holds
 # Waiting in the host's memory with `Parallel.offload`.
 HOSTED = ("weights", "gradients", "optimizer", "reference", "earlier policies", "critic")
-SAMPLING = ("vLLM's weights", "KV cache", "sampler logits")  # what only the sampler's turn needs
+# What only the sampler's, the hand-over's or the trainer's turn needs; the rest stays.
+SAMPLING = ("vLLM's weights", "KV cache", "sampler logits")
+HANDING_OVER = ("weights handed over", "vLLM's weights", "vLLM's cache")
+TRAINING = ("layers together", "activations", "attention's mask", "head")
 SWITCHES = ("shard", "recompute", "reduce_every", "offload")  # of `Parallel`: less memory, more time
 
 
-def bytes_each(config: Settings) -> int:
-    """Of a number that is computed with."""
-    return 2 if config.parallel.precision == "bfloat16" else 4
-
-
 def memory(config: Settings, shape: ModelShape, processes: int) -> dict[str, float]:
-    """Bytes of one process, part by part; `peak` is the largest sum at one time.
+    """Predict the bytes of one process, part by part; `peak` is the largest sum at one time.
 
-    Sampling, handing over weights, and training take turns; the rest stays. What is offloaded is
-    in the host's memory and not in the peak. Fine-tuning samples nothing and has no reference; a
-    row longer than `microbatch_tokens`, of which the settings do not tell, needs more.
+    Sampling, handing over weights, and training take turns. What is offloaded is in the host's
+    memory and not in the peak. Fine-tuning samples nothing and has no reference; a row longer than
+    `microbatch_tokens`, which the settings do not know of, needs more.
     """
-    parallel, total, each = config.parallel, shape.parameters, bytes_each(config)
+    parallel, total = config.parallel, shape.parameters
+    each = 2 if parallel.precision == "bfloat16" else 4  # bytes of a number to compute with
     stored = 4 * total / (processes if parallel.shard else 1)
     rl = isinstance(config, GRPOConfig)
-    longest = PROMPT_TOKENS + config.cap(config.steps) if rl else 0
-    tokens = max(config.microbatch_tokens, longest)
-    whole_gradients = 4 * total * (not parallel.reduce_every)
-    layer, root = shape.layer_parameters, shape.root_parameters
-    together = each * (2 * layer + root) + (each + 4) * (layer + root) + whole_gradients
-    kept = each * shape.hidden if parallel.recompute else shape.layer_activations(each)
-    parts = {
-        "weights": stored,
-        "gradients": stored,
-        "optimizer": 2 * stored,
-        **(_beside(config, shape, processes, stored) if rl else {}),
+    tokens = max(config.microbatch_tokens, _longest_row(config) if rl else 0)
+    gathered = shape.layer_parameters + shape.root_parameters
+    together = each * (shape.layer_parameters + gathered) + (each + 4) * gathered
+    together += 4 * total * (not parallel.reduce_every)
+    recomputed = shape.layer_activations(each)
+    kept = each * shape.hidden if parallel.recompute else recomputed
+    row = shape.layers * kept + parallel.recompute * recomputed + shape.hidden * (4 + 4 * each)
+    parts = {"weights": stored, "gradients": stored, "optimizer": 2 * stored}
+    if rl:
+        parts |= _beside(config, shape, processes, stored, each)
+    parts |= {
         "runtime": RUNTIME_BYTES,
         "layers together": together if parallel.shard else 4 * total * (processes > 1),
-        "activations": tokens * (
-            shape.layers * kept + parallel.recompute * shape.layer_activations(each)
-            + shape.hidden * (4 + 4 * each)
-        ),
+        "activations": tokens * row,
         "attention's mask": config.pack * tokens**2 * (1 + each),  # as bits, and as numbers
         "head": min(HEAD_BYTES, tokens * shape.vocabulary * 16),
-    }  # fmt: skip
-    awake = ("vLLM's weights", "KV cache") if rl and config.sampler == "vllm" else ()
-    turns = (
-        SAMPLING,
-        ("weights handed over", *awake),
-        ("layers together", "activations", "attention's mask", "head"),
-    )
-    hosted = HOSTED if parallel.offload else ()
-    parts = {name: float(size) for name, size in parts.items()}
-    standing = sum(
-        parts.get(one, 0.0) for one in (*HOSTED, "runtime", "sampler copy") if one not in hosted
-    )
-    largest = max(sum(parts.get(name, 0.0) for name in turn) for turn in turns)
-    return {**parts, "peak": standing + largest}
+    }
+    turns = [sum(parts.get(name, 0) for name in turn) for turn in (SAMPLING, HANDING_OVER, TRAINING)]
+    elsewhere = {*SAMPLING, *HANDING_OVER, *TRAINING, *(HOSTED if parallel.offload else ())}
+    standing = sum(parts[name] for name in parts if name not in elsewhere)
+    parts.pop("vLLM's cache", None)
+    return {**parts, "peak": standing + max(turns)}
+
+
+def _longest_row(config: GRPOConfig) -> int:
+    return PROMPT_TOKENS + config.cap(config.steps)
 
 
 def _beside(
-    config: GRPOConfig, shape: ModelShape, processes: int, stored: float
+    config: GRPOConfig, shape: ModelShape, processes: int, stored: float, each: int
 ) -> dict[str, float]:
-    """What reinforcement learning needs besides: other policies, and the sampler."""
-    parallel, each, rows = config.parallel, bytes_each(config), sampling_rows(config, processes)
-    whole, row = each * shape.parameters, PROMPT_TOKENS + config.cap(config.steps)
-    cache = rows * row * CACHE_GROWTH * shape.kv_bytes(each)
-    if config.sampler == "vllm":
+    """Predict what reinforcement learning needs besides: other policies, and the sampler."""
+    whole, sharded = each * shape.parameters, config.parallel.shard
+    rows = math.ceil(config.questions / processes) * config.group_size
+    if vllm := config.sampler == "vllm":
+        rows, copy = min(rows, config.vllm.max_rows), 0
+        own = {"float32": 4, "bfloat16": 2}.get(config.vllm.dtype, each) * shape.parameters
         cache = config.vllm.kv_cache_gb * 2**30
-    parts = {
+    else:
+        rows = min(rows, config.group_size * max(1, SAMPLER_ROWS // config.group_size))
+        own, copy = 0, whole * (sharded or config.lag > 0)
+        cache = rows * _longest_row(config) * CACHE_GROWTH * shape.kv_bytes(each)
+    return {
         "reference": stored,
         "earlier policies": config.lag * stored,
         "critic": 4 * stored * (config.advantage == "gae"),  # with gradients and optimizer
-        "sampler copy": whole * (config.sampler == "torch" and (parallel.shard or config.lag > 0)),
-        "vLLM's weights": vllm_bytes(config, shape),
+        "sampler copy": copy,
+        "vLLM's weights": own,
         "KV cache": cache,
-        "sampler logits": rows * shape.vocabulary * (each + 16) * (cache > 0),
-        "weights handed over": whole if parallel.shard else 0,
+        "vLLM's cache": cache * vllm,  # it is there while the weights are handed over
+        "sampler logits": rows * shape.vocabulary * (each + 16),
+        "weights handed over": whole * sharded,
     }
-    return {name: float(size) for name, size in parts.items()}
-
-
-def vllm_bytes(config: Settings, shape: ModelShape) -> int:
-    """Of the weights that vLLM holds itself, in the same process, in place of a copy to sample from."""
-    if not isinstance(config, GRPOConfig) or config.sampler != "vllm":
-        return 0
-    own = {"float32": 4, "bfloat16": 2}.get(config.vllm.dtype, bytes_each(config))
-    return own * shape.parameters
 
 
 def host_memory(config: Settings, shape: ModelShape, processes: int) -> float:
-    """Bytes of the host's memory that one process holds, at most.
+    """Predict the bytes of the host's memory that one process holds, at most.
 
     Each loads the model whole and copies it (as reference, as earlier policies, as critic) before
     the copies are sharded or moved to a GPU; what is offloaded comes back, as do vLLM's weights
@@ -240,81 +203,9 @@ def host_memory(config: Settings, shape: ModelShape, processes: int) -> float:
     rl = isinstance(config, GRPOConfig)
     whole = 2 + config.lag + (config.advantage == "gae") if rl else 1
     parts = memory(config, shape, processes)
-    offloaded = config.parallel.offload * sum(parts.get(name, 0.0) for name in HOSTED)
-    later = offloaded + parts.get("vLLM's weights", 0.0)
+    hosted = HOSTED if config.parallel.offload else ()
+    later = sum(parts.get(name, 0.0) for name in (*hosted, "vLLM's weights"))
     return RUNTIME_BYTES + max(4.0 * whole * shape.parameters, later)
-
-
-def sampling_rows(config: GRPOConfig, processes: int) -> int:
-    """Completions that a process decodes at once: whole groups, or as many as vLLM may."""
-    groups = math.ceil(config.questions / processes)
-    if config.sampler == "vllm":
-        return min(groups * config.group_size, config.vllm.max_rows)
-    return config.group_size * min(groups, max(1, SAMPLER_ROWS // config.group_size))
-
-
-def forward_flops(config: Settings, shape: ModelShape, tokens: int, row: int) -> float:
-    """Of one pass over `tokens` in rows of `row`: products with weights, and those of attention.
-
-    On average a token looks at half of its row. In a packed line, sdpa multiplies it with the whole
-    line, and masks what is of other rows afterwards.
-    """
-    seen = min(config.microbatch_tokens, tokens) if config.pack else row / 2
-    attention = 4 * shape.layers * shape.heads * shape.head_dim * seen
-    return float(sampling_flops(shape.parameters, tokens) + attention * tokens)
-
-
-def seconds(
-    config: Settings, shape: ModelShape, processes: int, gpu: Gpu, nodes: int = 1
-) -> dict[str, float]:
-    """Of one rollout and its updates, part by part, when half the cap is a completion's length;
-    of fine-tuning: of one step."""
-    total, each, rl = shape.parameters, bytes_each(config), isinstance(config, GRPOConfig)
-    if rl:
-        row = PROMPT_TOKENS + config.cap(config.steps) // 2
-        tokens = math.ceil(config.questions / processes) * config.group_size * row
-    else:
-        row, tokens = TRACE_TOKENS, math.ceil(config.tokens_per_step / processes)
-    flops = gpu.tflops * 1e12 * TRAINING_SHARE
-    forward = forward_flops(config, shape, tokens, row) / flops
-    spent = {"reference": forward} if rl else {}
-    if rl and (config.sampler == "vllm" or config.lag):
-        spent["scoring anew"] = forward
-    link = (gpu.network_gbs if nodes > 1 else gpu.link_gbs) * GB * LINK_SHARE
-    turns = math.ceil(tokens / config.microbatch_tokens)
-    others = (processes - 1) / processes * total / link  # seconds to send each weight as one byte
-    host = HOST_GBS * GB * LINK_SHARE
-    fetched = 4 * total / processes / host * config.parallel.offload
-    reductions = turns if config.parallel.reduce_every else config.minibatches if rl else 1
-    passes = 2 + len(spent)  # forward, backward, and those that only score
-    return {
-        **({"sampling": _sampling_seconds(config, shape, processes, gpu)} if rl else {}),
-        **spent,
-        "training": (3 + config.parallel.recompute) * forward,
-        "messages": others * (passes * each * turns + 4 * reductions + each * rl)
-        + fetched * (passes * turns + reductions) + 2 * vllm_bytes(config, shape) / host,
-    }  # fmt: skip
-
-
-def _sampling_seconds(config: GRPOConfig, shape: ModelShape, processes: int, gpu: Gpu) -> float:
-    """Reading the questions, then decoding: a step reads all weights and what the cache holds.
-
-    The torch sampler begins rows together and waits for the longest, and for its operators to be
-    launched. vLLM puts a new row where one has ended.
-    """
-    cap, each = config.cap(config.steps), bytes_each(config)
-    rows = math.ceil(config.questions / processes) * config.group_size
-    flops = gpu.tflops * 1e12 * TRAINING_SHARE
-    reading = sampling_flops(shape.parameters, rows // config.group_size * PROMPT_TOKENS) / flops
-    at_once, launching = sampling_rows(config, processes), shape.layers * LAUNCH_SECONDS
-    held, steps = (PROMPT_TOKENS + cap / 2) * shape.kv_bytes(each), math.ceil(rows / at_once) * cap
-    if config.sampler == "vllm":
-        room = config.vllm.kv_cache_gb * 2**30 / held
-        at_once, launching = max(1, min(at_once, int(room))), VLLM_STEP_SECONDS
-        steps = (rows / at_once + 1) * cap / 2
-    read = each * shape.parameters + at_once * held / 2
-    step = max(read / (gpu.memory_gbs * GB * DECODING_SHARE), launching)
-    return steps * step + reading
 
 
 def check_machine(config: Settings, model: str) -> None:
@@ -332,33 +223,33 @@ def check_machine(config: Settings, model: str) -> None:
             f"these settings are for {gpus} GPU{'s' * (gpus > 1)} and there is none here; see what "
             "they need with r1lab plan, or train the small world: r1lab zero --preset cpu."
         )
-    processes = config.processes or torch.cuda.device_count()
-    processes = int(os.environ.get("WORLD_SIZE", processes))
-    available = float(torch.cuda.get_device_properties(0).total_memory)
-    shape = shape_named(model)
-    check_memory(config, shape, processes, available)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    host = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    check_host(config, shape, processes, here, host)
+    processes = int(os.environ.get("WORLD_SIZE", config.processes or torch.cuda.device_count()))
+    shape, here = shape_named(model), int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    card = torch.cuda.get_device_properties(0)
+    check_memory(config, shape, processes, float(card.total_memory))
+    check_host(config, shape, processes, here, host_bytes())
+
+
+def host_bytes() -> float:
+    return 1.0 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_memory(config: Settings, shape: ModelShape, processes: int, available: float) -> None:
     """Refuse settings whose predicted peak passes the bytes available to each process."""
     parts = memory(config, shape, processes)
     peak = parts.pop("peak")
-    if peak > available:
-        here = [name for name in parts if not (config.parallel.offload and name in HOSTED)]
-        largest = sorted(here, key=parts.get, reverse=True)[:3]
-        who = "the process" if processes == 1 else f"each of {processes} processes"
-        told = ", ".join(f"{name} {parts[name] / GB:.0f}" for name in largest)
-        less = "shorter caps" if largest[0] in SAMPLING else "fewer microbatch_tokens"
-        unset = [name for name in SWITCHES if not getattr(config.parallel, name)]
-        remedies = ["a smaller model", less, *(f"parallel.{name}" for name in unset)]
-        raise InputError(
-            f"too little memory: {who} will need {peak / GB:.0f} GB "
-            f"({told} among them) and has {available / GB:.0f} GB; use more GPUs, "
-            f"{', '.join(remedies[:-1])} or {remedies[-1]}."
-        )
+    if peak <= available:
+        return
+    here = [name for name in parts if not (config.parallel.offload and name in HOSTED)]
+    largest = sorted(here, key=parts.get, reverse=True)[:3]
+    listed = ", ".join(f"{name} {parts[name] / GB:.0f}" for name in largest)
+    unset = [f"parallel.{name}" for name in SWITCHES if not getattr(config.parallel, name)]
+    less = "shorter caps" if largest[0] in SAMPLING else "fewer microbatch_tokens"
+    raise InputError(
+        f"too little memory: one process of {processes} will need {peak / GB:.0f} GB ({listed} "
+        f"among them) and has {available / GB:.0f} GB; use more GPUs or a smaller model, or set "
+        f"{', '.join([less, *unset])}."
+    )
 
 
 def check_host(
