@@ -21,9 +21,8 @@ from transformers import (
 from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
-from r1lab.stages.gpus import GPU_PRESETS
-from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.recipes import SFT_RECIPES
+from r1lab.stages import zero
 from r1lab.training import estimate
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
@@ -39,19 +38,21 @@ from r1lab.training.estimate import (
     memory,
     shape_of,
 )
-from r1lab.training.run import run_grpo
-from r1lab.training.sft import run_sft
-from tests.experiments.real_chain import RECIPES, RealChain
+from r1lab.training.presets import CACHES, MACHINES
+from r1lab.training.rl import grpo
+from r1lab.training.sft import sft
 
 LAUNCH = Path(__file__).resolve().parents[1] / "r1lab" / "launch"
 MIDDLE = SHAPES["Qwen/Qwen2.5-1.5B"]
 QWEN = [model for model in SHAPES if model.startswith("Qwen")]
 # Every set of settings that names a number of GPUs, with its model; but "paper", which documents.
 MADE_FOR_GPUS = {
-    **{name: (one, one.model) for name, one in (GPU_PRESETS | ZERO_RECIPES).items()},
+    **{name: (one.rl, one.model) for name, one in zero.PRESETS.items() if one.rl.parallel.gpus},
     **{name: (one.sft, one.model) for name, one in SFT_RECIPES.items()},
-    **{f"chain {n}": pair for n, pair in enumerate(RECIPES["qwen2.5-1.5b"].trainings())},
 }
+del MADE_FOR_GPUS["paper"]
+PRESETS = {name: one.rl for name, one in zero.PRESETS.items()}
+GPU_PRESETS = {f"{size}-{machine}": size for size in CACHES for machine in MACHINES}
 
 
 @pytest.mark.parametrize("model", QWEN)
@@ -107,7 +108,7 @@ def test_copies_of_the_weights_are_counted_and_offloaded_with_them():
 
 def test_a_host_that_cannot_load_the_model_in_each_process_is_refused():
     """Every process holds model and reference whole, 4 bytes a weight, before they are sharded."""
-    config, large = GPU_PRESETS["qwen2.5-7b-8gpu"], SHAPES["Qwen/Qwen2.5-7B"]
+    config, large = PRESETS["qwen2.5-7b-8gpu"], SHAPES["Qwen/Qwen2.5-7B"]
     assert host_memory(config, large, 8) == pytest.approx(2 * 4 * large.parameters + GB)
     assert host_memory(replace(config, lag=3), large, 8) == pytest.approx(5 * 4 * large.parameters + GB)
     check_host(config, large, 8, 8, 512 * GB)
@@ -131,9 +132,10 @@ def test_vllm_needs_its_own_weights_and_cache():
     assert host_memory(larger, MIDDLE, 1) == pytest.approx(8 * 1_543_714_304 + GB)
 
 
-@pytest.mark.parametrize("model", QWEN)
-def test_one_preset_of_each_model_samples_with_vllm_and_trains_with_fsdp2(model):
-    samplers = {one.sampler: one for one in GPU_PRESETS.values() if one.model == model}
+@pytest.mark.parametrize("size", CACHES)
+def test_one_preset_of_each_model_samples_with_vllm_and_trains_with_fsdp2(size):
+    own = [PRESETS[name] for name, of in GPU_PRESETS.items() if of == size]
+    samplers = {one.sampler: one for one in own}
     assert set(samplers) == {"torch", "vllm"} and samplers["vllm"].parallel.shard
 
 
@@ -220,7 +222,8 @@ def test_the_prediction_holds_for_the_run_of_a_real_model_within_a_half():
     run = Path("data/runs/smollm2")
     stored = json.loads((run / "config.json").read_text())
     config = replace(PRESETS["smollm2"], rollouts=24, processes=1, microbatch_tokens=1024)
-    for name in ("model", "questions", "group_size", "rollouts", "microbatch_tokens", "processes"):
+    assert stored["model"] == "smollm2"
+    for name in ("questions", "group_size", "rollouts", "microbatch_tokens", "processes"):
         assert stored[name] == getattr(config, name)
     assert stored["caps"] == [list(cap) for cap in config.caps]
     measured = json.loads((run / "summary.json").read_text())["peak_memory_gb"] * 2**30
@@ -276,18 +279,22 @@ def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, cap
     assert "the Hub is out of reach" in " ".join(capsys.readouterr().err.split())
 
 
+def start(preset, runs):
+    made = zero.PRESETS[preset]
+    return grpo(made.model, zero.Zero().open_task(), replace(made.rl, processes=1), "none", runs=runs)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_preset_for_gpus_is_refused_without_one_before_anything_is_loaded(tmp_path):
     with pytest.raises(InputError, match="for 8 GPUs and there is none here.*r1lab plan"):
-        run_grpo(PRESETS["qwen2.5-7b-8gpu"], "none", runs=tmp_path)
-    for name in ("paper", *ZERO_RECIPES):
+        start("qwen2.5-7b-8gpu", tmp_path)
+    for name in ("paper", *MADE_FOR_GPUS):
         with pytest.raises(InputError, match="there is none here"):
-            run_grpo(replace(PRESETS[name], processes=1), "none", runs=tmp_path)
-    for recipe in SFT_RECIPES.values():
-        with pytest.raises(InputError, match="for 1 GPU and there is none here"):
-            run_sft(recipe.sft, recipe.model, tmp_path / "data", tmp_path / "none")
-    with pytest.raises(InputError, match="for 1 GPU and there is none here"):
-        RealChain(RECIPES["qwen2.5-1.5b"], "none", tmp_path).run()
+            if name in SFT_RECIPES:
+                recipe = SFT_RECIPES[name]
+                sft(recipe.model, tmp_path / "data", recipe.sft, "none", runs=tmp_path)
+            else:
+                start(name, tmp_path)
     assert main(["sft", "--preset", "openr1-1.5b"]) == 2
     assert not list(tmp_path.iterdir())
 
@@ -309,21 +316,17 @@ def a_gpu(monkeypatch):
 
 def test_too_little_memory_is_said_before_anything_is_loaded(a_gpu, tmp_path):
     with pytest.raises(InputError, match="one process of 1 will need 48 GB .* and has 40 GB"):
-        run_grpo(PRESETS["countdown-1.5b"], "none", runs=tmp_path)
+        start("countdown-1.5b", tmp_path)
     recipe = SFT_RECIPES["openr1-1.5b"]
     with pytest.raises(InputError, match="one process of 1 will need 42 GB .* and has 40 GB"):
-        run_sft(recipe.sft, recipe.model, tmp_path / "data", tmp_path / "none")
-    with pytest.raises(InputError, match="too little memory: one process of 1 will need 48 GB"):
-        RealChain(RECIPES["qwen2.5-1.5b"], "none", tmp_path).run()
+        sft(recipe.model, tmp_path / "data", recipe.sft, "none", runs=tmp_path)
     assert not list(tmp_path.iterdir())
     check_machine(PRESETS["countdown-0.5b"], "Qwen/Qwen2.5-0.5B")  # fits; no Hub is asked
 
 
-def test_a_model_that_does_not_exist_is_named_in_one_sentence(a_gpu, tmp_path):
-    config = replace(PRESETS["countdown-0.5b"], model="Qwen/Qwen2.5-0.6B")
+def test_a_model_that_does_not_exist_is_named_in_one_sentence(a_gpu):
     with pytest.raises(InputError, match="Qwen/Qwen2.5-0.6B: .* no model of the Hub has this name"):
-        run_grpo(config, "none", runs=tmp_path)
-    assert not list(tmp_path.iterdir())
+        check_machine(PRESETS["countdown-0.5b"], "Qwen/Qwen2.5-0.6B")
 
 
 def test_a_model_of_experts_is_not_taken_for_a_dense_one():

@@ -17,7 +17,6 @@ from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import load_policy
-from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm
 from r1lab.stages.suite import open_model
@@ -26,9 +25,11 @@ from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World, join_world, run_workers
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
+from r1lab.training.processes import launch
 from r1lab.training.provenance import commit, machine
+from r1lab.world.small_world import SmallWorld
 
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[1]
@@ -221,20 +222,21 @@ def test_a_part_of_the_weights_is_refused_and_changes_nothing(base):
 
 def train(sampler: str, seed: int = 0, world: World = World(), **changes):
     """GRPO on the base, in seconds: the learner and, by rollout, mean reward and metrics."""
-    config = GRPOConfig(**{
+    config = GRPOConfig.preset("cpu", **{
         "sampler": sampler, "rollouts": 2, "questions": 12, "group_size": 8, "minibatches": 1,
-        "mixture": {"signs/2": 1.0, "signs/3": 1.0}, "caps": ((0, 160),), "warmup_steps": 2,
+        "caps": ((0, 160),), "warmup_steps": 2,
         "learning_rate": 5e-4, "seed": seed, "vllm": replace(CONFIG, drift_limit=1e-5), **changes,
     })  # fmt: skip
     policy, tokenizer = load_policy(BASE)
-    learner, rewards, rows = Learner(config, policy, tokenizer, world), [], []
+    task = SmallWorld({"signs/2": 1.0, "signs/3": 1.0}).task()
+    learner, rewards, rows = Learner(config, task, policy, tokenizer, world), [], []
 
     def keep(rollout, experience, metrics):
         rewards.append(experience.totals.nanmean().item())
         rows.extend(metrics)
         return False
 
-    learner.train(config.problems, reward_set("true"), keep)
+    learner.train(keep)
     return learner, rewards, rows
 
 
@@ -250,14 +252,14 @@ def test_two_steps_of_grpo():
     assert rows[1]["ratio_max"] > 1.001, "the second mini-batch is off-policy"
 
 
-def one_of_two() -> int:
-    learner, _, rows = train("vllm", rollouts=1, world=join_world())
-    alike = learner.world.gather([p.detach().sum().item() for p in learner.policy.parameters()])
-    return int(not (rows[0]["drift_max"] < TOLERANCE and alike[0] == alike[1]))
+def one_of_two(world: World, stop) -> bool:
+    learner, _, rows = train("vllm", rollouts=1, world=world)
+    alike = world.gather([p.detach().sum().item() for p in learner.policy.parameters()])
+    return rows[0]["drift_max"] < TOLERANCE and alike[0] == alike[1]
 
 
 def test_two_processes_each_have_an_engine(capfd):
-    assert run_workers(one_of_two, 2) == 0
+    launch(one_of_two, 2)  # raises where one of them gives False
     assert "Traceback" not in capfd.readouterr().err
 
 

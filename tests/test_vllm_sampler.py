@@ -14,7 +14,6 @@ from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy
-from r1lab.rewards import reward_set
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler, build_sampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm
 from r1lab.sampling.vllm_worker import WeightUpdate
@@ -23,6 +22,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.loop import Learner
 from r1lab.world.bases import build_model
+from r1lab.world.small_world import SmallWorld
 from r1lab.world.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -404,12 +404,13 @@ def copying(deaf=False, off=0.0):
 def train(fake, llm, drift_limit=1e-4, **changes):
     """Metrics of the updates of a run."""
     fake.LLM = llm
-    config = GRPOConfig(
-        sampler="vllm", questions=4, group_size=4, minibatches=1, warmup_steps=1,
+    config = GRPOConfig.preset(
+        "cpu", sampler="vllm", questions=4, group_size=4, minibatches=1, warmup_steps=1,
         caps=((0, 24),), learning_rate=0.05, vllm=VLLMConfig(drift_limit=drift_limit), **changes,
     )  # fmt: skip
-    learner, rows = Learner(config, Policy(tiny()), TOKENIZER, World()), []
-    learner.train(config.problems, reward_set("random"), lambda *seen: rows.extend(seen[2]))
+    learner = Learner(config, SmallWorld(arm="random").task(), Policy(tiny()), TOKENIZER, World())
+    rows = []
+    learner.train(lambda *seen: rows.extend(seen[2]))
     return rows
 
 
@@ -444,10 +445,10 @@ def test_no_copy_is_made_for_vllm_and_it_computes_as_a_sharded_run_does(asked, g
         def sampling_copy(self, model, apart=False):
             raise AssertionError("vLLM does not use it")
 
-    config = GRPOConfig(
-        sampler="vllm", lag=1, parallel=Parallel(shard=True, precision="bfloat16"),
+    config = GRPOConfig.preset(
+        "cpu", sampler="vllm", lag=1, parallel=Parallel(shard=True, precision="bfloat16"),
         vllm=VLLMConfig(dtype=asked),
     )  # fmt: skip
     policy = Policy(tiny())
-    learner = Learner(config, policy, TOKENIZER, NoCopy())
+    learner = Learner(config, SmallWorld().task(), policy, TOKENIZER, NoCopy())
     assert learner.sampler.model is policy.model and fake.calls[0][1]["dtype"] == given
