@@ -6,7 +6,6 @@ import html
 import io
 import math
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,13 @@ from PIL import Image
 
 from r1lab.errors import InputError
 from r1lab.lab import widgets
-from r1lab.lab.dashboard import Stopped, listening, show_run, train_live
+from r1lab.lab.dashboard import show_run, train_live
 from r1lab.lab.inspector import TokenScores, rollout_inspector_figure, score_tokens, tokens_html
 from r1lab.lab.widgets import REFERENCE, REWARDS, advantage_explorer_figure, kl_explorer_figure
 from r1lab.models.policy import load_policy
 from r1lab.report.folder import read_run
-from r1lab.sampling import SamplingParams
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
-from r1lab.training.loop import Learner
+from r1lab.world.small_world import SmallWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPLORERS = ("advantage_explorer", "clip_landscape", "kl_explorer")
@@ -200,17 +197,25 @@ def test_stored_answers_can_be_walked_through_token_by_token():
 
 # The dashboard
 
+TINY = str(ROOT / "data" / "tiny")
+
 
 def settings(**changes):
     return GRPOConfig(
-        model=str(ROOT / "data" / "tiny"), mixture={"signs/1": 1.0}, lang_weights={"en": 1.0},
         questions=2, group_size=4, minibatches=1, caps=((0, 24),), checkpoint_every=1,
-        eval_file=str(ROOT / "data" / "test_signs.jsonl"), **changes,
+        eval_samples=1, final_samples=1, **changes,
     )  # fmt: skip
 
 
-def test_a_live_run_is_shown_again_from_its_folder(tmp_path):
-    live = train_live(settings(rollouts=3), tmp_path / "run")
+@pytest.fixture(scope="module")
+def task():
+    world = SmallWorld({"signs/1": 1.0}, {"en": 1.0}, test=str(ROOT / "data" / "test_signs.jsonl"))
+    whole = world.task()
+    return dataclasses.replace(whole, test=whole.test[:4])
+
+
+def test_a_live_run_is_shown_again_from_its_folder(task, tmp_path):
+    live = train_live(TINY, task, settings(rollouts=3), tmp_path / "run")
     assert live.stop.disabled and "Press Start" in live.status.value
     live.start.click()
     assert live.wait(300.0)
@@ -224,53 +229,29 @@ def test_a_live_run_is_shown_again_from_its_folder(tmp_path):
     assert "Rollout 1, step 1" in after.table.value
 
 
-def test_stop_is_heard_inside_a_rollout_and_start_goes_on_to_the_same_weights(tmp_path):
-    whole = train_live(settings(rollouts=3), tmp_path / "whole")
+def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(task, tmp_path):
+    whole = train_live(TINY, task, settings(rollouts=3), tmp_path / "whole")
     whole.start.click()
     assert whole.wait(300.0)
-    live = train_live(settings(rollouts=3), tmp_path / "stopped")
-    live.refresh_before, live.refresh = live.refresh, lambda: (live.refresh_before(), live.end())
-    live.start.click()  # ... and Stop once the first rollout has been drawn
+    live = train_live(TINY, task, settings(rollouts=3), tmp_path / "stopped")
+    live.start.click()
+    live.stop.click()  # heard at the end of the first rollout
     assert live.wait(300.0)
     assert "Stopped. Step 1" in live.status.value
-    live.refresh = live.refresh_before
     live.start.click()
-    assert live.wait(300.0) and "Step 3" in live.status.value
+    assert live.wait(300.0) and "All rollouts are done. Step 3" in live.status.value
     ends = [tmp_path / name / "checkpoints" / "step-000003" for name in ("whole", "stopped")]
     one, two = ((end / "model.safetensors").read_bytes() for end in ends)
     assert one == two
-    assert [row["step"] for row in read_run(tmp_path / "stopped").metrics] == [1, 2, 3]
+    trained = [row for row in read_run(tmp_path / "stopped").metrics if row["kind"] == "train"]
+    assert [row["step"] for row in trained] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("where", ["sampling", "scoring", "backward"])
-def test_every_pass_through_a_model_hears_the_stop(models, where):
-    model, tokenizer = models[0].model, models[2]
-    learner = Learner(settings(rollouts=1), copy.deepcopy(models[0]), tokenizer, World())
-    stop, passed = threading.Event(), []
-    ids = torch.tensor([tokenizer(PROMPT + COMPLETION).input_ids])
-    inside = torch.arange(ids.shape[1])[None] > 10
-    with listening(stop, learner), pytest.raises(Stopped):
-        if where == "sampling":
-            layer = learner.policy.model.get_decoder().layers[0]
-            layer.register_forward_hook(lambda *_: passed.append(1) or stop.set())
-            learner.sampler.generate([ids[0].tolist()], SamplingParams(n=2, max_tokens=20))
-        logp = learner.policy(ids, inside).logp.sum()
-        stop.set()
-        if where == "backward":
-            logp.backward()
-        learner.reference(ids, inside)
-    assert len(passed) == (where == "sampling")
-    stop.set()
-    learner.policy(ids, inside)  # outside, nobody listens
-    assert not any(layer._forward_hooks for layer in model.modules())
-
-
-def test_a_run_that_breaks_off_says_why(tmp_path):
-    live = train_live(settings(rollouts=1, arm="true"), tmp_path / "run")
-    live.config = dataclasses.replace(live.config, model=str(tmp_path / "nowhere"))
+def test_a_run_that_breaks_off_says_why(task, tmp_path):
+    live = train_live(str(tmp_path / "nowhere"), task, settings(rollouts=1), tmp_path / "run")
     live.start.click()
     assert live.wait(60.0)
-    assert "no model there" in live.status.value and not live.start.disabled
+    assert "nowhere" in live.status.value and not live.start.disabled
 
 
 @pytest.mark.parametrize(
@@ -313,11 +294,12 @@ def test_refresh_follows_the_folder_and_says_when_it_is_gone(tmp_path):
     assert "not a run folder" in view.status.value
 
 
-def test_settings_that_cannot_train_and_finished_runs_are_one_sentence(tmp_path, capsys):
-    assert train_live(settings(rollouts=1, temperature=0.5), tmp_path / "a") is not None
-    (tmp_path / "a/metrics.jsonl").touch()  # it has begun
-    assert train_live(settings(rollouts=2), tmp_path / "a") is None
+def test_settings_that_cannot_train_and_other_runs_are_one_sentence(task, tmp_path, capsys):
+    assert train_live(TINY, task, settings(rollouts=1), tmp_path / "a") is not None
+    (tmp_path / "a/metrics.jsonl").touch()  # something has come of it
+    assert train_live(TINY, task, settings(rollouts=2), tmp_path / "a") is None
     assert "other settings" in capsys.readouterr().out
-    assert train_live(settings(rollouts=2), tmp_path / "a", overwrite=True) is not None
-    assert train_live(dataclasses.replace(settings(), group_size=1), tmp_path / "b") is None
+    assert train_live(TINY, task, settings(rollouts=2), tmp_path / "a", overwrite=True) is not None
+    wrong = dataclasses.replace(settings(), group_size=1)
+    assert train_live(TINY, task, wrong, tmp_path / "b") is None
     assert "group_size is 1" in capsys.readouterr().out and not (tmp_path / "b").exists()

@@ -1,7 +1,7 @@
 """The dashboard: curves of a run and the group it learns from, live or from the run's folder.
 
-Training goes on in a thread and writes an ordinary run folder; the dashboard shows what stands
-there, and nothing else. After a restart of the kernel `show_run` shows the same.
+Training goes on in a thread and writes an ordinary run folder. The dashboard shows what that folder
+holds, and nothing else, so that after a restart of the kernel `show_run` shows the same.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 from ipywidgets import HTML, Button, HBox, Image, IntSlider, VBox
 from matplotlib.figure import Figure
-from torch import nn
 
 from r1lab.errors import InputError
 from r1lab.lab.display import html_table
@@ -31,12 +30,9 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest
-from r1lab.training.recorder import Recorder
-from r1lab.training.rl import default_learner, described, open_learner
+from r1lab.training.rl import default_learner, described, rl_work
 from r1lab.training.run import Run
-from r1lab.training.progress import Progress
 
 PERIOD = 0.2  # seconds from one drawing to the next, at least
 CURVES = {  # key in the metrics: title and unit
@@ -79,14 +75,12 @@ class RunView(VBox):
         found = read_run(self.run)
         with DRAWING:
             figure = dashboard_figure(found.metrics)
-            png = png_bytes(figure)
-        newest = self.found is None or self.rollout.value == len(_groups(self.found))
-        self.found, self.picture.value = found, png
+            self.picture.value = png_bytes(figure)
+        newest = self.found is None or self.rollout.value >= len(_groups(self.found))
+        self.found = found
         self.say(figure.get_label())
-        count = len(_groups(found))
-        self.rollout.max = max(2, count)
-        if newest and count:
-            self.rollout.value = count
+        if newest and _groups(found):
+            _choose(self.rollout, _groups(found), last=True)
         self.show_group()
 
     def show_group(self) -> None:
@@ -94,16 +88,12 @@ class RunView(VBox):
         if not rollouts:
             self.table.value = "<p>No group of answers is stored yet.</p>"
             return
-        number = min(self.rollout.value, len(rollouts))
-        groups = rollouts[number - 1]
-        self.group.max = max(2, len(groups))
-        which = min(self.group.value, len(groups))
-        group = groups[which - 1]
-        place = f"Rollout {number}, step {group[0]['step']}, question {which} of {len(groups)} stored"
-        self.table.value = group_html(group, place)
+        groups = _choose(self.rollout, rollouts)
+        group = _choose(self.group, groups)
+        place = f"Rollout {self.rollout.value}, step {group[0]['step']}, question {self.group.value}"
+        self.table.value = group_html(group, f"{place} of {len(groups)} stored")
         if self.models:
-            self.answer.max = max(2, len(group))
-            self.text.value = self.tokens_of(group[min(self.answer.value, len(group)) - 1])
+            self.text.value = self.tokens_of(_choose(self.answer, group))
 
     def tokens_of(self, row: Row) -> str:
         [(policy, tokenizer), (reference, _)] = self.models
@@ -120,117 +110,90 @@ def _counter(name: str, tip: str) -> IntSlider:
     return IntSlider(1, min=1, max=2, description=name, tooltip=tip)
 
 
+def _choose(slider: IntSlider, things: Sequence, last: bool = False):
+    """The thing that the slider is at, after the slider fits how many there are."""
+    slider.max = max(2, len(things))
+    slider.value = len(things) if last else min(slider.value, len(things))
+    return things[slider.value - 1]
+
+
 class Dashboard(RunView):
     """A run in a thread of this kernel, with Start and Stop.
 
-    Stop is heard between two layers of the model, so in a fraction of a second; what the rollout in
-    hand has done is dropped. Start goes on from the last checkpoint, as `r1lab zero --resume`.
+    Stop is obeyed at the end of the rollout in hand, which is saved. Start goes on from there, as
+    `r1lab zero --resume` does.
     """
 
     def __init__(
         self, model: str, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
     ) -> None:
         config.check(1)
+        folder = Run(run)
         about = {"model": model, "task": described(task)}
-        Run(run).prepare(config, about, resume=False, overwrite=overwrite)
-        self.model, self.task, self.config, self.heard = model, task, config, threading.Event()
+        folder.prepare(config, about, resume=folder.started and not overwrite, overwrite=overwrite)
+        self.work = partial(
+            rl_work, run=folder, model=model, task=task, config=config, make=default_learner,
+            stop_after=None,
+        )  # fmt: skip
         self.thread: threading.Thread | None = None
-        self.next_drawing = 0.0
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
-        self.stop = Button(description="Stop", tooltip="End the training now", disabled=True)
+        self.stop = Button(description="Stop", tooltip="End after this rollout", disabled=True)
         self.start.on_click(lambda _: self.begin())
         self.stop.on_click(lambda _: self.end())
         super().__init__(run, controls=(self.start, self.stop))
         self.say("Press Start.")
-        if (self.run / "metrics.jsonl").exists():
-            self.refresh()
-        self.show_group()
+        self.draw()
 
     def begin(self) -> None:
         if self.thread is None or not self.thread.is_alive():
-            self.heard.clear()
             self.start.disabled, self.stop.disabled = True, False
-            self.thread = threading.Thread(target=self._work, daemon=True)
+            self.say("Loading the model, and asking it the test problems ...")
+            self.request, self.ended = StopRequest(), "The run broke off"
+            self.thread = threading.Thread(target=self._follow, daemon=True)
             self.thread.start()
 
     def end(self) -> None:
-        self.say("Stopping ...")
+        self.say("Stopping after this rollout ...")
         self.stop.disabled = True
-        self.heard.set()
+        self.request.set()
+
+    def draw(self) -> None:
+        """Show the folder as it is."""
+        try:
+            self.refresh()
+        except InputError:  # it holds nothing yet, or a line that is half written
+            pass
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the run has ended; False if it goes on after so many seconds."""
+        """Wait until the run has ended; False if it goes on after this number of seconds."""
         if self.thread is not None:
             self.thread.join(seconds)
         return self.thread is None or not self.thread.is_alive()
 
-    def _work(self) -> None:
-        self.say("Loading the model ...")
-        ended = "The run broke off"
-        try:
-            self._train()
-            ended = "All rollouts are done"
-        except Stopped:
-            ended = "Stopped"
-        except InputError as error:
-            ended = str(error)
-        except Exception as error:  # a thread has nobody else to tell
-            ended = f"The run broke off: {type(error).__name__}: {error}"
-            raise
-        finally:
-            self.say(f"{ended}.")
-            if (self.run / "metrics.jsonl").exists():
-                self.refresh()
-                self.say(f"{ended}. {_words(self.found.metrics)}")
-            self.start.disabled, self.stop.disabled = False, True
+    def _follow(self) -> None:
+        """Train in another thread, and draw meanwhile, for at most a fifth of the time."""
+        trainer = threading.Thread(target=self._train, daemon=True)
+        trainer.start()
+        pause = PERIOD
+        while trainer.is_alive():
+            trainer.join(pause)
+            began = time.monotonic()
+            if not self.request.is_set():
+                self.draw()
+            pause = max(PERIOD, 4 * (time.monotonic() - began))
+        self.draw()
+        self.say(f"{self.ended}. {_words(self.found.metrics) if self.found else ''}")
+        self.start.disabled, self.stop.disabled = False, True
 
     def _train(self) -> None:
-        config, run = self.config, Run(self.run)
-        learner, clock = open_learner(
-            World(), run, self.model, self.task, config, default_learner
-        )
-        quiet = Progress(config.steps, run.name, enabled=False)
-        recorder = Recorder(run, learner, clock, quiet, StopRequest())
-
-        def after_rollout(*rollout) -> bool:
-            done = recorder(*rollout)
-            began = time.monotonic()
-            if began > self.next_drawing:
-                self.refresh()
-                now = time.monotonic()  # a fifth of the time for drawing, at most
-                self.next_drawing = now + max(PERIOD, 4 * (now - began))
-            return done
-
-        with listening(self.heard, learner), closing(recorder.board):
-            self.say("Sampling the first answers ...")
-            learner.train(after_rollout)
-
-
-class Stopped(Exception):
-    """Somebody pressed Stop."""
-
-
-@contextmanager
-def listening(stop: threading.Event, learner: Learner) -> Iterator[None]:
-    """Within: once `stop` is set, the next linear layer that runs, forward or back, raises Stopped."""
-
-    def check(*_) -> None:
-        if stop.is_set():
-            raise Stopped
-
-    def after(module: nn.Module, inputs: tuple, output) -> None:
-        check()
-        if output.requires_grad:
-            output.register_hook(check)
-
-    models = [learner.policy, *learner.modules.values()]
-    layers = {layer for model in models for layer in model.modules() if isinstance(layer, nn.Linear)}
-    handles = [layer.register_forward_hook(after) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        try:
+            done = self.work(World(), self.request)
+            self.ended = "All rollouts are done" if done else "Stopped"
+        except InputError as error:
+            self.ended = str(error).rstrip(".")
+        except Exception as error:  # a thread has nobody else who hears of it
+            self.ended = f"The run broke off: {type(error).__name__}: {error}"
+            raise
 
 
 def train_live(
@@ -274,35 +237,34 @@ def show_run(
 def dashboard_figure(rows: Sequence[Row]) -> Figure:
     """Reward, length, entropy and KL of the training answers over steps; bold: running mean."""
     figure = Figure(figsize=(7.2, 4.2))
+    parts = {name for row in rows for name in row if name.startswith("reward/")}
     for ax, (key, (title, unit)) in zip(figure.subplots(2, 2).flat, CURVES.items(), strict=True):
-        parts = {key: "total"}
-        if key == "reward":
-            names = {name for row in rows for name in row if name.startswith("reward/")}
-            parts |= {name: name.partition("/")[2] for name in sorted(names)}
-        for name, label in parts.items():
+        lines = {key: "total"}
+        if key == "reward":  # what is right is right by the task's check
+            lines |= {name: name.partition("/")[2] for name in sorted(parts)} | {"pass_at_1": "right"}
+        for name, label in lines.items():
             steps, values = points(rows, "train", name)
             [line] = ax.plot(steps, smooth(values), markevery=0.2, markersize=4, label=label)
             ax.plot(steps, values, color=line.get_color(), linewidth=0.7, alpha=0.35, marker="",
                     linestyle="-")  # fmt: skip
         ax.set(ylabel=unit, xlabel="policy updates (steps)")
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-        now = f" {values[-1]:.3g}" if len(parts) == 1 and values else ""
-        ax.set_title(f"{title}{now}", fontsize=11)
+        ax.set_title(title, fontsize=11)
     figure.axes[0].legend(fontsize=8)
     figure.set_label(_words(rows))
     return figure
 
 
 def _words(rows: Sequence[Row]) -> str:
-    """The last numbers of each curve."""
-    last = {key: points(rows, "train", key) for key in CURVES}
-    if not last["reward"][0]:
+    """The last number of each curve."""
+    trained = [row for row in rows if row["kind"] == "train"]
+    if not trained:
         return "No rollout is finished yet."
-    numbers = "; ".join(
-        f"{CURVES[key][0]} {values[-1]:.3g} {CURVES[key][1]}"
-        for key, (_, values) in last.items() if values
-    )  # fmt: skip
-    return f"Step {last['reward'][0][-1]}: {numbers}."
+    numbers = [
+        f"{title} {trained[-1][key]:.3g} {unit}"
+        for key, (title, unit) in CURVES.items() if key in trained[-1]
+    ]  # fmt: skip
+    return f"Step {trained[-1]['step']}: {'; '.join(numbers)}."
 
 
 def _groups(found: RunFolder) -> list[list[list[Row]]]:

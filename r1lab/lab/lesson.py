@@ -13,13 +13,12 @@ from r1lab.lab.dashboard import dashboard_figure
 from r1lab.report.chart import png_bytes
 from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.world import find_attempts
 
 SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
 
 
 class Watch:
-    """What `Learner.train` tells after each rollout: one row of numbers each, kept in `rows`.
+    """What `Learner.train` calls after each rollout: one row of numbers each, kept in `rows`.
 
     The rows carry the names of `metrics.jsonl`, so that the figures of `r1lab.report` draw them.
     In a live notebook the dashboard's chart grows while the run goes on; interrupting the run
@@ -36,9 +35,9 @@ class Watch:
 
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """Note the rollout's numbers; never ends the run."""
-        size = self.learner.config.group_size
+        size, task = self.learner.config.group_size, self.learner.task
         problems = [problem for problem in experience.problems for _ in range(size)]
-        shown = measure(problems, experience.completions, attempts=find_attempts)
+        shown = measure(problems, experience.completions, check=task.check, attempts=task.attempts)
         self.rows.append(
             {
                 "kind": "train",

@@ -1,6 +1,7 @@
 """The progress that a person sees."""
 
 import sys
+import threading
 import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -9,9 +10,13 @@ from rich.progress import TimeRemainingColumn
 
 
 class Progress:
-    """A bar with elapsed and remaining time; a line now and then when nobody watches a terminal."""
+    """A bar with elapsed and remaining time; a line now and then when nobody watches a terminal.
+
+    Nothing is shown of a run in another than the main thread: it has a dashboard.
+    """
 
     def __init__(self, total: int, label: str, done: int = 0, enabled: bool = True):
+        enabled = enabled and threading.current_thread() is threading.main_thread()
         self.total, self.label, self.enabled = total, label, enabled
         self.started, self.first = time.monotonic(), done
         self.last_line = self.started
