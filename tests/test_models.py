@@ -12,7 +12,14 @@ from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausa
 from r1lab.errors import InputError
 from r1lab.world.skills import summarize_skills
 from r1lab.models import cpu_linear
-from r1lab.models.policy import Policy, load_model, load_policy
+from r1lab.models.places import local_model
+from r1lab.models.policy import (
+    Policy,
+    load_model,
+    load_policy,
+    load_tokenizer,
+    refuse_unknown_words,
+)
 from r1lab.world.bases import MAX_POSITIONS, build_model
 from r1lab.world.tokenizer import RESERVED, build_tokenizer, vocabulary
 from r1lab.task import load_problems
@@ -150,6 +157,72 @@ def test_a_folder_is_loaded_with_its_own_tokenizer(tmp_path):
 def test_a_missing_model_is_named():
     with pytest.raises(InputError, match="data/nothing.*config.json is missing"):
         load_model("data/nothing")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("SmolLM2", "did you mean smollm2"),
+        ("zer0", "did you mean data/zero"),
+        ("data/bsae", "did you mean data/base"),
+        ("no-such-thing", "give a model's folder"),
+        ("some/where/else", "give a model's folder"),
+        ("data", "no model there"),
+        ("nothing.gguf", "nothing.gguf is missing"),
+        ("models/nothing.gguf", "nothing.gguf is missing"),
+    ],
+)
+def test_a_name_that_no_model_has_is_refused_at_once(place, message, monkeypatch):
+    """The Hub was asked for it, for a minute."""
+    monkeypatch.setattr("r1lab.models.places.HfApi", None)
+    with pytest.raises(InputError, match=message):
+        load_model(place)
+
+
+def test_the_hub_is_asked_once_and_what_was_downloaded_is_enough(monkeypatch):
+    asked = []
+
+    class Unreachable:
+        def model_info(self, name, timeout):
+            asked.append(name)
+            raise OSError("no network")
+
+    monkeypatch.setattr("r1lab.models.places.HfApi", Unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(InputError, match="owner/model: .*out of reach.*check the.*network"):
+        load_model("owner/model")
+    assert asked == ["owner/model"]
+
+
+def test_the_folder_of_a_run_is_its_last_checkpoint(tmp_path):
+    """As `r1lab sample runs/zero`, which anybody types after `make zero`."""
+    (tmp_path / "config.json").write_text('{"settings": "of the run"}')
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="the run's first checkpoint is missing"):
+        load_model(tmp_path)
+    for step, size in ((2, 8), (10, 0)):
+        saved(tmp_path / "checkpoints" / f"step-{step:06d}", len(TOKENIZER) + size)
+    assert local_model(tmp_path).name == "step-000010"
+    assert load_model(tmp_path)[0].config.vocab_size == len(TOKENIZER)
+
+
+def test_words_that_the_model_does_not_know_are_named():
+    refuse_unknown_words(["make 5 from 3,2", "3+2 <|unknown|>"], TOKENIZER, "data/base")
+    with pytest.raises(InputError) as caught:
+        refuse_unknown_words(["3+2", "What is 1+2, plus nothing?"], TOKENIZER, "data/base")
+    assert "1 of 2 questions" in str(caught.value) and "(What, plus, nothing" in str(caught.value)
+
+
+def test_a_tokenizer_that_spells_every_word_refuses_none():
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.unk_token = None
+    refuse_unknown_words(["What is 1+2?"], tokenizer, "model")
+
+
+def test_the_tokenizer_comes_without_the_weights(tmp_path):
+    folder = saved(tmp_path, len(TOKENIZER))
+    (folder / "model.safetensors").unlink()
+    assert load_tokenizer(folder)("make 5").input_ids == TOKENIZER("make 5").input_ids
 
 
 def test_damaged_weights_are_named(tmp_path):

@@ -271,7 +271,7 @@ def test_only_what_is_not_set_yet_is_advised(capsys):
 
 
 def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, capsys):
-    def offline(name):
+    def offline(**source):
         raise OSError("We couldn't connect")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", offline)
@@ -303,8 +303,8 @@ def test_a_preset_for_gpus_is_refused_without_one_before_anything_is_loaded(tmp_
 def a_gpu(monkeypatch):
     """A machine with one GPU of 40 GB, from which the Hub cannot be reached."""
 
-    def out_of_reach(name):
-        raise OSError(f"We couldn't connect to find {name}")
+    def out_of_reach(**source):
+        raise OSError("We couldn't connect to find it")
 
     card = SimpleNamespace(total_memory=40 * GB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -1,6 +1,8 @@
 """The policy: any Hugging Face causal language model, scored at the tokens it produced."""
 
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -16,7 +18,8 @@ from transformers import (
 from r1lab.errors import InputError
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
-from r1lab.models.smollm2 import SMOLLM2, as_floats, smollm2_file
+from r1lab.models.places import source_of
+from r1lab.models.smollm2 import as_floats
 
 WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -100,39 +103,73 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32):
     """(model, tokenizer), checked to fit each other.
 
     Args:
-        path: a folder, a Hub id, a .gguf file (its weights are dequantised) or "smollm2".
+        path: a folder, a run's folder (its last checkpoint is meant), a Hub id, a .gguf file (its
+            weights are dequantised) or "smollm2".
 
     Raises:
         InputError: missing, damaged, or the tokenizer has ids that the model has no embedding for.
     """
-    where = smollm2_file() if str(path) == SMOLLM2 else Path(path)
-    if where.suffix == ".gguf":
-        source, needed, file, unpacked = where.parent, where, {"gguf_file": where.name}, as_floats()
-    else:
-        source, needed, file, unpacked = path, where / "config.json", {}, {}
-    looks_local = where.exists() or str(path).startswith((".", "/", "data/", "runs/"))
-    if (looks_local or file) and not needed.is_file():
+    source = source_of(path)
+    tokenizer = load_tokenizer(path, source)
+    unpacked = as_floats() if "gguf_file" in source else {}
+    model = read_part(AutoModelForCausalLM, path, source | unpacked | {"dtype": dtype})
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > embeddings:
         raise InputError(
-            f"{path}: no model there ({needed.name} is missing); give a model's folder."
+            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {embeddings} "
+            "embeddings; they do not belong together."
         )
-    try:
-        tokenizer = tokenizer_class(where).from_pretrained(source, **file)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **file, **unpacked)
-    except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
-        raise InputError(
-            f"{path}: the model cannot be loaded ({type(error).__name__}: {_first_line(error)}); "
-            "check the folder, or the Hub name and the network."
-        ) from error
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        raise InputError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only "
-            f"{model.get_input_embeddings().weight.shape[0]} embeddings; they do not belong together."
-        )
+    return model, tokenizer
+
+
+def load_tokenizer(path: str | Path, source: dict | None = None):
+    """The tokenizer of a model, without its weights. Raises InputError as `load_model`."""
+    source = source or source_of(path)
+    kind = tokenizer_class(Path(source["pretrained_model_name_or_path"]))
+    tokenizer = read_part(kind, path, source)
     if tokenizer.eos_token_id is None:
         raise InputError(f"{path}: the tokenizer has no end token, so no answer could ever end.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return tokenizer
+
+
+def read_part(kind: type, path: str | Path, source: dict):
+    """Read one part of a model. Raises InputError where that fails, with the first line of why."""
+    try:
+        return kind.from_pretrained(**source)
+    except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
+        why = (str(error).strip().splitlines() or ["no message"])[0][:200]
+        if source.get("local_files_only"):
+            why = "no folder has this name, and the Hub has no such model or is out of reach"
+        raise InputError(
+            f"{path}: the model cannot be loaded ({type(error).__name__}: {why}); check the "
+            "folder, or the Hub name and the network."
+        ) from error
+
+
+def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -> None:
+    """Refuse questions with words that the model has no token for.
+
+    A tokenizer without an unknown token spells every word; one that cannot say where its tokens
+    come from is not asked.
+
+    Raises:
+        InputError: the words are named.
+    """
+    if tokenizer.unk_token_id is None or not tokenizer.is_fast:
+        return
+    unknown = []  # of each prompt, its words
+    for prompt in prompts:
+        read = tokenizer(prompt, return_offsets_mapping=True)
+        pairs = zip(read.input_ids, read.offset_mapping, strict=True)
+        words = [prompt[a:b] for token, (a, b) in pairs if token == tokenizer.unk_token_id]
+        unknown.append([word for word in words if word != tokenizer.unk_token])
+    if words := list(dict.fromkeys(itertools.chain(*unknown))):
+        raise InputError(
+            f"{sum(map(bool, unknown))} of {len(unknown)} questions hold words that {model} does "
+            f"not know ({', '.join(words[:8])}); ask in its words, or take a model that knows them."
+        )
 
 
 def load_tokenizer(path: str | Path):
@@ -150,10 +187,6 @@ def tokenizer_class(folder: Path) -> type:
     if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in WORD_CLASSES:
         return PreTrainedTokenizerFast
     return AutoTokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
 
 
 def load_policy(path: str | Path, dtype: torch.dtype = torch.float32):

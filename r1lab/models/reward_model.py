@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from r1lab.errors import InputError
 from r1lab.models.cpu_linear import speed_up_linear_layers
-from r1lab.models.policy import tokenizer_class, load_model
+from r1lab.models.policy import load_model, read_part, tokenizer_class
 
 ROWS = 64  # scored at once: short rows, whose activations stay small
 
@@ -92,17 +92,13 @@ def load_reward_model(folder: str | Path) -> RewardModel:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no reward model there; train one, or name its folder.")
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = tokenizer_class(folder).from_pretrained(folder)
-    except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
-        raise InputError(
-            f"{folder}: the reward model cannot be loaded ({type(error).__name__}); delete "
-            "that folder, and the command that trained it makes it anew."
-        ) from error
+    source = {"pretrained_model_name_or_path": folder}
+    dtype = {"dtype": torch.float32}
+    model = read_part(AutoModelForSequenceClassification, folder, source | dtype)
+    tokenizer = read_part(tokenizer_class(folder), folder, source)
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(
             f"{folder}: the reward model holds weights that are not numbers; delete that "
-            "folder, and the command that trained it makes it anew."
+            "folder, and the command that trained it makes it again."
         )
     return RewardModel(model, tokenizer).eval().requires_grad_(False)

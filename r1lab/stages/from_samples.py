@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
 from r1lab.files import whole
+from r1lab.models.places import local_model
 from r1lab.models.policy import load_policy
 from r1lab.rewards import shared_sandbox
 from r1lab.sampling import TorchSampler
 from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.task import Problem, Task
-from r1lab.training.checkpoint import list_checkpoints
 from r1lab.training.compute import sampling_flops
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes
@@ -84,16 +84,13 @@ def model_folder(path: str, stage: str) -> Path:
     Raises:
         InputError: the stage before has left no model there.
     """
-    folder = Path(path)
-    found = [folder] if (folder / "config.json").is_file() else []
-    if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
-        found = list_checkpoints(folder)
-    if not found:
+    found = local_model(path)
+    if found is None:
         raise InputError(
             f"{stage} needs the model in {path}, and there is none; finish the stage that makes it "
             "first, or name another folder."
         )
-    return found[-1]
+    return found
 
 
 def open_sampler(world: World, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError
+from r1lab.models.places import list_checkpoints
 
 KEPT = 2  # the newest ones; one more than needed, in case the disk spoils the newest
 SHARDS = "shards"
@@ -88,11 +89,6 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
 
 
 def load_trainer_state(checkpoint: Path) -> dict:

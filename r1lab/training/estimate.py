@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from r1lab.errors import InputError
+from r1lab.models.places import source_of
 from r1lab.training.config import GRPOConfig
 from r1lab.training.supervised import SupervisedConfig
 
@@ -106,8 +107,9 @@ def shape_named(model: str) -> ModelShape:
     """
     if model in SHAPES:
         return SHAPES[model]
+    source = source_of(model)
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(**source)
     except (OSError, ValueError):
         raise InputError(
             f"{model}: its config.json cannot be read as that of a model like Qwen2 or Llama: no "

@@ -1,0 +1,80 @@
+"""Where a model is: a folder, the last checkpoint of a run, a file, or the Hub."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from r1lab.errors import InputError
+from r1lab.models.smollm2 import SMOLLM2, smollm2_file
+
+HUB_SECONDS = 5.0  # to wait for the Hub's answer, once
+MODELS = ("data", "runs")  # folders of models; no owner on the Hub
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"))
+
+
+def local_model(place: str | Path) -> Path | None:
+    """Find the model in this place on this machine: its folder or its .gguf file.
+
+    Args:
+        place: a model's folder, a run's (its last checkpoint is meant), a .gguf file or "smollm2".
+    """
+    if str(place) == SMOLLM2:
+        return smollm2_file()
+    folder = Path(place)
+    if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
+        return next(reversed(list_checkpoints(folder)), None)
+    needed = folder if folder.suffix == ".gguf" else folder / "config.json"
+    return folder if needed.is_file() else None
+
+
+def source_of(place: str | Path) -> dict:
+    """Say what `from_pretrained` needs to read the model in this place.
+
+    Raises:
+        InputError: there is none, and the name is none that the Hub could have.
+    """
+    found = local_model(place)
+    if found is None:
+        name = hub_name(place)
+        return {"pretrained_model_name_or_path": name, "local_files_only": not on_hub(name)}
+    if found.suffix == ".gguf":
+        return {"pretrained_model_name_or_path": found.parent, "gguf_file": found.name}
+    return {"pretrained_model_name_or_path": found}
+
+
+def hub_name(place: str | Path) -> str:
+    """Take a place without a model for a name of the Hub, owner/model.
+
+    Raises:
+        InputError: it cannot be one. The nearest names on this machine are in the message.
+    """
+    name, folder = str(place), Path(place)
+    owner, *rest = name.split("/")
+    is_file = folder.suffix == ".gguf"
+    is_local = is_file or folder.exists() or owner in MODELS or Path(owner or "/").is_dir()
+    if len(rest) == 1 and not is_local:
+        return name
+    needed = folder.name if is_file else "config.json"
+    if (folder / "checkpoints").is_dir():
+        needed = "the run's first checkpoint"
+    known = {SMOLLM2: SMOLLM2}
+    for path in (*Path("data").glob("*"), *Path("runs").glob("*")):
+        if local_model(path):
+            known[path.name.lower()] = str(path)
+    near = " or ".join(known[word] for word in get_close_matches(folder.name.lower(), known))
+    hint = f"did you mean {near}?" if near else "give a model's folder, a run's, or a Hub id."
+    raise InputError(f"{place}: no model there ({needed} is missing); {hint}")
+
+
+def on_hub(name: str) -> bool:
+    """Ask the Hub, once, whether it has this model: loading asks ten times, for a minute."""
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except Exception:  # not found, not allowed, no network: what was downloaded before may do
+        return False
+    return True
