@@ -24,7 +24,13 @@ from r1lab.world.bases import MAX_POSITIONS, build_model
 from r1lab.world.tokenizer import RESERVED, build_tokenizer, vocabulary
 from r1lab.task import load_problems
 from r1lab.world.corpus import CORPUS, documents
-from r1lab.task import Problem
+from r1lab.task import Problem, Task
+from r1lab.rewards import accuracy
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.training.rl import grpo
+from r1lab.training.run import Run
 from r1lab.training.checkpoint import list_checkpoints
 from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 
@@ -73,7 +79,8 @@ def test_the_llama_of_a_size_is_its_qwen2_without_biases(tmp_path):
     assert replace(PRETRAIN_PRESETS["llama"], architecture="qwen2") == PRETRAIN_PRESETS["small"]
     shapes = {}
     for name, each in (("llama", config), ("qwen2", twin)):
-        assert pretrain(each, tmp_path / name)
+        (tmp_path / name).mkdir()
+        assert pretrain(World(), StopRequest(), Run(tmp_path / name), each)
         policy, tokenizer = load_policy(list_checkpoints(tmp_path / name)[-1])
         shapes[name] = {key: p.shape for key, p in policy.model.named_parameters()}
         assert policy.model.config.model_type == name
@@ -211,6 +218,14 @@ def test_words_that_the_model_does_not_know_are_named():
     with pytest.raises(InputError) as caught:
         refuse_unknown_words(["3+2", "What is 1+2, plus nothing?"], TOKENIZER, "data/base")
     assert "1 of 2 questions" in str(caught.value) and "(What, plus, nothing" in str(caught.value)
+
+
+def test_a_task_in_words_that_the_model_does_not_know_is_refused_before_a_run(tmp_path):
+    asked = [Problem(f"own-{i}", "own", 1, "en", f"What is {i}+1?", str(i + 1)) for i in range(2)]
+    task = Task("own", asked, [replace(asked[0], prompt="0+1")], {"accuracy": accuracy}, None, "small")
+    with pytest.raises(InputError, match="2 of 3 questions .* data/base does not know"):
+        grpo("data/base", task, GRPOConfig.preset("cpu", processes=1), runs=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tokenizer_that_spells_every_word_refuses_none():

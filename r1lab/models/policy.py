@@ -139,11 +139,11 @@ def read_part(kind: type, path: str | Path, source: dict):
     try:
         return kind.from_pretrained(**source)
     except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
-        why = (str(error).strip().splitlines() or ["no message"])[0][:200]
+        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
         if source.get("local_files_only"):
             why = "no folder has this name, and the Hub has no such model or is out of reach"
         raise InputError(
-            f"{path}: the model cannot be loaded ({type(error).__name__}: {why}); check the "
+            f"{path}: the model cannot be loaded ({why}); check the "
             "folder, or the Hub name and the network."
         ) from error
 
@@ -170,11 +170,6 @@ def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -
             f"{sum(map(bool, unknown))} of {len(unknown)} questions hold words that {model} does "
             f"not know ({', '.join(words[:8])}); ask in its words, or take a model that knows them."
         )
-
-
-def load_tokenizer(path: str | Path):
-    """The tokenizer of a model, without its weights. Raises InputError as `load_model`."""
-    return load_model(path)[1]
 
 
 def tokenizer_class(folder: Path) -> type:

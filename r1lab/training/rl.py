@@ -7,7 +7,7 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
 from r1lab.grpo import policy_loss
-from r1lab.models.policy import Policy, load_model, load_tokenizer
+from r1lab.models.policy import Policy, load_model, load_tokenizer, refuse_unknown_words
 from r1lab.rewards import RewardSet, validate
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Task
@@ -71,8 +71,8 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
     """Refuse a task that this model cannot be trained on, before it is loaded.
 
     Raises:
-        InputError: there is no test problem, a reward or the check refuses a gold answer, the first
-            questions overlap the test set, or a question is longer than the model reads.
+        InputError: there is no test problem, a reward or the check refuses a gold answer, or a
+            question holds words that the model has no token for.
     """
     if not task.test:
         raise InputError(
@@ -81,22 +81,11 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
         )
     validate(RewardSet.of(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
-    asked = [*task.draw(config.seed, 0, config.questions), *task.test]
-    check_prompts([prompt_of(task, problem, tokenizer) for problem in asked], tokenizer, model)
-
-
-def check_prompts(prompts: list[str], tokenizer, model: str) -> None:
-    """Refuse words that the model has no token for."""
-    unknown = tokenizer.unk_token_id
-    if unknown is None:
-        return
-    for prompt in prompts:
-        words = [word for word in prompt.split() if unknown in tokenizer(word).input_ids]
-        if words:
-            raise InputError(
-                f"{model} does not know the words {', '.join(words[:5])} of the question {prompt!r}; "
-                "ask in words of its vocabulary, or train a model that knows them."
-            )
+    asked = task.draw(config.seed, 0, config.questions)
+    if not callable(task.problems):
+        asked = task.problems
+    prompts = [prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)]
+    refuse_unknown_words(prompts, tokenizer, model)
 
 
 def rl_work(
