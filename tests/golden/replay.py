@@ -56,11 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:24} {seconds:6.1f} s of work  {verdict}", flush=True)
     print(f"{len(chosen)} cases in {time.monotonic() - started:.0f} s, {bad} of them not equal")
     if options.record:
-        stored = {"made": about(), "cases": dict(sorted((stored["cases"] | found).items()))}
-        RECORD.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(stored["cases"] | found)
     elif bad:
         print(f"recorded: {stored['made']}\nhere:     {about()}")
     return int(bad > 0)
+
+
+def write(found: dict[str, dict]) -> None:
+    """The record, one line for each case."""
+    lines = [f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)]
+    made = json.dumps(about())
+    text = '{"made": ' + made + ',\n"cases": {\n' + ",\n".join(lines) + "\n}}\n"
+    RECORD.write_text(text, encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
