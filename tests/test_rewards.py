@@ -360,6 +360,26 @@ def test_a_broken_reward_is_named(function, message):
         rewards(prompts=["p"], completions=["c"])
 
 
+def test_a_reward_may_read_what_trl_hands_over():
+    def late(completions, completion_ids, trainer_state, log_extra, log_metric, **columns):
+        log_extra("length", [len(ids) for ids in completion_ids])
+        log_metric("late", 1.0)
+        assert trainer_state.max_steps is None
+        return [float(trainer_state.global_step > 3)] * len(completions)
+
+    rewards = RewardSet({"late": late})
+    assert rewards(["p"], ["c"])[0] == [0.0]
+    assert rewards(["p"] * 2, ["c"] * 2, step=[4, 4], completion_ids=[[1], [2]])[0] == [1.0, 1.0]
+
+
+def test_a_reward_that_is_awaited_is_refused_before_anything_is_graded():
+    async def judged(prompts, completions, **columns):
+        return [1.0]
+
+    with pytest.raises(InputError, match="'judged' is an `async def`; make it a plain function"):
+        RewardSet({"format": format, "judged": judged})
+
+
 def problem(solution: str, name: str = "p1") -> Problem:
     return Problem(name, family="math", level=1, lang="en", prompt="How much?", solution=solution)
 
@@ -372,6 +392,18 @@ def test_validate_names_the_problem_whose_gold_answer_is_not_accepted():
         validate(reward_set("true"), [*problems, problem("</answer>", "p3")])
 
 
+def test_the_check_is_asked_about_gold_answers_and_blind_rewards_are_not():
+    def short(prompts, completions, **columns):
+        return [-1.0] * len(completions)
+
+    with pytest.raises(InputError, match="'short' does not accept .* the attribute `blind`"):
+        validate(RewardSet({"short": short}), [problem("5")])
+    short.blind = True
+    validate(RewardSet({"short": short}), [problem("5")], check=lambda text, one: one.solution in text)
+    with pytest.raises(InputError, match="the check does not accept the gold answer of problem p1"):
+        validate(RewardSet({"short": short}), [problem("5")], check=lambda text, one: None)
+
+
 def test_the_coin_is_fair_and_depends_on_nothing_but_its_key():
     prompts = [f"p{i // 8}" for i in range(4000)]
     completions = [f"c{i % 3}" for i in range(4000)]
@@ -380,7 +412,7 @@ def test_the_coin_is_fair_and_depends_on_nothing_but_its_key():
     assert random(1)(prompts, completions) == coin != random(2)(prompts, completions)
     assert random(1)(prompts[8:16], completions[8:16]) == coin[8:16]  # of another process
     assert 10 < sum(random(1)(["p"] * 40, ["same"] * 40)) < 30
-    assert random(1)(prompts, completions, step=[7] * 4000) != coin
+    assert random(1)(prompts, completions, rollout=[7] * 4000) != coin
 
 
 def test_the_arms():

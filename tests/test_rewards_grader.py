@@ -1,6 +1,7 @@
 """The strict grader on generated forms of real gold answers and of our own."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from grader_forms import question, right_forms
 from grader_wrong_forms import wrong_forms
 
 from r1lab.rewards import accuracy
+from r1lab.rewards.spelling import TABLE
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = ROOT.parent / "shared" / "data" / "grader_gold.jsonl"
@@ -45,3 +47,12 @@ def test_no_wrong_form_is_accepted(rows):
     cases = [(row, form) for row in rows for form in wrong_forms(row)]
     assert len(cases) > 50 * len(rows)
     assert graded(cases) == []
+
+
+RULES = [pytest.param(rule, id=rule["name"]) for part in list(TABLE.values())[:4] for rule in part]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_of_spelling_does_what_its_example_shows(rule):
+    before, after = rule["example"].split(" → ")
+    assert re.sub(rule["find"], rule["new"], before) == after != before
