@@ -96,3 +96,9 @@ def test_the_readme_s_stage_table_is_what_the_command_writes(tmp_path, monkeypat
     assert readme.read_text(encoding="utf-8") == text, (
         "run `r1lab report data/chain --readme README.md`"
     )
+
+
+def test_the_readme_s_claims_are_those_that_the_command_prints(capsys):
+    assert cli.main(["claims"]) == 0
+    printed = capsys.readouterr().out.strip()
+    assert f"<!-- claims:begin -->\n{printed}\n<!-- claims:end -->" in (ROOT / "README.md").read_text()

@@ -4,7 +4,6 @@ Training metrics, held-out evaluations, stage tables, suites and lessons all com
 """
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from jaxtyping import Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation import estimators, text
+from r1lab.files import whole
 from r1lab.rewards import correct, parse, program_of, submit
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import apply_template
@@ -108,10 +108,8 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Write everything to one .npz, whole or not at all."""
-        path = Path(path)
         texts = json.dumps([self.ids, self.completions], ensure_ascii=False).encode()
-        partial = path.with_name(path.name + ".partial")
-        with open(partial, "wb") as file:
+        with whole(Path(path)) as partial, open(partial, "wb") as file:
             np.savez_compressed(
                 file,
                 index=self.index,
@@ -119,7 +117,6 @@ class Evaluation:
                 texts=np.frombuffer(texts, dtype=np.uint8),
                 **self.measures,
             )
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":

@@ -19,6 +19,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
+from r1lab.files import write_text
 from r1lab.models.smollm2 import SMOLLM2
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
@@ -109,7 +110,7 @@ def run_suite(
     for name, benchmark in chosen.items():
         evaluation = _evaluated(config, benchmark, sets[name], folder / name, open_once)
         summary[name] = results(benchmark, evaluation)
-        (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        write_text(folder / "summary.json", json.dumps(summary, indent=1))
         yield name, summary[name]
 
 
@@ -223,7 +224,7 @@ def _keep_settings(config: SuiteConfig, folder: Path) -> None:
             "the same ones, or give --name for another."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(settings, indent=1))
 
 
 def _evaluated(

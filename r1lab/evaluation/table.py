@@ -11,6 +11,7 @@ import rich.table
 from rich.text import Text
 
 from r1lab.errors import InputError
+from r1lab.files import write_text
 
 MISSING = "–"
 
@@ -201,4 +202,4 @@ def put_between(path: str | Path, name: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise InputError(f"{path} needs the lines {begin} and {end} around its table; add them.")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from r1lab.errors import InputError
+from r1lab.evaluation.table import Cell, Table
 from r1lab.task import SHIPPED
 
 HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each seed", "verdict")
@@ -54,18 +55,15 @@ def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
 
 def claims_table(ledger: dict) -> str:
     """In Markdown: how often each verdict was given, a row for each claim, then the theorems."""
-    rows = [HEADER, ("---",) * len(HEADER)]
+    rows = []
     for claim in ledger["claims"].values():
         about = claim["statement"], claim["section"], ", ".join(claim["arms"]), expected(claim)
-        rows.append((*about, *numbers(claim), f"**{claim['verdict']}**"))
+        rows.append((*about, *numbers(claim), Cell(claim["verdict"], best=True)))
     for proof in ledger["theorems"]:
         test = f"tested by `{proof['test']}`"
         rows.append((proof["statement"], proof["section"], "", "exact", "", "", test))
-    lines = [f"{_counts(ledger['claims'])} Besides, {len(ledger['theorems'])} theorems.", ""]
-    for row in rows:
-        cells = [cell.replace("|", r"\|") for cell in row]  # a bare bar would end the cell
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    counts = f"{_counts(ledger['claims'])} Besides, {len(ledger['theorems'])} theorems."
+    return f"{counts}\n\n{Table(HEADER, rows, numbers=False)}"
 
 
 def _counts(claims: dict[str, dict]) -> str:

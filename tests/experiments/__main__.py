@@ -8,11 +8,11 @@ from pathlib import Path
 import tyro
 
 from r1lab.errors import InputError, exit_codes
+from r1lab.evaluation.table import put_between
 from r1lab.report.claims import claims_table, load_ledger
 from tests.experiments.runner import Laboratory, run_missing
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 
 def run_claims(only: str | None = None, seed: int | None = None, budget: str | None = None) -> None:
@@ -29,8 +29,8 @@ def run_claims(only: str | None = None, seed: int | None = None, budget: str | N
     table = claims_table(load_ledger(laboratory.ledger))
     print(table)
     readme = Path("README.md")
-    if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
-        update_readme(readme, table)
+    if readme.is_file() and "claims:begin" in readme.read_text(encoding="utf-8"):
+        put_between(readme, "claims", table)
     if missing:
         print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
         print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`; a next step "
@@ -45,16 +45,6 @@ def budget_seconds(budget: str | None) -> float | None:
     if not match:
         raise InputError(f"A budget is a number and s, m or h, for example 30m; not {budget!r}.")
     return float(match[1]) * SECONDS[match[2]]
-
-
-def update_readme(path: Path, table: str) -> None:
-    """Put the table between the markers. Raises InputError where the file lacks them."""
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path} needs the lines {BEGIN} and {END} where the table goes.")
-    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
