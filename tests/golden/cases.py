@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from datasets import Dataset, load_from_disk
@@ -458,8 +459,8 @@ def hacking(folder: Path) -> dict:
 def small_benchmarks() -> None:
     """The columns of this process ask two problems of each level, each of them once."""
     sets = {name: few_problems(name, 2) for name in benchmarks.SETS}
-    benchmarks._test_sets = lambda: sets
-    benchmarks.LEAST_COMPLETIONS = 8
+    patch.object(benchmarks, "test_sets", lambda: sets).start()
+    patch.object(benchmarks, "LEAST_COMPLETIONS", 8).start()
 
 
 @case("benchmarks")
