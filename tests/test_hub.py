@@ -15,9 +15,8 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.rewards import correct
 from r1lab.sandbox import Outcome, Sandbox
-from r1lab.task import save_problems
+from r1lab.task import checker, save_problems
 from r1lab.sources import hub
-from r1lab.world import verify
 from r1lab.sources.schemas import last_boxed, solve_countdown
 from tests.hub_rows import ROWS, put
 
@@ -89,7 +88,7 @@ def test_options_are_shuffled_the_same_way_in_every_run(home):
     ],
 )  # fmt: skip
 def test_a_choice_is_one_letter(answer, right):
-    assert verify("gpqa", answer, "B", {"letter": "B"}) is right
+    assert checker("gpqa")(answer, {"letter": "B"}) is right
 
 
 def test_programs_bring_their_public_and_private_tests(home):
@@ -124,18 +123,18 @@ def test_countdown_rows_have_a_solution_that_their_checker_accepts(home):
     problems = load("countdown34", home)
     assert [problem.meta["target"] for problem in problems] == [24, 94, 7]  # 1000 is out of reach
     for problem in problems:
-        assert verify(problem.family, problem.solution, problem.solution, problem.meta) is True
-        assert verify(problem.family, "0", problem.solution, problem.meta) is False
+        assert checker(problem.family)(problem.solution, problem.meta) is True
+        assert checker(problem.family)("0", problem.meta) is False
     assert problems[0].family == "countdown" and problems[1].level == 3
     meta = {"numbers": [3, 4], "target": 0, "operators": "+-*/"}
-    assert verify("countdown", "3/(4-4)", "", meta) is False  # and no error
-    assert verify("countdown", "8/4*3", "", {"numbers": [8, 4, 3], "target": 6}) is False
+    assert checker("countdown")("3/(4-4)", meta) is False  # and no error
+    assert checker("countdown")("8/4*3", {"numbers": [8, 4, 3], "target": 6}) is False
 
 
 def test_the_solver_finds_what_only_a_fraction_reaches():
     parts = tuple((Fraction(n), str(n)) for n in (3, 3, 8, 8))
     solution = solve_countdown(parts, 24)
-    assert verify("countdown", solution, "", {"numbers": [3, 3, 8, 8], "target": 24, "operators": "+-*/"})
+    assert checker("countdown")(solution, {"numbers": [3, 3, 8, 8], "target": 24, "operators": "+-*/"})
     assert solve_countdown(parts[:2], 7) is None
 
 

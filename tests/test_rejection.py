@@ -16,9 +16,10 @@ from r1lab.stages import from_samples, harvest
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
 from r1lab.task import Problem
-from r1lab.world import FAMILIES, sample_problem, verify
+from r1lab.world import FAMILIES, sample_problem
 from r1lab.world.expert import written_examples
 from r1lab.world.person import is_safe
+from r1lab.world.puzzles import SIGNS
 from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select
 
@@ -98,7 +99,7 @@ def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
     for problem, text in french:
         assert problem.prompt == "fais 13 avec 9,5,1" and parse(text).well_formed
         assert language([""], [text], lang=["fr"]) == [1.0]
-        assert verify("signs", parse(text).halves[1], "", problem.meta)
+        assert SIGNS.check(parse(text).halves[1], problem.meta)
     assert Rejection().examples(kept, random.Random(0))[:300] == kept
 
 

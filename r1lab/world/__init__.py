@@ -10,7 +10,6 @@ from random import Random
 
 from r1lab.errors import InputError
 from r1lab.sources.gym import GYM_LEVELS, gym_item
-from r1lab.sources.schemas import verify_choice
 from r1lab.task import Problem
 from r1lab.world.chat import Chat, Unsafe
 from r1lab.world.family import Family, Puzzle
@@ -22,7 +21,6 @@ from r1lab.world.voice import choose
 class Gym(Family):
     """One of reasoning-gym's data sets, in its own words, for models that read plain English."""
 
-    has_words = True
 
     def __init__(self, name: str, levels: tuple[int, ...]):
         self.name, self.levels = name, levels
@@ -105,10 +103,3 @@ def training_problems(
         if problem.id not in exclude:
             problems.append(problem)
     return problems
-
-
-def verify(family: str, answer: str, solution: str, meta: dict) -> bool | None:
-    """Is the answer right, by the family's own checker? None where the family has none."""
-    if family == "gpqa":
-        return verify_choice(answer, meta)
-    return FAMILIES[family].check(answer, meta) if family in FAMILIES else None

@@ -32,7 +32,6 @@ class Family:
         questions: by language, templates with the puzzle's slots.
         rephrased: other ways to ask, which the corpus never uses: language -> name -> template.
         searches: finding is hard and checking easy, so that one tries again and again.
-        has_words: its thinking is made of words, so that it has a language.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Family:
     questions: dict[str, str] = {"en": "{prompt}"}
     rephrased: dict[str, dict[str, str]] = {}
     searches = False
-    has_words = False
 
     def puzzle(self, rng: Random, level: int) -> Puzzle:
         raise NotImplementedError

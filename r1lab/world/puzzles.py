@@ -131,7 +131,7 @@ def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
 class Search(Family):
     """What both search families share."""
 
-    searches = has_words = True
+    searches = True
     ordered = True
 
     def asked(self, numbers: list[int], start: int, moves: Moves) -> Puzzle:

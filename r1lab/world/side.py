@@ -69,7 +69,6 @@ class Programs(Family):
     name = "programs"
     levels = (1, 2)
     questions = {"en": "program {examples}", "zh": "程{examples}", "fr": "programme {examples}"}
-    has_words = True
     attempts = staticmethod(parse_attempts)
 
     def puzzle(self, rng, level):
