@@ -1,4 +1,4 @@
-"""A task of your own in one file: products of two digits, paid by how near an answer comes.
+"""A task of your own in one file: sums of three numbers, paid by how near an answer comes.
 
     r1lab zero --task notebooks/my_task.py:task
 """
@@ -8,7 +8,10 @@ import re
 from r1lab import Task
 
 rows = [
-    {"question": f"compute {a}*{b}", "answer": a * b} for a in range(2, 10) for b in range(2, 10)
+    {"question": f"compute {a}+{b}-{c}", "answer": a + b - c}
+    for a in range(10, 20)
+    for b in range(10, 20)
+    for c in range(1, 5)
 ]
 
 
@@ -18,7 +21,7 @@ def last_number(completion):
     return int(numbers[-1]) if numbers else None
 
 
-def is_product(completion, problem):
+def is_right(completion, problem):
     """The check: everything that says pass@1 asks it."""
     return last_number(completion) == problem.meta["answer"]
 
@@ -33,5 +36,5 @@ def nearness(completions, answer, **columns):
 
 
 task = Task.from_dataset(
-    rows, rewards={"nearness": nearness}, check=is_product, test=16, template="small", name="products"
+    rows, rewards={"nearness": nearness}, check=is_right, test=64, template="small", name="three"
 )

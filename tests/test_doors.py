@@ -241,7 +241,7 @@ def test_other_problems_and_rewards_can_be_added_to_a_task(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in ROWS))
     task = load_task(f"{MY_TASK}:task", test=str(path.with_name("mine.jsonl")))
     assert len(task.test) == 12
-    assert load_object(f"{MY_TASK}:rows", "a reward")[0] == {"question": "compute 2*2", "answer": 4}
+    assert load_object(f"{MY_TASK}:rows", "a reward")[0] == {"question": "compute 10+10-1", "answer": 19}
 
 
 def test_the_package_names_its_nouns():

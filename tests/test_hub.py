@@ -15,7 +15,7 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.rewards import correct
 from r1lab.sandbox import Outcome, Sandbox
-from r1lab.task import checker, save_problems
+from r1lab.task import Task, checker
 from r1lab.sources import hub
 from r1lab.sources.schemas import last_boxed, solve_countdown
 from tests.hub_rows import ROWS, put
@@ -25,7 +25,6 @@ from tests.hub_rows import ROWS, put
 def home(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "LOCAL", tmp_path / "hub")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    hub._source.cache_clear()
     return tmp_path / "hub"
 
 
@@ -216,22 +215,18 @@ def test_unknown_sources_are_bad_input(home, source):
         hub.load_source(source)
 
 
-def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home, tmp_path):
+def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home):
     problems = load("gsm8k", home) * 3 + load("countdown34", home)
-    problems = [replace(problem, id=f"{problem.id}-{n}") for n, problem in enumerate(problems)]
-    save_problems(problems, tmp_path / "own.jsonl")
-    source = str(tmp_path / "own.jsonl")
-    exclude = {problems[0].id}
-    steps = [hub.questions(source, 1, step, 4, exclude) for step in range(6)]
-    drawn = [problem.id for step in steps for problem in step]
-    assert problems[0].id not in drawn
+    asked = [replace(problem, prompt=f"{problem.prompt} {n}") for n, problem in enumerate(problems)]
+    task = Task("own", asked, asked[:1], {})
+    steps = [task.draw(1, step, 4) for step in range(6)]
+    drawn = [problem.prompt for step in steps for problem in step]
     for epoch in range(3):
-        assert sorted(drawn[epoch * 8 : epoch * 8 + 8]) == sorted({p.id for p in problems[1:]})
+        assert sorted(drawn[epoch * 8 : epoch * 8 + 8]) == sorted(p.prompt for p in asked[1:])
     assert drawn[:8] != drawn[8:16]
-    assert hub.questions(source, 1, 4, 4, exclude) == steps[4]
-    assert hub.questions(source, 2, 0, 4, exclude) != steps[0]
-    with pytest.raises(InputError, match="kept for testing"):
-        hub.questions(source, 1, 0, 4, {problem.id for problem in problems})
+    assert task.draw(1, 4, 4) == steps[4] and task.draw(2, 0, 4) != steps[0]
+    with pytest.raises(InputError, match="no problem that is not in its test set"):
+        replace(task, test=asked).draw(1, 0, 4)
 
 
 def test_a_copy_is_json_that_anyone_can_write(home):

@@ -41,7 +41,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(training_run, "run_workers", lambda work, processes, *args: work(*args))
     os.symlink(ROOT / "data" / "tiny", tmp_path / "tiny")
-    hub._source.cache_clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield tmp_path
     if dist.is_initialized():

@@ -19,7 +19,6 @@ from r1lab.task import Problem
 from r1lab.world import FAMILIES, sample_problem
 from r1lab.world.expert import written_examples
 from r1lab.world.person import is_safe
-from r1lab.world.puzzles import SIGNS
 from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select
 
@@ -99,7 +98,7 @@ def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
     for problem, text in french:
         assert problem.prompt == "fais 13 avec 9,5,1" and parse(text).well_formed
         assert language([""], [text], lang=["fr"]) == [1.0]
-        assert SIGNS.check(parse(text).halves[1], problem.meta)
+        assert FAMILIES["signs"].check(parse(text).halves[1], problem.meta)
     assert Rejection().examples(kept, random.Random(0))[:300] == kept
 
 

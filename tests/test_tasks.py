@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
+from r1lab.evaluation.text import REFLECTIVE_WORDS
+from r1lab.rewards.languages import LISTED, THOUGHTS
 from r1lab.task import checker, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
 from r1lab.world.corpus import CORPUS, describe, documents
 from r1lab.world.puzzles import COUNTDOWN, SIGNS, parse_attempts, signs_candidates, write_attempt
 from r1lab.world.side import logic_values
+from r1lab.world.words import OK, REFLECTIVE, WORDS_BY_LANG
 
 MIXTURE = {f"signs/{level}": 1.0 for level in range(1, 6)}
 
@@ -140,6 +143,13 @@ def test_in_the_corpus_steps_and_verdicts_are_right_and_no_attempt_repeats():
         )
         assert len({attempt.key for attempt in attempts}) == len(attempts)
     assert seen > 2000
+
+
+def test_all_reflective_words_are_counted_and_their_language_is_known():
+    for lang, words in REFLECTIVE.items():
+        assert words <= REFLECTIVE_WORDS, lang
+    latin = {word: lang for lang in ("en", "fr") for word in WORDS_BY_LANG[lang]}
+    assert latin == LISTED and all(THOUGHTS[lang] == OK[lang] for lang in OK)
 
 
 def test_every_distribution_of_the_corpus_adds_up():

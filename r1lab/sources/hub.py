@@ -6,14 +6,12 @@ in which the columns were seen. A local copy comes before the Hub: `data/hub/NAM
 """
 
 import os
-import random
 import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -131,31 +129,6 @@ def load_rows(source: str) -> list[dict]:
     other = HubSet(f"{owner}/{title}", split or "train", (), dict, "", (config or None,))
     parts = _local(name, other.split) or _from_hub(name, other, other.split)
     return [row for part in parts for row in part]
-
-
-def questions(
-    source: str, seed: int, step: int, count: int, exclude: Container[str] = ()
-) -> list[Problem]:
-    """The questions of one rollout from a source: each once an epoch, in an order drawn for it.
-
-    Keyed by (seed, step) alone, for any number of processes.
-    Raises InputError where `exclude` leaves none."""
-    pool = [problem for problem in _source(source) if problem.id not in exclude]
-    if not pool:
-        raise InputError(f"{source} has no problem that is not kept for testing; give another.")
-    drawn = []
-    for place in range(step * count, (step + 1) * count):
-        epoch, index = divmod(place, len(pool))
-        drawn.append(pool[_order(seed, epoch, len(pool))[index]])
-    return drawn
-
-
-_source = lru_cache(maxsize=1)(load_source)
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, size: int) -> list[int]:
-    return random.Random(f"{seed}/{epoch}").sample(range(size), size)
 
 
 def load_traces(source: str, begun: bool = False) -> list[dict]:
