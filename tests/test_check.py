@@ -82,6 +82,7 @@ def swallows(*args):
 
 @pytest.mark.parametrize("endless", [loops, sleeps, swallows])
 def test_a_function_that_never_ends_is_stopped(endless, monkeypatch, capsys):
+    assert 1 < engine.SECONDS <= 10, "long enough for a busy machine, short enough to wait for"
     monkeypatch.setattr(engine, "SECONDS", 0.2)
     before = signal.getsignal(signal.SIGALRM), sys.gettrace()
     assert check.majority_vote(endless) is False

@@ -219,11 +219,14 @@ def test_a_live_run_is_shown_again_from_its_folder(task, tmp_path):
     assert live.stop.disabled and "Press Start" in live.status.value
     live.start.click()
     assert live.wait(300.0)
-    assert "All rollouts are done. Step 3: Reward" in live.status.value
+    assert "All rollouts are done. Step 3: " in live.status.value
     assert live.stop.disabled and not live.start.disabled
     after = show_run(tmp_path / "run")
-    for widget in ("picture", "table", "rollout", "group"):
+    for widget in ("table", "rollout", "group"):
         assert getattr(after, widget).value == getattr(live, widget).value
+    for name, picture in after.pictures.items():
+        assert picture.value == live.pictures[name].value
+    assert bytes(picture.value).startswith(b"\x89PNG")
     assert after.table.value.count("<tr>") == 1 + 4 and "Rollout 3, step 3" in after.table.value
     after.rollout.value = 1
     assert "Rollout 1, step 1" in after.table.value

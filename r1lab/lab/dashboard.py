@@ -15,16 +15,15 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from ipywidgets import HTML, Button, HBox, Image, IntSlider, VBox
-from matplotlib.figure import Figure
+from ipywidgets import HTML, Button, GridBox, HBox, Image, IntSlider, VBox
 
 from r1lab.errors import InputError
 from r1lab.lab.display import html_table
 from r1lab.lab.inspector import score_tokens, tokens_html
 from r1lab.lab.widgets import DRAWING, one_sentence
 from r1lab.models.policy import load_policy
-from r1lab.report.chart import png_bytes, styled
-from r1lab.report.figures import points, smooth
+from r1lab.report.chart import png_bytes
+from r1lab.report.figures import draw
 from r1lab.report.folder import Row, RunFolder, read_run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task
@@ -35,12 +34,7 @@ from r1lab.training.rl import default_learner, described, rl_work
 from r1lab.training.run import Run
 
 PERIOD = 0.2  # seconds from one drawing to the next, at least
-CURVES = {  # key in the metrics: title and unit
-    "reward": ("Reward", "mean per answer"),
-    "tokens_mean": ("Length", "tokens per answer"),
-    "entropy": ("Entropy", "nats per token"),
-    "kl": ("KL to the reference", "nats per token"),
-}
+CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
 
 
 class RunView(VBox):
@@ -54,18 +48,21 @@ class RunView(VBox):
     def __init__(
         self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
     ) -> None:
-        self.run, self.found = Path(run), None
+        self.run, self.found, self.words = Path(run), None, ""
         self.models = [load_policy(model) for model in models]
         self.status, self.table, self.text = HTML(), HTML(), HTML()
-        self.picture = Image(format="png", width=720)
+        self.pictures = {name: Image(format="png", width=355) for name in CURVES}
         self.rollout = _counter("rollout", "Whose groups to show; at the end, the newest")
         self.group = _counter("question", "Which of the groups stored of this rollout")
         self.answer = _counter("answer", "Whose tokens to show; the best is first")
         chosen = [self.rollout, self.group, self.answer][: 3 if models else 2]
         for slider in chosen:
             slider.observe(lambda _: self.show_group(), "value")
+        pictures = GridBox(
+            list(self.pictures.values()), layout={"grid_template_columns": "360px 360px"}
+        )
         bar = HBox([*controls, self.status])
-        super().__init__([bar, self.picture, HBox(chosen), self.table, self.text])
+        super().__init__([bar, pictures, HBox(chosen), self.table, self.text])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -73,12 +70,17 @@ class RunView(VBox):
     def refresh(self) -> None:
         """Read the folder again and draw it. Raises InputError where it holds no run."""
         found = read_run(self.run)
-        with DRAWING:
-            figure = dashboard_figure(found.metrics)
-            self.picture.value = png_bytes(figure)
+        findings = []
+        for name, picture in self.pictures.items():
+            with DRAWING:
+                figure = draw(name, found.metrics, found.config)
+                if figure is not None:
+                    picture.value = png_bytes(figure)
+                    findings.append(figure.axes[0].get_title(loc="left"))
         newest = self.found is None or self.rollout.value >= len(_groups(self.found))
         self.found = found
-        self.say(figure.get_label())
+        self.words = f"Step {found.metrics[-1]['step']}: {'. '.join(findings)}."
+        self.say(self.words)
         if newest and _groups(found):
             _choose(self.rollout, _groups(found), last=True)
         self.show_group()
@@ -182,7 +184,7 @@ class Dashboard(RunView):
                 self.draw()
             pause = max(PERIOD, 4 * (time.monotonic() - began))
         self.draw()
-        self.say(f"{self.ended}. {_words(self.found.metrics) if self.found else ''}")
+        self.say(f"{self.ended}. {self.words}")
         self.start.disabled, self.stop.disabled = False, True
 
     def _train(self) -> None:
@@ -231,40 +233,6 @@ def show_run(
 
         again.on_click(reread)
         return view
-
-
-@styled
-def dashboard_figure(rows: Sequence[Row]) -> Figure:
-    """Reward, length, entropy and KL of the training answers over steps; bold: running mean."""
-    figure = Figure(figsize=(7.2, 4.2))
-    parts = {name for row in rows for name in row if name.startswith("reward/")}
-    for ax, (key, (title, unit)) in zip(figure.subplots(2, 2).flat, CURVES.items(), strict=True):
-        lines = {key: "total"}
-        if key == "reward":  # what is right is right by the task's check
-            lines |= {name: name.partition("/")[2] for name in sorted(parts)} | {"pass_at_1": "right"}
-        for name, label in lines.items():
-            steps, values = points(rows, "train", name)
-            [line] = ax.plot(steps, smooth(values), markevery=0.2, markersize=4, label=label)
-            ax.plot(steps, values, color=line.get_color(), linewidth=0.7, alpha=0.35, marker="",
-                    linestyle="-")  # fmt: skip
-        ax.set(ylabel=unit, xlabel="policy updates (steps)")
-        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-        ax.set_title(title, fontsize=11)
-    figure.axes[0].legend(fontsize=8)
-    figure.set_label(_words(rows))
-    return figure
-
-
-def _words(rows: Sequence[Row]) -> str:
-    """The last number of each curve."""
-    trained = [row for row in rows if row["kind"] == "train"]
-    if not trained:
-        return "No rollout is finished yet."
-    numbers = [
-        f"{title} {trained[-1][key]:.3g} {unit}"
-        for key, (title, unit) in CURVES.items() if key in trained[-1]
-    ]  # fmt: skip
-    return f"Step {trained[-1]['step']}: {'; '.join(numbers)}."
 
 
 def _groups(found: RunFolder) -> list[list[list[Row]]]:

@@ -9,10 +9,10 @@ from IPython.display import display
 from ipywidgets import Image
 
 from r1lab.evaluation.measure import measure
-from r1lab.lab.dashboard import dashboard_figure
 from r1lab.report.chart import png_bytes
-from r1lab.training.rollout import Experience
+from r1lab.report.figures import draw
 from r1lab.training.loop import Learner, group_statistics
+from r1lab.training.rollout import Experience
 
 SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
 
@@ -21,7 +21,7 @@ class Watch:
     """What `Learner.train` calls after each rollout: one row of numbers each, kept in `rows`.
 
     The rows carry the names of `metrics.jsonl`, so that the figures of `r1lab.report` draw them.
-    In a live notebook the dashboard's chart grows while the run goes on; interrupting the run
+    In a live notebook a chart of the rewards grows while the run goes on; interrupting the run
     loses none of the rows. With R1LAB_STATIC=1 nothing is shown.
     """
 
@@ -48,5 +48,5 @@ class Watch:
             }
         )
         if self.chart is not None:
-            self.chart.value = png_bytes(dashboard_figure(self.rows))
+            self.chart.value = png_bytes(draw("reward_parts", self.rows))
         return False
