@@ -140,7 +140,7 @@ def shape(text: str) -> tuple[str, list[str]]:
         return found
     if order := chain(text):
         return "".join(order[1::2]), order[::2]
-    levels = depths(text)
+    levels = depths(re.sub("[{}]", " ", text))
     text = THOUSANDS.sub(lambda m: m[0] if levels[m.start()] else m[0].replace(",", ""), text)
     items = []
     for item in split(text, SEPARATOR):
