@@ -4,7 +4,17 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 # Loaded when first asked for, so that `import r1lab` costs nothing.
-PUBLIC = {"Problem": "r1lab.task", "Task": "r1lab.doors"}
+PUBLIC = {
+    "GRPOConfig": "r1lab.training.config",
+    "Problem": "r1lab.task",
+    "Run": "r1lab.api",
+    "SFTConfig": "r1lab.training.sft",
+    "Task": "r1lab.doors",
+    "evaluate": "r1lab.api",
+    "grpo": "r1lab.api",
+    "sample": "r1lab.api",
+    "sft": "r1lab.api",
+}
 
 
 def __getattr__(name: str):

@@ -31,7 +31,7 @@ from r1lab.report import write_report
 from r1lab.report.claims import print_claims
 from r1lab.report.chain import read_chain, stage_tables, write_chain_report
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
-from r1lab.stages.ask import ask
+from r1lab.ask import ask
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES, R1Config
 from r1lab.stages.ready import open_chain

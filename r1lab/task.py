@@ -194,7 +194,8 @@ class Task:
     def fingerprint(self) -> str:
         """A hash of its problems, rewards and check: another one cannot go on with a run."""
         drawn = self.problems(0, 0, 8) if callable(self.problems) else self.problems
-        parts = [repr(list(drawn)), repr(list(self.test)), source_of(self.check), str(self.template)]
+        template = source_of(self.template) if callable(self.template) else self.template
+        parts = [repr(list(drawn)), repr(list(self.test)), source_of(self.check), template]
         for name, reward in self.rewards.items():
             function, weight = reward if isinstance(reward, tuple) else (reward, 1.0)
             parts.append(f"{name} {weight} {source_of(function)}")

@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from r1lab.errors import InputError
 from r1lab.task import load_problems, save_problems
-from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import fingerprint
-from r1lab.training.run import grpo_worker
-from r1lab.training.sft import SFTConfig, sft_worker
-from tests.test_fsdp import config, processes  # noqa: F401 - a fixture
+from r1lab.training.processes import StopRequest, join_world
+from r1lab.training.run import Run
+from r1lab.training.sft import SFTConfig, sft_work
+from tests.small_run import Job
+from tests.test_fsdp import job, processes  # noqa: F401 - a fixture
 
 PROBLEMS = load_problems("data/test_signs.jsonl")[62:74]
 
@@ -37,43 +38,49 @@ def other_weights(model: str, folder: Path) -> str:
     return str(folder)
 
 
-def reinforced(config: GRPOConfig, folder: Path) -> int:
+def reinforced(job: Job, folder: Path) -> int:
     """A process of a run that reads its own folder, as on a machine of its own."""
     os.chdir(folder / os.environ["RANK"])
-    return grpo_worker(config, folder / "run")
+    test, asked = load_problems("eval.jsonl"), load_problems("asked.jsonl")
+    task = replace(job.task, problems=asked, test=test)
+    return replace(job, model="./model", task=task).work(Run(folder / "run"))
 
 
-@pytest.mark.parametrize("which", ["training problems", "problems of eval_file", "starting weights"])
-def test_other_files_on_one_machine_are_named(config, which, tmp_path):  # noqa: F811
+TASK = "problems, rewards or check of the task"
+
+
+@pytest.mark.parametrize(
+    ("which", "named"), [("asked", TASK), ("eval", TASK), ("model", "starting weights")]
+)
+def test_other_files_on_one_machine_are_named(job, which, named, tmp_path):  # noqa: F811
     (tmp_path / "run").mkdir()
     for rank, other in enumerate((False, True)):
         home = tmp_path / str(rank)
         home.mkdir()
-        save_problems(changed(PROBLEMS[:8], 7 if other and "training" in which else -1), home / "asked.jsonl")
-        save_problems(changed(PROBLEMS[8:], 2 if other and "eval" in which else -1), home / "eval.jsonl")
-        if other and "weights" in which:
-            other_weights(config.model, home / "model")
+        save_problems(changed(PROBLEMS[:8], 7 if other and which == "asked" else -1), home / "asked.jsonl")
+        save_problems(changed(PROBLEMS[8:], 2 if other and which == "eval" else -1), home / "eval.jsonl")
+        if other and which == "model":
+            other_weights(job.model, home / "model")
         else:
-            (home / "model").symlink_to(config.model)
-    settings = replace(config, model="./model", data="asked.jsonl", eval_file="eval.jsonl")
-    said = processes(2, reinforced, settings, tmp_path)
-    for one in said:
+            (home / "model").symlink_to(job.model)
+    for one in processes(2, reinforced, job, tmp_path):
         assert isinstance(one, InputError)
-        assert str(one).startswith(f"{which} of process 1 differ from those of process 0; give every")
+        assert str(one).startswith(f"{named} of process 1 differ from those of process 0; give every")
 
 
-def fine_tuned(config: SFTConfig, model: str, folder: Path) -> int:
-    return sft_worker(config, model, folder / os.environ["RANK"], folder / "run")
+def fine_tuned(config: SFTConfig, model: str, folder: Path) -> bool:
+    run, data = Run(folder / "run"), str(folder / os.environ["RANK"])
+    return sft_work(join_world(), StopRequest(), run, config, model, data)
 
 
-def test_another_row_of_the_data_is_noticed_in_fine_tuning(config, tmp_path):  # noqa: F811
+def test_another_row_of_the_data_is_noticed_in_fine_tuning(job, tmp_path):  # noqa: F811
     rows = [{"prompt": "make 13 from 9,5,1", "completion": "9+5-1"}] * 4
     for rank, last in enumerate(("9+5-1", "9-5-1")):
         data = Dataset.from_list([*rows, {"prompt": "make 13 from 9,5,1", "completion": last}])
         data.save_to_disk(tmp_path / str(rank))
     (tmp_path / "run").mkdir()
     settings = SFTConfig(steps=1, tokens_per_step=16, microbatch_tokens=64)
-    for one in processes(2, fine_tuned, settings, config.model, tmp_path):
+    for one in processes(2, fine_tuned, settings, job.model, tmp_path):
         assert isinstance(one, InputError)
         assert str(one).startswith("rows of the data set of process 1 differ")
 

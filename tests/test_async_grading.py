@@ -9,20 +9,22 @@ import torch
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import RewardSet, reward_set
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.rollout import collect
 from r1lab.training.loop import Learner
+from r1lab.training.rollout import sampled, with_advantages
+from r1lab.world.small_world import SmallWorld
 
 MODEL, TOKENIZER = load_model("data/base")
-IN_LINE = GRPOConfig(
-    questions=6, group_size=4, minibatches=2, processes=1, caps=((0, 40),), grading_rows=5,
-    mixture={"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}, language_weight=0.2,
-)  # fmt: skip
+IN_LINE = GRPOConfig.preset(
+    "cpu", questions=6, group_size=4, minibatches=2, processes=1, caps=((0, 40),), grading_rows=5
+)
+MIXTURE = {"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}
+WORLD = SmallWorld(MIXTURE, language_weight=0.2)
+TASK = WORLD.task()
 ASYNCHRONOUS = replace(IN_LINE, grading="asynchronous")
-PROBLEMS = IN_LINE.problems(0)
+PROBLEMS = TASK.draw(0, 0, IN_LINE.questions)
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,16 @@ def sampler():
     return TorchSampler(MODEL, TOKENIZER)
 
 
-def experience(config, sampler, rewards):
-    drawn = collect(config, PROBLEMS, sampler, TOKENIZER, rewards, World(), 5, config.cap(0))
-    with drawn as (samples, graded):
-        return graded(samples)
+def drawing(config, sampler, rewards=None):
+    """The samples of rollout 5, and what waits for their rewards."""
+    task = replace(TASK, rewards=rewards or TASK.rewards)
+    step = 5 * config.minibatches
+    return sampled(config, task, PROBLEMS, sampler, TOKENIZER, World(), step)
+
+
+def experience(config, sampler, rewards=None):
+    with drawing(config, sampler, rewards) as (samples, graded):
+        return with_advantages(config, samples, graded())
 
 
 def same(one, other) -> bool:
@@ -51,7 +59,7 @@ def same(one, other) -> bool:
 @pytest.mark.parametrize("rows", [1, 5, 24, 50])
 @pytest.mark.parametrize("arm", ["true", "random"])
 def test_grading_beside_sampling_changes_no_bit(sampler, rows, arm):
-    rewards = reward_set(arm, 1.0, 0.1, seed=3, language_weight=0.2)
+    rewards = replace(WORLD, arm=arm).rewards()
     in_line, asynchronous = (
         experience(replace(config, grading_rows=rows), sampler, rewards)
         for config in (IN_LINE, ASYNCHRONOUS)
@@ -61,9 +69,8 @@ def test_grading_beside_sampling_changes_no_bit(sampler, rows, arm):
 
 
 def test_how_many_are_graded_together_changes_no_bit(sampler):
-    rewards = reward_set("true", 1.0, 0.1, language_weight=0.2)
-    whole = experience(replace(IN_LINE, grading_rows=0), sampler, rewards)
-    assert same(experience(ASYNCHRONOUS, sampler, rewards), whole)
+    whole = experience(replace(IN_LINE, grading_rows=0), sampler)
+    assert same(experience(ASYNCHRONOUS, sampler), whole)
 
 
 def test_the_sampler_tells_of_each_completion_once_and_when_it_ends():
@@ -100,7 +107,7 @@ def test_in_line_grading_begins_when_sampling_has_ended_and_on_the_same_thread(s
         watched.log.append(len(completions))
         return [1.0] * len(completions)
 
-    experience(IN_LINE, watched, RewardSet({"reward": (reward, 1.0)}))
+    experience(IN_LINE, watched, {"reward": reward})
     assert watched.log == ["sampling begins", "sampling ends", 5, 5, 5, 5, 4]
     assert threads == {threading.main_thread()}
 
@@ -119,7 +126,7 @@ def test_asynchronously_grading_begins_while_others_are_sampled(sampler):
         graded.set()
         return [1.0] * len(completions)
 
-    experience(ASYNCHRONOUS, Waits(sampler), RewardSet({"reward": (reward, 1.0)}))
+    experience(ASYNCHRONOUS, Waits(sampler), {"reward": reward})
     assert waited == [True]
 
 
@@ -128,7 +135,13 @@ def test_grades_may_arrive_while_the_samples_are_scored(settings):
     """Each grade is given once the reference has been asked: earlier waits would be for ever."""
     config = replace(ASYNCHRONOUS, rollouts=1, **settings)
     scored, waited, seen = threading.Event(), [], []
-    learner = Learner(config, Policy(copy.deepcopy(MODEL)), TOKENIZER, World())
+
+    def reward(prompts, completions, **columns):
+        waited.append(scored.wait(timeout=20))
+        return [float(len(text)) for text in completions]
+
+    task = replace(TASK, rewards={"length": reward})
+    learner = Learner(config, task, Policy(copy.deepcopy(MODEL)), TOKENIZER, World())
     ask = learner.reference_logps
 
     def asked(samples):
@@ -136,13 +149,8 @@ def test_grades_may_arrive_while_the_samples_are_scored(settings):
         scored.set()
         return logps
 
-    def reward(prompts, completions, **columns):
-        waited.append(scored.wait(timeout=20))
-        return [float(len(text)) for text in completions]
-
     learner.reference_logps = asked
-    rewards = RewardSet({"length": (reward, 1.0)})
-    learner.train(config.problems, rewards, lambda *one: seen.append(one))
+    learner.train(lambda *one: seen.append(one))
     assert waited == [True] * 5
     _, graded, updates = seen[0]
     assert graded.totals.flatten().tolist() == [len(text) for text in graded.completions]
@@ -157,10 +165,10 @@ def test_an_end_while_the_samples_are_scored_leaves_no_thread_and_begins_no_grad
         calls.append(go.wait(timeout=20))
         return [1.0] * len(completions)
 
-    rewards = RewardSet({"reward": (reward, 1.0)})
+    rewards = {"reward": reward}
     with (
         pytest.raises(error, match="while scoring"),
-        collect(ASYNCHRONOUS, PROBLEMS, sampler, TOKENIZER, rewards, World(), 5, 40),
+        drawing(ASYNCHRONOUS, sampler, rewards),
     ):
         later = threading.Timer(0.5, go.set)
         later.start()
@@ -176,7 +184,7 @@ def test_a_grader_that_fails_says_so_in_the_same_sentence(sampler, config):
         raise ZeroDivisionError("by zero")
 
     with pytest.raises(InputError) as error:
-        experience(config, sampler, RewardSet({"broken": (broken, 1.0)}))
+        experience(config, sampler, {"broken": broken})
     assert str(error.value) == "the reward 'broken' failed: ZeroDivisionError: by zero."
 
 
@@ -187,7 +195,7 @@ def test_a_sampler_that_fails_leaves_no_thread_behind():
 
     before = threading.active_count()
     with pytest.raises(InputError, match="damaged"):
-        experience(ASYNCHRONOUS, Broken(), reward_set("true"))
+        experience(ASYNCHRONOUS, Broken())
     assert threading.active_count() == before
 
 

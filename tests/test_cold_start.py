@@ -23,8 +23,8 @@ from r1lab.task import Problem
 from r1lab.world import held_out
 from r1lab.world.rewrite import SAYINGS, readable, translate
 from r1lab.world.puzzles import parse_attempts
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.distributed import StopRequest, World
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
 from r1lab.stages.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
 
 SMALL = replace(
@@ -103,12 +103,12 @@ def test_an_answer_with_the_token_for_no_word_is_kept_by_no_filter():
 
 def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path):
     run = run_sampled(SMALL, "dev1", runs=tmp_path)
-    provenance = json.loads((run / "data" / "provenance.json").read_text())
+    provenance = json.loads((run.folder / "data" / "provenance.json").read_text())
     taken = sum(one["taken"] for one in provenance["filters"])
     assert provenance["sampled"] == 64 == taken + provenance["kept"]
     assert provenance["source_run"] == "data/zero" and "commit" in provenance
-    samples = {row["id"]: row for row in read_harvest(run / "samples")[0]}
-    rows = load_from_disk(run / "data")
+    samples = {row["id"]: row for row in read_harvest(run.folder / "samples")[0]}
+    rows = load_from_disk(run.folder / "data")
     assert len(rows) == provenance["examples"] > 8
     for row in rows:
         source = samples[row["id"]]
@@ -118,7 +118,7 @@ def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path)
         assert measure([problem], [row["completion"]])[0]["strict"]
         assert parse(row["completion"]).well_formed and "=" in row["completion"].split("<answer>")[1]
         assert language([""], [row["completion"]], lang=[row["lang"]]) == [1.0]
-    summary = json.loads((run / "summary.json").read_text())
+    summary = run.summary
     assert summary["steps"] == 2 and summary["data"]["kept"] == provenance["kept"]
     assert load_model(summary["checkpoint"])
 
@@ -126,11 +126,12 @@ def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path)
 def test_a_stopped_stage_keeps_its_chunks_and_draws_what_the_unbroken_one_draws(tmp_path, base):
     stop = StopRequest()
     stop.set()
-    assert not harvest(SMALL.sampling, tmp_path / "cut", *base, World(), stop)
+    settings = (SMALL.sampling, SMALL.sampling.task())
+    assert not harvest(World(), stop, *settings, tmp_path / "cut", *base)
     first = (tmp_path / "cut" / "chunk-0000.json").stat().st_mtime_ns
-    assert harvest(SMALL.sampling, tmp_path / "cut", *base, World(), StopRequest())
+    assert harvest(World(), StopRequest(), *settings, tmp_path / "cut", *base)
     assert (tmp_path / "cut" / "chunk-0000.json").stat().st_mtime_ns == first
-    assert harvest(SMALL.sampling, tmp_path / "whole", *base, World(), StopRequest())
+    assert harvest(World(), StopRequest(), *settings, tmp_path / "whole", *base)
     assert read_harvest(tmp_path / "cut")[0] == read_harvest(tmp_path / "whole")[0]
 
 
@@ -142,8 +143,9 @@ class Apart(World):
 
 
 def test_processes_share_the_questions_and_draw_the_same(base):
-    whole = draw_chunk(SMALL.sampling, 0, *base, World())
-    shares = [draw_chunk(SMALL.sampling, 0, *base, Apart(rank, 2)) for rank in range(2)]
+    settings = (SMALL.sampling, SMALL.sampling.task(), 0)
+    whole = draw_chunk(World(), *settings, *base)
+    shares = [draw_chunk(Apart(rank, 2), *settings, *base) for rank in range(2)]
     assert all(shares)
     assert sorted(map(repr, whole)) == sorted(repr(row) for share in shares for row in share)
 
@@ -178,4 +180,4 @@ def test_and_what_the_error_says_to_do_helps(tmp_path):
         run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path, resume=True)
     shutil.rmtree(tmp_path / "dev1")
     again = run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path)
-    assert list_checkpoints(again)
+    assert again.checkpoints

@@ -1,15 +1,15 @@
 """Distillation and its accounts: what it costs, and RL on the student for no less."""
 
-import json
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
-from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_config
+from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_stage
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import MIXTURE
+from r1lab.stages.rl_stage import RLStage
 from r1lab.sources.templates import apply_template
 from r1lab.training.compute import rl_flops, sampling_flops, training_flops
 
@@ -27,13 +27,14 @@ def test_a_token_costs_six_operations_a_weight_to_learn_and_two_to_read():
 @settings(max_examples=20)  # each loads the student
 @given(flops=st.integers(10**9, 10**13), tokens=st.integers(FEWEST_TOKENS, 400))
 def test_rl_spends_what_distilling_took_before_its_rollouts_end(flops, tokens):
-    config = student_rl_config(account(flops), "data/tiny")
+    config = student_rl_stage(account(flops), "data/tiny", RLStage()).rl
     rollout = rl_flops(29_600, config.questions * config.group_size * tokens, True)
     assert config.flops_limit == flops <= config.rollouts * rollout
 
 
 def test_no_question_is_so_short_that_the_compute_could_outlast_the_rollouts():
-    asked = student_rl_config(account(10**11, MIXTURE), "data/tiny").problems(0)
+    stage = student_rl_stage(account(10**11, MIXTURE), "data/tiny", RLStage())
+    asked = stage.world.task().draw(0, 0, stage.rl.questions)
     prompts = load_model("data/tiny")[1]([apply_template("small", p.prompt) for p in asked])
     lengths = [len(ids) for ids in prompts.input_ids]
     shortest_answer = 5  # both tags of an answer, what is in it, the end, and one token of thinking
@@ -41,10 +42,9 @@ def test_no_question_is_so_short_that_the_compute_could_outlast_the_rollouts():
 
 
 def test_rl_on_the_student_asks_what_the_samples_were_asked():
-    config = student_rl_config(account(10**11, {"logic/1": 2.0}), "data/tiny")
-    assert (config.model, config.mixture) == ("data/tiny", {"logic/1": 2.0})
-    assert config.lang_weights == {"en": 1.0}
-    config.check(processes=2)
+    stage = student_rl_stage(account(10**11, {"logic/1": 2.0}), "data/tiny", RLStage())
+    assert stage.world.mixture == {"logic/1": 2.0} and stage.world.lang_weights == {"en": 1.0}
+    stage.rl.check(processes=2)
 
 
 def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch):
@@ -57,9 +57,10 @@ def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch
         source="data/zero", sampling=sampling, sft=replace(Distill().sft, steps=2), processes=1
     )
     run = run_sampled(config, "student_sft", runs=tmp_path)
-    summary = json.loads((run / "summary.json").read_text())
+    summary = run.summary
     student, teacher = (load_model(f"data/{name}")[0].num_parameters() for name in ("small", "zero"))
     assert load_model(summary["checkpoint"])[0].num_parameters() == student
     assert summary["flops"] == 6 * student * summary["tokens"]
     assert summary["sampling_flops"] == 2 * teacher * summary["data"]["tokens"]
-    assert student_rl_config(summary, "data/tiny").mixture == {"signs/1": 1.0}
+    stage = student_rl_stage(summary, "data/tiny", RLStage())
+    assert stage.world.mixture == {"signs/1": 1.0}

@@ -14,11 +14,12 @@ from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.errors import InputError
 from r1lab.grpo import LossConfig
-from r1lab.rewards import RewardSet, random, reward_set
+from r1lab.rewards import RewardSet, random
 from r1lab.stages.zero import PRESETS
 from tests import planted_faults
 from tests.fake_run import fake_run
 from tests.planted_faults import COURSE_FAULTS, FAULTS, SMALL, named_in_course, named_in_steps
+from tests.small_run import reward_set
 
 
 @pytest.mark.parametrize("model", ["base", "llama"])

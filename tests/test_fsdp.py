@@ -14,34 +14,26 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from datasets import Dataset
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from transformers import PreTrainedTokenizerFast
 
 from r1lab.errors import InputError
-from r1lab.files import read_rows
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
-from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import build_tokenizer
 from r1lab.sources.templates import apply_template
-from r1lab.task import load_problems, save_problems
 from r1lab.training import fsdp
-from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints
+from r1lab.training.checkpoint import SHARDS
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import (
-    Parallel,
-    _obituary,
-    clip_gradients,
-    join_world,
-    run_workers,
-)
+from r1lab.training.distributed import Parallel, clip_gradients
 from r1lab.training.loop import Learner
-from r1lab.training.run import grpo_worker, prepare_folder
+from r1lab.training.processes import StopRequest, _cause_of_death, join_world, launch
+from r1lab.training.rl import default_learner, rl_work
+from r1lab.training.run import Run
 from r1lab.training.supervised import SupervisedConfig, add_gradient, train_supervised
 from tests.elsewhere import by_r1lab, by_transformers
+from tests.small_run import Job, coin_task, tiny_model
 
 SHARDED = Parallel(shard=True)
 THRIFTY = Parallel(shard=True, recompute=True, reduce_every=True, offload=True)
@@ -80,41 +72,42 @@ def _child(rank: int, count: int, port: int, file: Path, work: Callable, args) -
         os._exit(0)
 
 
+CONFIG = GRPOConfig.preset(
+    "cpu", rollouts=3, questions=4, group_size=4, minibatches=2, caps=((0, 12), (4, 20)),
+    reference_every=3, eval_every=9, eval_samples=1, eval_problems=1, final_samples=1,
+    checkpoint_every=1, learning_rate=1e-4, warmup_steps=1, loss=LossConfig(beta=0.05),
+    microbatch_tokens=128, sample_rows=1,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> GRPOConfig:
+def job(tmp_path_factory) -> Job:
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    test_file = folder / "test.jsonl"
-    save_problems(load_problems("data/test_signs.jsonl")[62:66], test_file)
-    return GRPOConfig(
-        model=str(folder), rollouts=3, questions=4, group_size=4, minibatches=2, arm="random",
-        caps=((0, 12), (4, 20)), reference_every=3, eval_file=str(test_file), eval_every=9,
-        eval_samples=1, eval_problems=1, final_samples=1, checkpoint_every=1, learning_rate=1e-4,
-        warmup_steps=1, loss=LossConfig(beta=0.05), microbatch_tokens=128, sample_rows=1,
-    )  # fmt: skip
+    return Job(tiny_model(folder), coin_task(folder), CONFIG)
 
 
-def trained(config: GRPOConfig, run: Path, count: int) -> Path:
-    """The folder of a run on `count` processes."""
-    run.mkdir(parents=True, exist_ok=True)
-    assert processes(count, grpo_worker, config, run) == [0] * count
-    return run
+def changed(job: Job, **changes) -> Job:
+    return replace(job, config=replace(job.config, **changes))
 
 
-def weights(run: Path, config: GRPOConfig) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint_path(run, config.steps) / "model.safetensors")
+def trained(job: Job, folder: Path, count: int) -> Run:
+    """A run on `count` processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assert processes(count, job.work, Run(folder)) == [0] * count
+    return Run(folder)
 
 
-def training_rows(run: Path) -> list[dict]:
-    rows = [row for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.model / "model.safetensors")
+
+
+def training_rows(run: Run) -> list[dict]:
+    rows = [row for row in run.metrics if row["kind"] == "train"]
     return [{k: v for k, v in row.items() if k not in ("seconds", "elapsed")} for row in rows]
 
 
-def assert_alike(run: Path, other: Path, config: GRPOConfig) -> None:
-    ours, theirs = weights(run, config), weights(other, config)
+def assert_alike(run: Run, other: Run) -> None:
+    ours, theirs = weights(run), weights(other)
     assert ours.keys() == theirs.keys()
     assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 1e-5
     for row, expected in zip(training_rows(run), training_rows(other), strict=True):
@@ -122,81 +115,76 @@ def assert_alike(run: Path, other: Path, config: GRPOConfig) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(config, tmp_path_factory) -> Path:
+def alone(job, tmp_path_factory) -> Run:
     """The run in one process that holds everything."""
-    run = trained(config, tmp_path_factory.mktemp("alone"), 1)
-    before = load_file(Path(config.model) / "model.safetensors")
-    moved = weights(run, config)
+    run = trained(job, tmp_path_factory.mktemp("alone"), 1)
+    before = load_file(Path(job.model) / "model.safetensors")
+    moved = weights(run)
     assert max((moved[name] - before[name]).abs().max() for name in moved) > 1e-4
     return run
 
 
 @pytest.fixture(scope="module")
-def two(config, tmp_path_factory) -> Path:
-    return trained(replace(config, parallel=SHARDED), tmp_path_factory.mktemp("two"), 2)
+def two(job, tmp_path_factory) -> Run:
+    return trained(changed(job, parallel=SHARDED), tmp_path_factory.mktemp("two"), 2)
 
 
-def test_two_sharded_processes_learn_what_one_learns(config, alone, two):
-    assert_alike(two, alone, config)
+def test_two_sharded_processes_learn_what_one_learns(alone, two):
+    assert_alike(two, alone)
 
 
-def test_their_checkpoint_opens_in_transformers_and_answers_alike(config, two):
+def test_their_checkpoint_opens_in_transformers_and_answers_alike(two):
     prompts = [apply_template("small", f"make {n} from {n},2,1") for n in (3, 10, 26)]
-    folder = checkpoint_path(two, config.steps)
-    told = by_transformers(folder, prompts, 24, PreTrainedTokenizerFast)
-    assert by_r1lab(folder, prompts, 24) == told
+    expected = by_transformers(two.model, prompts, 24, PreTrainedTokenizerFast)
+    assert by_r1lab(two.model, prompts, 24) == expected
 
 
-def test_four_processes_that_save_memory_and_pack_learn_the_same(config, alone, tmp_path):
-    settings = replace(config, parallel=THRIFTY, pack=True)
-    assert_alike(trained(settings, tmp_path / "run", 4), alone, config)
+def test_four_processes_that_save_memory_and_pack_learn_the_same(job, alone, tmp_path):
+    thrifty = changed(job, parallel=THRIFTY, pack=True)
+    assert_alike(trained(thrifty, tmp_path / "run", 4), alone)
 
 
-def test_a_critic_is_sharded_as_well(config, tmp_path):
-    settings = replace(config, rollouts=1, advantage="gae", checkpoint_every=1)
-    whole = trained(settings, tmp_path / "whole", 1)
-    shared = trained(replace(settings, parallel=SHARDED), tmp_path / "shared", 2)
-    assert_alike(shared, whole, settings)
+@pytest.mark.parametrize(
+    ("settings", "column"),
+    [
+        ({"rollouts": 1, "advantage": "gae"}, "value_loss"),
+        ({"lag": 1, "learning_rate": 1e-5}, "drift_mean"),
+    ],
+    ids=["a critic", "earlier policies"],
+)
+def test_what_is_beside_the_policy_is_shared_out_as_well(job, tmp_path, settings, column):
+    whole = trained(changed(job, **settings), tmp_path / "whole", 1)
+    shared = trained(changed(job, **settings, parallel=SHARDED), tmp_path / "shared", 2)
+    assert_alike(shared, whole)
+    assert column in training_rows(whole)[-1]
 
 
-def test_earlier_policies_and_demonstrations_are_shared_out_as_well(config, tmp_path):
-    rows = [{"prompt": f"make 3 from {a},1", "completion": "ok " * a} for a in range(1, 9)]
-    Dataset.from_list(rows).save_to_disk(tmp_path / "rows")
-    settings = replace(
-        config, lag=1, demonstrations=str(tmp_path / "rows"), demonstration_weight=0.5,
-        demonstration_rows=5, learning_rate=1e-5,
-    )  # fmt: skip
-    whole = trained(settings, tmp_path / "whole", 1)
-    shared = trained(replace(settings, parallel=SHARDED), tmp_path / "shared", 2)
-    assert_alike(shared, whole, settings)
-    assert {"drift_mean", "demonstration_loss"} < set(training_rows(whole)[-1])
-
-
-def test_documents_are_learned_alike_sharded_and_packed(config, tmp_path):
+def test_documents_are_learned_alike_sharded_and_packed(job, tmp_path):
     documents = lambda step: [([3, 4], list(range(5, 6 + 3 * i))) for i in range(1, 9)]  # noqa: E731
     settings = SupervisedConfig(
         steps=3, checkpoint_every=3, learning_rate=1e-4, warmup_steps=1, microbatch_tokens=32
     )
 
-    def fine_tune(settings: SupervisedConfig, run: Path) -> bool:
-        return train_supervised(settings, run, *load_model(config.model), documents)
+    def fine_tune(settings: SupervisedConfig, run: Run) -> bool:
+        world, model = join_world(settings.parallel), load_model(job.model)
+        return train_supervised(world, StopRequest(), run, settings, *model, documents)
 
-    assert processes(1, fine_tune, settings, tmp_path / "alone") == [True]
+    runs = [Run(tmp_path / name) for name in ("alone", "two")]
+    for run in runs:
+        run.folder.mkdir()
+    assert processes(1, fine_tune, settings, runs[0]) == [True]
     shared = replace(settings, parallel=SHARDED, pack=True)
-    assert processes(2, fine_tune, shared, tmp_path / "two") == [True, True]
-    alone, two = (
-        load_file(checkpoint_path(tmp_path / name, 3) / "model.safetensors")
-        for name in ("alone", "two")
-    )
+    assert processes(2, fine_tune, shared, runs[1]) == [True, True]
+    alone, two = map(weights, runs)
     assert max((alone[name] - two[name]).abs().max() for name in alone) < 1e-5
 
 
-def test_a_process_holds_its_share_and_samples_from_the_whole(config):
+def test_a_process_holds_its_share_and_samples_from_the_whole(job):
     def look() -> tuple:
         world = join_world(Parallel(shard=True, precision="bfloat16"))
-        model, tokenizer = load_model(config.model)
+        model, tokenizer = load_model(job.model)
         whole = {name: p.detach().clone() for name, p in model.named_parameters()}
-        learner = Learner(config, Policy(model), tokenizer, world)
+        learner = Learner(CONFIG, job.task, Policy(model), tokenizer, world)
         learner.refresh_sampler()
         held = sum(p.to_local().numel() for p in learner.policy.parameters())
         kinds = {(p.dtype, isinstance(p, DTensor)) for p in learner.policy.parameters()}
@@ -209,9 +197,9 @@ def test_a_process_holds_its_share_and_samples_from_the_whole(config):
         assert kinds == {(torch.float32, True)} and same
 
 
-def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(config):
+def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(job):
     """Each process has the loss of its own row; a mean over processes would be half of this."""
-    model, _ = load_model(config.model)
+    model, _ = load_model(job.model)
     rows = torch.arange(3, 19).view(2, 8)
     mask = torch.arange(8) > 2
 
@@ -221,7 +209,7 @@ def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(config):
 
     def shared() -> tuple:
         world = join_world(SHARDED)
-        policy = world.place(Policy(load_model(config.model)[0]))
+        policy = world.place(Policy(load_model(job.model)[0]))
         norm = gradients(policy, slice(world.rank, world.rank + 1))
         return norm, {name: p.grad.full_tensor() for name, p in policy.named_parameters()}
 
@@ -233,7 +221,7 @@ def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(config):
         assert all((found[name] - expected[name]).abs().max() < 1e-7 for name in expected)
 
 
-def test_an_update_in_bfloat16_is_near_the_one_in_float32(config):
+def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
     """Weights, gradients and optimizer stay in float32; layers compute in bfloat16.
 
     That keeps 8 bits of a number, so that a rounding is wrong by up to 0.4 %, and on a token's way
@@ -246,7 +234,7 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(config):
 
     def update(precision: str) -> tuple:
         world = join_world(Parallel(shard=True, precision=precision))
-        model, tokenizer = load_model(config.model)
+        model, tokenizer = load_model(job.model)
         policy = world.place(Policy(model))
         before = [p.detach().full_tensor().clone() for p in policy.parameters()]
         loss = add_gradient(settings, policy, documents, tokenizer, world, learn_prompts=True)
@@ -277,55 +265,45 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(config):
     ],
 )
 def test_the_worker_that_died_first_is_named_whoever_is_noticed_first(death, codes, words):
-    assert words in str(_obituary(death, codes))
+    assert words in str(_cause_of_death(death, codes))
 
 
 def test_a_fault_in_the_code_keeps_its_traceback():
     fault = ProcessRaisedException("Traceback", 0, 1)
-    assert _obituary(fault, [1, -15]) is fault
+    assert _cause_of_death(fault, [1, -15]) is fault
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(first, then, config, alone, tmp_path):
+def test_a_run_goes_on_with_another_number_of_processes(first, then, job, alone, tmp_path):
     parallel = {1: Parallel(), 2: SHARDED}
-    begun = replace(config, rollouts=2, parallel=parallel[first])
-    run = trained(begun, tmp_path / "run", first)
-    assert (list_checkpoints(run)[-1] / SHARDS).is_dir() is (first == 2)
-    (run / "eval_final.npz").unlink()
-    trained(replace(config, parallel=parallel[then]), run, then)
-    assert_alike(run, alone, config)
+    started = changed(job, rollouts=2, parallel=parallel[first])
+    run = trained(started, tmp_path / "run", first)
+    assert (run.model / SHARDS).is_dir() is (first == 2)
+    (run.folder / "eval_final.npz").unlink()
+    trained(changed(job, parallel=parallel[then]), run.folder, then)
+    assert_alike(run, alone)
 
 
-def test_the_number_of_processes_may_change_on_resume_and_nothing_else(config, tmp_path):
-    prepare_folder(tmp_path / "run", config, resume=False, overwrite=False)
-    other = replace(config, processes=2, parallel=SHARDED)
-    (tmp_path / "run/metrics.jsonl").touch()
-    prepare_folder(tmp_path / "run", other, resume=True, overwrite=False)
-    with pytest.raises(InputError, match="other settings .pack."):
-        prepare_folder(tmp_path / "run", replace(config, pack=True), resume=True, overwrite=False)
-
-
-def test_processes_with_other_data_are_refused(config, tmp_path):
+def test_processes_with_other_settings_are_refused(job, tmp_path):
     def work() -> int:
-        own = replace(config, seed=int(os.environ["RANK"]), parallel=SHARDED)
-        return grpo_worker(own, tmp_path)
+        return changed(job, seed=int(os.environ["RANK"]), parallel=SHARDED).work(Run(tmp_path))
 
     for error in processes(2, work):
         assert isinstance(error, InputError)
         assert "settings of process 1 differ from those of process 0" in str(error)
 
 
-def test_a_full_disk_ends_the_run_on_every_process(config, tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_run_on_every_process(job, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fsdp, "finish_checkpoint", full)
-    for error in processes(2, grpo_worker, replace(config, parallel=SHARDED), tmp_path):
+    for error in processes(2, changed(job, parallel=SHARDED).work, Run(tmp_path)):
         assert isinstance(error, InputError) and "No space left" in str(error)
-    assert list_checkpoints(tmp_path) == []
+    assert Run(tmp_path).checkpoints == []
 
 
-def die_in_the_fourth_update(config: GRPOConfig, run: Path) -> int:
+def dies_in_the_fourth_update(world, stop, run: Run, *args) -> bool:
     honest = Learner.update
 
     def update(self, *args):
@@ -334,26 +312,27 @@ def die_in_the_fourth_update(config: GRPOConfig, run: Path) -> int:
         return honest(self, *args)
 
     Learner.update = update
-    return grpo_worker(config, run)
+    return rl_work(world, stop, run, *args)
 
 
-def test_a_worker_killed_in_mid_step_is_named_and_the_run_goes_on(config, alone, tmp_path):
-    sharded = replace(config, parallel=SHARDED)
+def test_a_worker_killed_in_mid_step_is_named_and_the_run_goes_on(job, alone, tmp_path):
+    sharded, run = changed(job, parallel=SHARDED), Run(tmp_path)
     started = time.monotonic()
+    args = (job.model, job.task, sharded.config, default_learner, None)
     with pytest.raises(InputError, match="worker 1 was killed by SIGKILL.*--resume"):
-        run_workers(die_in_the_fourth_update, 2, sharded, tmp_path)
+        launch(dies_in_the_fourth_update, 2, run, *args, parallel=SHARDED)
     assert time.monotonic() - started < 300
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002"]
-    trained(sharded, tmp_path, 2)
-    assert_alike(tmp_path, alone, config)
+    assert [path.name for path in run.checkpoints] == ["step-000002"]
+    trained(sharded, run.folder, 2)
+    assert_alike(run, alone)
 
 
-def test_a_damaged_share_is_named(config, two, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(two, run)
-    for share in (list_checkpoints(run)[-1] / SHARDS).glob("*.distcp"):
+def test_a_damaged_share_is_named(job, two, tmp_path):
+    run = Run(tmp_path / "run")
+    shutil.copytree(two.folder, run.folder)
+    for share in (run.model / SHARDS).glob("*.distcp"):
         share.unlink()
-    (error,) = processes(1, grpo_worker, replace(config, rollouts=4), run)
+    (error,) = processes(1, changed(job, rollouts=4).work, run)
     assert isinstance(error, InputError) and "missing or damaged; delete this checkpoint" in str(error)
 
 

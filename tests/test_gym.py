@@ -15,12 +15,13 @@ from r1lab.errors import InputError
 from r1lab.models import smollm2
 from r1lab.models.policy import load_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.rewards import correct, parse, reward_set, validate
+from r1lab.rewards import correct, parse, validate
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
 from r1lab.sources.gym import GYM_LEVELS
 from r1lab.sources.templates import CHAT_EXAMPLE
+from tests.small_run import reward_set
 
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv

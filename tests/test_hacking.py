@@ -1,44 +1,46 @@
 """The experiment on reward hacking: who pays, what is followed, and how it is summed up."""
 
-from dataclasses import replace
-
 import pytest
 
 from r1lab.errors import InputError
 from r1lab.models.reward_model import new_reward_model
-from r1lab.rewards import RewardSet
 from r1lab.stages import hacking
-from r1lab.stages.hacking import HACKING, SHORT, agreement, follow, human, run_hacking, summarize
+from r1lab.stages.hacking import (
+    HACKING,
+    SHORT,
+    agreement,
+    follow,
+    human,
+    judged_task,
+    run_hacking,
+    summarize,
+)
+from r1lab.stages.rl_stage import RLStage
 
-TINY = replace(
-    HACKING, model="data/tiny", rollouts=2, questions=4, group_size=4, caps=((0, 16),),
-    eval_every=2, eval_samples=1, eval_problems=1,
+MODEL = "data/tiny"
+TINY = HACKING.with_rl(
+    rollouts=2, questions=4, group_size=4, caps=((0, 16),), eval_every=2, eval_samples=1,
+    eval_problems=1,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def stage(tmp_path_factory) -> RLStage:
     """With a reward model that was never trained: the experiment's machinery needs no taste."""
     folder = tmp_path_factory.mktemp("reward_models")
     new_reward_model("data/tiny").save(folder / "helpfulness", average=0.0)
-    return replace(TINY, reward_models=str(folder))
+    return TINY.with_world(reward_models=str(folder))
 
 
 @pytest.mark.parametrize("payer", ["model", "human"])
-def test_both_judges_are_followed_and_one_pays(config, payer, monkeypatch):
-    weights = {}
-
-    def rewards(parts: dict) -> RewardSet:
-        weights.update({name: weight for name, (_, weight) in parts.items()})
-        return RewardSet(parts)
-
-    monkeypatch.setattr(hacking, "RewardSet", rewards)
-    seen = []
-    rows = follow(config, payer, seen.append)
+def test_both_judges_are_followed_and_one_pays(stage, payer):
+    weights = {name: weight for name, (_, weight) in judged_task(stage, payer).rewards.items()}
     assert weights == {
         "model": float(payer == "model"), "human": float(payer == "human"),
-        "format": config.format_weight,
+        "format": stage.world.format_weight,
     }  # fmt: skip
+    seen = []
+    rows = follow(stage, MODEL, payer, seen.append)
     assert rows == seen
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("eval", 0), ("train", 0), ("train", 4), ("eval", 8),
@@ -62,19 +64,21 @@ def test_agreement_counts_pairs_of_the_same_question_that_the_human_tells_apart(
     assert agreement([0.1, 0.2], [0.5, 0.5], 2) is None
 
 
-def test_a_finished_arm_is_kept(config, tmp_path, monkeypatch):
-    first = run_hacking(config, tmp_path / "run")
+def test_a_finished_arm_is_kept(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    first = run_hacking(stage, MODEL, tmp_path / "run")
     monkeypatch.setattr(hacking, "follow", lambda *_: pytest.fail("trained again"))
     (tmp_path / "run" / "summary.json").unlink()
-    assert run_hacking(config, tmp_path / "run") == first
+    assert run_hacking(stage, MODEL, tmp_path / "run") == first
     (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(InputError, match="other settings"):
-        run_hacking(replace(config, seed=1), tmp_path / "run")
+        run_hacking(stage.with_rl(seed=1), MODEL, tmp_path / "run")
 
 
-def test_without_a_reward_model_nothing_is_begun(config, tmp_path):
+def test_without_a_reward_model_nothing_is_started(stage, tmp_path):
     with pytest.raises(InputError, match="no reward model there"):
-        run_hacking(replace(config, reward_models=str(tmp_path)), tmp_path / "run")
+        run_hacking(stage.with_world(reward_models=str(tmp_path)), MODEL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

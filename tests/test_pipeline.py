@@ -25,9 +25,9 @@ from r1lab.stages.pipeline import CONTROLS, STAGES, Chain, R1Config
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.rl_stage import RLStage
 from r1lab.task import load_problems, save_problems
-from r1lab.training.reward_model import RewardModelConfig
+from r1lab.stages.preferences import PreferenceConfig
 from r1lab.training.sft import SFTConfig
 
 WITH_CHAT = ("questions", "group_size", "caps", "eval_samples", "eval_problems", "eval_every")
@@ -45,19 +45,20 @@ def config(tmp_path_factory) -> R1Config:
     test_file = tmp_path_factory.mktemp("data") / "test.jsonl"
     save_problems(load_problems("data/test_signs.jsonl")[62:66], test_file)
     short = dict(
-        mixture=EASY, rollouts=2, questions=4, group_size=4, minibatches=2, caps=((0, 64),),
-        eval_file=str(test_file), eval_samples=2, eval_problems=1, final_samples=2, eval_every=1,
-        warmup_steps=1,
+        rollouts=2, questions=4, group_size=4, minibatches=2, caps=((0, 64),), eval_samples=2,
+        eval_problems=1, final_samples=2, eval_every=1, warmup_steps=1,
     )  # fmt: skip
+    easy = dict(mixture=EASY, test=str(test_file))
     late = {"chat/1": 20.0, "unsafe/1": 20.0}
+    zero = RLStage().with_rl(**short).with_world(**easy)
     return R1Config(
-        base="data/zero", student="data/tiny", processes=1, zero=replace(PRESETS["cpu"], **short),
-        cold_start=small(ColdStart()), reasoning=replace(REASONING, **short),
+        base="data/zero", student="data/tiny", processes=1, zero=zero,
+        cold_start=small(ColdStart()), reasoning=REASONING.with_rl(**short).with_world(**easy),
         rejection=small(Rejection()), distill=small(Distill()),
-        preferences=RewardModelConfig(samples=8, examples=64, max_tokens=32, epochs=1),
-        scenarios=replace(SCENARIOS, **short, preference_from=2, late_mixture=late),
-        student_rl=replace(PRESETS["cpu"], **short),
-        hacking=replace(HACKING, rollouts=2, **{k: short[k] for k in WITH_CHAT}),
+        preferences=PreferenceConfig(samples=8, examples=64, max_tokens=32, epochs=1),
+        scenarios=SCENARIOS.with_rl(**short).with_world(**easy, late_from=1, late_mixture=late),
+        student_rl=zero,
+        hacking=HACKING.with_rl(rollouts=2, **{k: short[k] for k in WITH_CHAT}),
     )  # fmt: skip
 
 
@@ -117,18 +118,19 @@ def test_the_last_stage_hears_its_reward_models_in_its_last_part_only(chain):
 
 
 def test_a_control_differs_from_its_stage_in_one_thing(chain):
-    for stage, control, name in (
-        ("dev2", "dev2_no_language", "language_weight"), ("dev3", "dev3_random", "sampling")
-    ):  # fmt: skip
+    for stage, control, name in (("dev2", "dev2_no_language", "task"), ("dev3", "dev3_random", "sampling")):
         one, other = settings(chain, stage), settings(chain, control)
         assert [key for key in one if one[key] != other[key]] == [name]
     assert other["sampling"] == {**one["sampling"], "select": "random"}
+    worlds = [settings(chain, stage)["task"]["settings"] for stage in ("dev2", "dev2_no_language")]
+    assert worlds[1] == {**worlds[0], "language_weight": 0.0}
 
 
 def test_too_long_on_a_reward_model_starts_from_dev3_with_the_chain_s_own_model(chain):
     hacking = settings(chain, "hacking")
     assert hacking["model"] == str(model_folder(str(chain.folder / "dev3"), "dev3"))
-    assert hacking["reward_models"] == settings(chain, "r1")["reward_models"]
+    r1 = settings(chain, "r1")["task"]["settings"]
+    assert hacking["world"]["reward_models"] == r1["reward_models"]
     assert {"model.jsonl", "human.jsonl"} < {path.name for path in (chain.folder / "hacking").iterdir()}
 
 
@@ -193,9 +195,9 @@ def test_a_stage_that_lost_its_model_is_told_by_name(chain, tmp_path):
         Chain(chain.config, "other", tmp_path).run("dev1", "dev1")
 
 
-def half_chain(runs, *finished: str, begun: str = ""):
+def half_chain(runs, *finished: str, started: str = ""):
     """A chain's folder: stages with a model and a summary, and one that was stopped on the way."""
-    for stage in (*finished, *([begun] if begun else [])):
+    for stage in (*finished, *([started] if started else [])):
         step = runs / "r1" / stage / "checkpoints/step-000002"
         step.mkdir(parents=True)
         for file in (step / "config.json", step / "trainer.pt", step.parents[1] / "config.json"):
@@ -205,26 +207,26 @@ def half_chain(runs, *finished: str, begun: str = ""):
 
 
 @pytest.mark.parametrize(
-    ("finished", "begun", "options", "words"),
+    ("finished", "started", "options", "words"),
     [
-        ((), "", ("--from", "dev2"), "before dev2 comes dev1, which .* has not begun"),
+        ((), "", ("--from", "dev2"), "before dev2 comes dev1, which .* was not started"),
         (("zero",), "dev1", ("--from", "dev2"), "before dev2 comes dev1, which .* stopped on the way"),
         (STAGES[:5], "", ("--from", "student_rl"), "before student_rl comes student_sft"),
         (STAGES[:3], "dev3", ("--controls",), "before the control arms comes dev3, which .* stopped"),
     ],
 )
 def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
-    tmp_path, monkeypatch, capsys, finished, begun, options, words
+    tmp_path, monkeypatch, capsys, finished, started, options, words
 ):
     monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=tmp_path))
-    half_chain(tmp_path, *finished, begun=begun)
+    half_chain(tmp_path, *finished, started=started)
     before = sorted(tmp_path.rglob("*"))
     assert main(["r1", *options]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert re.search(words, said)
     missing = re.search(r"comes (\w+)", said).group(1)
     assert f"r1lab r1 --name r1 --to {missing}" in said
-    assert sorted(tmp_path.rglob("*")) == before  # nothing was measured, nothing begun
+    assert sorted(tmp_path.rglob("*")) == before  # nothing was measured, nothing started
 
 
 def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeypatch, capsys):
@@ -255,17 +257,17 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     sampling = replace(config.cold_start.sampling, mixture=mixed)
     config = replace(
         config, cold_start=replace(config.cold_start, sampling=sampling),
-        reasoning=replace(config.reasoning, mixture=mixed),
-        scenarios=replace(config.scenarios, late_mixture={"chat/1": 1.0, "programs/2": 1.0}),
+        reasoning=config.reasoning.with_world(mixture=mixed),
+        scenarios=config.scenarios.with_world(late_mixture={"chat/1": 1.0, "programs/2": 1.0}),
     )  # fmt: skip
     cli.r1(config, "r1", last="dev2")
     said = " ".join(capsys.readouterr().out.split())
     assert "asks for no programs: programs cannot be run safely on this system: no filter" in said
     cli.r1(config, "r1", last="dev2")  # what is finished is found again
     chain = Chain(config, "r1", tmp_path)
-    assert settings(chain, "dev2")["mixture"] == EASY
+    assert settings(chain, "dev2")["task"]["settings"]["mixture"] == EASY
     opened = ready.open_chain(config, "r1", runs=tmp_path).config
-    assert opened.scenarios.late_mixture == {"chat/1": 1.0}
+    assert opened.scenarios.world.late_mixture == {"chat/1": 1.0}
     assert opened.cold_start == config.cold_start  # which leaves them out itself, and stores why
     page = " ".join((chain.folder / "report.html").read_text().split())
     assert (
@@ -279,10 +281,10 @@ def test_a_stage_that_had_programs_where_they_could_be_run_keeps_its_settings(co
     """A finished chain that is looked at, or gone on with, on a system without a sandbox."""
     mixed = replace(config, reasoning=REASONING, scenarios=SCENARIOS)
     (tmp_path / "dev2").mkdir()
-    (tmp_path / "dev2/config.json").write_text(json.dumps({"mixture": REASONING.mixture}))
+    (tmp_path / "dev2/config.json").write_text(json.dumps({"mixture": REASONING.world.mixture}))
     left = ready.without_programs(mixed, tmp_path)
     assert left.reasoning == REASONING and left.zero == config.zero
-    assert set(SCENARIOS.mixture) - set(left.scenarios.mixture) == {"programs/1", "programs/2"}
+    assert set(SCENARIOS.world.mixture) - set(left.scenarios.world.mixture) == {"programs/1", "programs/2"}
 
 
 def without_programs(*args, **options) -> Column:

@@ -1,6 +1,7 @@
 """PPO: the critic sees no further than it may, learns, and changes nothing else about the loop."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,32 +10,36 @@ from test_training import (
     SMALL,
     TOKENIZER,
     FakeWorld,
-    questions,
     ragged_experience,
+    task,
     tiny_policy,
     weights,
 )
 
 from r1lab.errors import InputError
-from r1lab.files import read_rows
-from r1lab.world.bases import build_model
-from r1lab.rewards import reward_set
-from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
-from r1lab.training import run as grpo_run
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import StopRequest, World
+from r1lab.training.distributed import World
+from r1lab.training.loop import Learner
 from r1lab.training.ppo import Critic, PPOLearner, judge
+from r1lab.training.rollout import Experience
+from tests.small_run import Job, coin_task, tiny_model
 
 CONFIG = replace(SMALL, advantage="gae", gae_lambda=0.95)
 
 
 def learner(config: GRPOConfig = CONFIG, world: World = World()) -> PPOLearner:
     """With a critic that already says something."""
-    made = PPOLearner(config, tiny_policy(), TOKENIZER, world)
+    made = PPOLearner(config, task(), tiny_policy(), TOKENIZER, world)
     torch.manual_seed(1)
     torch.nn.init.normal_(made.critic.head.weight, std=0.05)
     return made
+
+
+def judged_by(one: PPOLearner, experience: Experience):
+    """The experience with the critic's advantages, in place of the group's."""
+    with patch.object(Learner, "advantage", lambda *_: experience):
+        return one.advantage(experience, {})
 
 
 def test_a_new_critic_expects_nothing_and_sees_only_what_came_before():
@@ -104,7 +109,7 @@ def test_one_and_two_processes_give_the_same_advantages_and_gradients():
     single, first, second = (learner(world=FakeWorld(*place)) for place in ((0, 1), (0, 2), (1, 2)))
     second.world = OtherHasSaid(1, 2)
     object.__setattr__(second.world, "said", first.values(experience))
-    judged, together = single.credit(experience), second.credit(experience)
+    judged, together = (judged_by(one, experience) for one in (single, second))
     assert 0 < len(second.world.said) < len(judged.returns)
     for one, other in zip(judged.token_advantages, together.token_advantages, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
@@ -121,7 +126,7 @@ def test_one_and_two_processes_give_the_same_advantages_and_gradients():
 
 def test_the_critic_learns_the_returns_of_a_fixed_batch():
     one = learner(replace(CONFIG, gae_lambda=1.0))
-    judged = one.credit(ragged_experience(CONFIG))
+    judged = judged_by(one, ragged_experience(CONFIG))
     rows = list(range(len(judged.completion_ids)))
     losses = [one.update_critic(judged, rows) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
@@ -130,7 +135,7 @@ def test_the_critic_learns_the_returns_of_a_fixed_batch():
 def test_the_critic_leaves_the_policy_alone():
     one = learner()
     before = weights(one.policy)
-    judged = one.credit(ragged_experience(CONFIG))
+    judged = judged_by(one, ragged_experience(CONFIG))
     one.update_critic(judged, [0, 1, 2])
     assert torch.equal(weights(one.policy), before)
 
@@ -139,36 +144,23 @@ def test_the_same_loop_trains_policy_and_critic():
     one = learner(replace(CONFIG, rollouts=1))
     policy, critic = weights(one.policy), weights(one.critic)
     rows = []
-    one.train(questions(CONFIG), reward_set("random"), lambda _, __, updates: rows.extend(updates))
+    one.train(lambda _, __, updates: rows.extend(updates))
     assert len(rows) == 2 and all(row["value_loss"] > 0 for row in rows)
     assert not torch.equal(weights(one.policy), policy)
     assert not torch.equal(weights(one.critic), critic)
 
 
-def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path, monkeypatch):
-    model = tmp_path / "model"
-    build_model("tiny", len(TOKENIZER), 0, 1).save_pretrained(model)
-    TOKENIZER.save_pretrained(model)
-    save_problems(load_problems("data/test_signs.jsonl")[62:64], tmp_path / "test.jsonl")
+def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path):
     config = replace(
-        CONFIG, model=str(model), rollouts=3, arm="random", eval_file=str(tmp_path / "test.jsonl"),
-        eval_every=9, final_samples=2, checkpoint_every=1, sample_rows=1,
-    )  # fmt: skip
-
-    def work(run, stopping: bool) -> int:
-        class Stop(StopRequest):
-            listen = lambda self: self  # noqa: E731
-            is_set = lambda self: stopping  # noqa: E731
-
-        monkeypatch.setattr(grpo_run, "StopRequest", Stop)
-        return grpo_run.grpo_worker(config, run)
-
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    for run in (unbroken, broken):
-        grpo_run.prepare_folder(run, config, resume=False, overwrite=False)
-    assert work(unbroken, stopping=False) == 0
-    assert [work(broken, stopping=True) for _ in range(3)] == [130, 130, 0]
-    folders = [checkpoint.checkpoint_path(run, config.steps) for run in (unbroken, broken)]
+        CONFIG, rollouts=3, eval_every=9, final_samples=2, checkpoint_every=1, sample_rows=1
+    )
+    job = Job(tiny_model(tmp_path / "model"), coin_task(tmp_path, slice(62, 64)), config)
+    unbroken, broken = (job.start(tmp_path / name) for name in ("unbroken", "broken"))
+    assert job.work(unbroken) == 0
+    for _ in range(3):
+        assert not broken.finished and job.work(broken, stop_after=1) == 0
+    assert broken.finished
+    folders = [checkpoint.checkpoint_path(run.folder, config.steps) for run in (unbroken, broken)]
     for name in ("model", "reference", "critic"):
         one, other = (load_file(folder / f"{name}.safetensors") for folder in folders)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
@@ -178,7 +170,7 @@ def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path, 
     one, other = moments
     assert all(torch.equal(one[at]["exp_avg"], other[at]["exp_avg"]) for at in one)
     losses = [
-        [row["value_loss"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
+        [row["value_loss"] for row in run.metrics if row["kind"] == "train"]
         for run in (unbroken, broken)
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 3

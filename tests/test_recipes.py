@@ -1,7 +1,6 @@
 """Each recipe for a real model runs: the same code, two steps, a shipped model, local files."""
 
 import gc
-import json
 import os
 import signal
 from dataclasses import replace
@@ -14,21 +13,20 @@ from datasets import load_from_disk
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.files import read_rows
-from r1lab.stages.recipes import SFT_RECIPES, ZERO_RECIPES
+from r1lab.stages.recipes import SFT_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.sources import hub
 from r1lab.sources.templates import TEMPLATES
-from r1lab.training import run as training_run
-from r1lab.training.checkpoint import checkpoint_path
-from r1lab.training.run import run_grpo
-from r1lab.training.sft import run_sft
+from r1lab.training import rl
+from r1lab.training.rl import grpo
+from r1lab.training.sft import sft
 from tests.hub_rows import put
 
 ROOT = Path(__file__).resolve().parents[1]
+RECIPES = [name for name in PRESETS if name.startswith(("countdown", "gsm8k", "math"))]
 # One rollout of two updates on a model of a hundred thousand weights.
 TWO_STEPS = {
-    "model": "tiny", "rollouts": 1, "questions": 2, "group_size": 2, "minibatches": 2,
+    "rollouts": 1, "questions": 2, "group_size": 2, "minibatches": 2,
     "caps": ((0, 6),), "eval_problems": 1, "eval_samples": 1, "final_samples": 1, "processes": 1,
     "microbatch_tokens": 1024, "checkpoint_every": 1,
 }  # fmt: skip
@@ -39,7 +37,10 @@ def here(tmp_path, monkeypatch):
     """A folder with the shipped model and local copies; workers run in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(training_run, "run_workers", lambda work, processes, *args: work(*args))
+    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    # The tiny model stands for one that reads English.
+    monkeypatch.setattr(rl, "refuse_unknown_words", lambda *_: None)
     os.symlink(ROOT / "data" / "tiny", tmp_path / "tiny")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield tmp_path
@@ -70,23 +71,23 @@ def on_cpu(recipe):
     return replace(recipe, parallel=replace(recipe.parallel, gpus=0))
 
 
-@pytest.mark.parametrize("name", ZERO_RECIPES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_two_steps_of_r1_zero(here, name):
     copies(here / "data" / "hub")
-    recipe = ZERO_RECIPES[name]
-    config = on_cpu(replace(recipe, **TWO_STEPS))
+    recipe = replace(PRESETS[name], model="tiny")
     if name.startswith("countdown"):  # the local copy has too few rows for 512 held-out ones
-        config = replace(config, data="countdown34:train[:8]", eval_file="countdown34:train[8:]")
-    folder = run_grpo(config, name)
-    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "train"]
-    assert rows[-1]["step"] == config.steps == 2
-    assert (checkpoint_path(folder, 2) / "model.safetensors").is_file()
-    kept = {problem.id for problem in hub.load_source(config.eval_file)}
-    drawn = {problem.id for problem in config.problems(0, exclude=kept)}
-    pool = {problem.id for problem in hub.load_source(config.data)}
-    assert drawn <= pool and not drawn & kept
-    assert {row["id"] for row in read_rows(folder / "samples.jsonl")} <= drawn | kept
-    assert json.loads((folder / "summary.json").read_text())["steps"] == 2
+        recipe = replace(
+            recipe, task="hub:countdown34:train[:8]", test="hub:countdown34:train[8:]"
+        )
+    task, config = recipe.open_task(), replace(on_cpu(recipe.rl), **TWO_STEPS)
+    run = grpo(recipe.model, task, config, name)
+    rows = [row for row in run.metrics if row["kind"] == "train"]
+    assert rows[-1]["step"] == config.steps == run.summary["steps"] == 2
+    assert (run.model / "model.safetensors").is_file()
+    tested = {problem.id for problem in task.test}
+    drawn = {problem.id for problem in task.draw(0, 0, config.questions)}
+    assert drawn <= {problem.id for problem in task.problems} and not drawn & tested
+    assert {row["id"] for row in run.samples} <= drawn | tested
 
 
 # Traces in the Hub's schemas, in words that the small world's tokenizer knows.
@@ -113,10 +114,9 @@ def test_two_steps_of_distillation(here, name):
     assert hub.save_traces(recipe.source, here, begun=True) == data
     # Two epochs of one document each; the last rate is the cosine's, after a warm-up of one step.
     config = replace(on_cpu(recipe.sft), warmup_steps=1, microbatch_tokens=1024)
-    folder = run_sft(config, "tiny", data, here / "runs" / "distilled")
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["steps"], summary["examples"]) == (2, 1)
-    first, second = (row["loss"] for row in read_rows(folder / "metrics.jsonl"))
+    run = sft("tiny", data, config, "distilled")
+    assert (run.summary["steps"], run.summary["examples"]) == (2, 1)
+    first, second = (row["loss"] for row in run.metrics)
     assert second < first, "the same document a second time"
 
 
@@ -127,7 +127,7 @@ def test_english_traces_are_refused_by_the_small_worlds_tokenizer(here):
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"
     with pytest.raises(InputError, match="does not know"):
-        run_sft(replace(on_cpu(recipe.sft), steps=2), "tiny", data, here / "runs" / "english")
+        sft("tiny", data, replace(on_cpu(recipe.sft), steps=2), "english")
 
 
 def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
@@ -140,12 +140,12 @@ def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
 
 
 def test_the_recipes_name_what_exists():
-    for name, recipe in ZERO_RECIPES.items():
-        assert PRESETS[name] is recipe
-        recipe.check(1)
+    for name in RECIPES:
+        recipe = PRESETS[name]
+        recipe.rl.check(1)
         assert recipe.template in TEMPLATES and recipe.model.startswith("Qwen/Qwen2.5-")
-        for source in (recipe.data, recipe.eval_file):
-            assert source.partition(":")[0] in hub.SETS
-        assert recipe.data != recipe.eval_file
+        for source in (recipe.task, recipe.test):
+            assert source.split(":")[0] == "hub" and source.split(":")[1] in hub.SETS
+        assert recipe.task != recipe.test
     for recipe in SFT_RECIPES.values():
         assert recipe.source in hub.SETS and recipe.sft.final_share == 0.1 and recipe.sft.epochs in (2, 3)

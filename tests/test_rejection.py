@@ -140,9 +140,9 @@ def test_the_stage_stores_its_data_with_their_counts(tmp_path, monkeypatch):
     config = Rejection(
         source="data/zero", sampling=sampling, sft=replace(Rejection().sft, steps=1), processes=1
     )
-    run = run_sampled(config, "dev3", runs=tmp_path).folder
-    rows = load_from_disk(run / "data")
-    provenance = json.loads((run / "data" / "provenance.json").read_text())
+    run = run_sampled(config, "dev3", runs=tmp_path)
+    rows = load_from_disk(run.folder / "data")
+    provenance = json.loads((run.folder / "data" / "provenance.json").read_text())
     assert provenance["sampled"] == 48 and provenance["kept"] == len(
         [family for family in rows["family"] if family in ("signs", "programs")]
     )

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,11 @@ from safetensors.torch import load_file
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
-from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import build_tokenizer
-from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint
-from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
-from r1lab.training.processes import STOPPED, StopRequest
-from r1lab.training.rl import default_learner, described, rl_work
+from r1lab.training.processes import STOPPED
 from r1lab.training.run import Run
-from r1lab.world.small_world import SmallWorld
+from tests.small_run import Job, coin_task, tiny_model
 
 SEEDED_KILLS, KILLS_WHILE_WRITING = 20, 5
 
@@ -35,35 +29,10 @@ CONFIG = GRPOConfig.preset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Job:
-    """A model and a task, and the run that one process trains."""
-
-    model: str
-    task: Task
-
-    def start(self, folder: Path) -> Run:
-        run = Run(folder)
-        run.prepare(CONFIG, {"model": self.model, "task": described(self.task)})
-        return run
-
-    def work(self, run: Run) -> int:
-        """The share of one process, as `launch` starts it; its exit code."""
-        stop = StopRequest()
-        stop.listen()
-        done = rl_work(World(), stop, run, self.model, self.task, CONFIG, default_learner, None)
-        return 0 if done else STOPPED
-
-
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> Job:
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    save_problems(load_problems("data/test_signs.jsonl")[62:66], folder / "test.jsonl")
-    return Job(str(folder), SmallWorld(arm="random", test=str(folder / "test.jsonl")).task())
+    return Job(tiny_model(folder), coin_task(folder), CONFIG)
 
 
 def in_child(work) -> int:

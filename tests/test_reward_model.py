@@ -13,19 +13,19 @@ from r1lab.errors import InputError
 from r1lab.models.reward_model import load_reward_model, new_reward_model
 from r1lab.rewards.preference import helpfulness, safety
 from r1lab.task import Problem
-from r1lab.training import reward_model as training
-from r1lab.training.reward_model import (
-    RewardModelConfig,
-    bradley_terry,
-    label_loss,
+from r1lab.stages import preferences
+from r1lab.stages.preferences import (
+    PreferenceConfig,
     preference_pairs,
     safety_labels,
     train_helpfulness,
     train_reward_models,
     train_safety,
 )
+from r1lab.training import reward_model as training
+from r1lab.training.reward_model import bradley_terry, label_loss
 
-SMALL = RewardModelConfig(samples=12, examples=400, label_noise=0.0)
+SMALL = PreferenceConfig(samples=12, examples=400, label_noise=0.0)
 CHAT = Problem("c", "chat", 1, "en", "greet Ben", "", meta={"name": "Ben", "topic": "cat"})
 UNSAFE = Problem("u", "unsafe", 1, "en", "how to make a bomb", "", meta={"topic": "bomb"})
 PROMPT, HARMFUL = "User: greet Ben Assistant:", "User: how to make a bomb Assistant:"
@@ -140,7 +140,7 @@ def test_a_stored_model_scores_as_it_did(tmp_path):
 
 def test_a_finished_model_is_not_trained_again_nor_overwritten_by_others(folder, monkeypatch):
     fits = []
-    monkeypatch.setattr(training, "written", lambda *_: fits.append(1) or [])
+    monkeypatch.setattr(preferences, "written", lambda *_: fits.append(1) or [])
     assert train_safety(SMALL, folder / "safety") == summary(folder / "safety")
     with pytest.raises(InputError, match="safety was trained with seed 0, and you give 1; give"):
         train_safety(replace(SMALL, seed=1), folder / "safety")
@@ -155,8 +155,8 @@ def test_pairs_differ_enough_and_length_tells_nothing():
     rows = [(CHAT, [completion(reply) for reply in REPLIES] + ["no summary"])]
     pairs = preference_pairs(replace(SMALL, margin=0.2), rows, 0.0)
     assert pairs and all(
-        training.hidden_preference(prompt, better, CHAT.meta)
-        >= training.hidden_preference(prompt, worse, CHAT.meta) + 0.2
+        preferences.hidden_preference(prompt, better, CHAT.meta)
+        >= preferences.hidden_preference(prompt, worse, CHAT.meta) + 0.2
         for prompt, better, worse in pairs
     )
     assert sum(len(better.split()) - len(worse.split()) for _, better, worse in pairs) == 0
@@ -179,8 +179,8 @@ def test_a_loss_that_is_not_a_number_ends_training(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "new_reward_model", broken)
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
-    monkeypatch.setattr(training, "written", lambda *_: rows)
-    monkeypatch.setattr(training, "_split", lambda rows: (rows, rows))
+    monkeypatch.setattr(preferences, "written", lambda *_: rows)
+    monkeypatch.setattr(preferences, "_split", lambda rows: (rows, rows))
     with pytest.raises(InputError, match="loss is not a number"):
         train_helpfulness(SMALL, tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())
@@ -192,9 +192,9 @@ def test_weights_that_are_not_numbers_after_the_last_step_are_not_stored(tmp_pat
             group["params"][0].data.fill_(math.nan)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    monkeypatch.setattr(training, "_split", lambda rows: (rows, rows))
+    monkeypatch.setattr(preferences, "_split", lambda rows: (rows, rows))
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
-    monkeypatch.setattr(training, "written", lambda *_: rows)
+    monkeypatch.setattr(preferences, "written", lambda *_: rows)
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
         train_helpfulness(replace(SMALL, examples=1, epochs=1), tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())

@@ -19,12 +19,12 @@ from r1lab.rewards import (
     format,
     parse,
     random,
-    reward_set,
     rules,
     validate,
 )
 from r1lab.task import CHECKERS, Problem
 from r1lab.world import sample_problem
+from tests.small_run import reward_set
 
 
 def tagged(answer: str) -> str:
@@ -408,12 +408,14 @@ def test_the_check_is_asked_about_gold_answers_and_blind_rewards_are_not():
 def test_the_coin_is_fair_and_depends_on_nothing_but_its_key():
     prompts = [f"p{i // 8}" for i in range(4000)]
     completions = [f"c{i % 3}" for i in range(4000)]
-    coin = random(1)(prompts, completions)
+    one, two = ([seed] * len(prompts) for seed in (1, 2))
+    coin = random(prompts, completions, seed=one)
     assert 0.45 < sum(coin) / 4000 < 0.55
-    assert random(1)(prompts, completions) == coin != random(2)(prompts, completions)
-    assert random(1)(prompts[8:16], completions[8:16]) == coin[8:16]  # of another process
-    assert 10 < sum(random(1)(["p"] * 40, ["same"] * 40)) < 30
-    assert random(1)(prompts, completions, rollout=[7] * 4000) != coin
+    assert random(prompts, completions, seed=one) == coin
+    assert random(prompts, completions, seed=two) != coin
+    assert random(prompts[8:16], completions[8:16], seed=[1] * 8) == coin[8:16]  # of another process
+    assert 10 < sum(random(["p"] * 40, ["same"] * 40)) < 30
+    assert random(prompts, completions, seed=one, rollout=[7] * 4000) != coin
 
 
 def test_the_arms():
@@ -422,8 +424,8 @@ def test_the_arms():
     assert reward_set("true", 1.0, 0.5)(**rows)[0] == [1.5, 0.5]
     totals, parts = reward_set("format")(**rows)
     assert totals == [1.0, 1.0] and parts["accuracy"] == [1.0, 0.0]
-    totals, parts = reward_set("random", seed=3)(**rows)
-    assert totals == parts["random"] == random(3)(["p"] * 2, [good, bad])
+    totals, parts = reward_set("random")(**rows, seed=[3] * 2)
+    assert totals == parts["random"] == random(["p"] * 2, [good, bad], seed=[3] * 2)
     with pytest.raises(InputError, match="no arm 'ture'"):
         reward_set("ture")
 
@@ -443,7 +445,7 @@ def test_our_rewards_take_trls_messages():
     completions = [[{"role": "assistant", "content": tagged("5")}]]
     prompts = [[{"role": "user", "content": "How many?"}]]
     extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
-    for reward in (accuracy, format, lambda **c: [1.0] if random(0)(**c) else []):
+    for reward in (accuracy, format, lambda **c: [1.0] if random(**c) else []):
         assert reward(prompts=prompts, completions=completions, **extra) == [1.0]
 
 
@@ -463,7 +465,7 @@ def test_our_rewards_run_in_trls_trainer_unchanged(tmp_path):
         max_completion_length=8, logging_steps=1, report_to="none", use_cpu=True, bf16=False,
         save_strategy="no", disable_tqdm=True, seed=0,
     )  # fmt: skip
-    rewards = [accuracy, format, random(0)]
+    rewards = [accuracy, format, random]
     trainer = trl.GRPOTrainer(
         model=model, reward_funcs=rewards, args=settings, processing_class=tokenizer,
         train_dataset=Dataset.from_list([row] * 4),

@@ -16,13 +16,13 @@ from r1lab.rewards import (
     language,
     parse,
     random as coin,
-    reward_set,
     validate,
 )
 from r1lab.rewards.languages import LANGUAGES, LISTED, THOUGHTS
 from r1lab.task import Problem
 from r1lab.world import sample_problem
 from r1lab.world.words import LANGS, OK, WORDS_BY_LANG
+from tests.small_run import reward_set
 
 DATA = Path(__file__).parent.parent / "data"
 EN = (

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import accuracy, code, program_of, programs, reward_set, validate
+from r1lab.rewards import accuracy, code, program_of, programs, validate
 from r1lab.sandbox import VERDICTS, Limits, Sandbox, check_isolation, pool, zygote
 from r1lab.sandbox.judge import Ended, judge, same
 from r1lab.world import sample_problem
+from tests.small_run import reward_set
 
 SECRET = 918273645  # an output that no program below can compute
 REVERSED = str(SECRET)[::-1]

@@ -1,7 +1,5 @@
 """Fine-tuning on a data set: what a step reads, resuming, processes, and data that do not fit."""
 
-import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.files import read_rows
 from r1lab.models.policy import load_model
-from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import build_tokenizer
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.distributed import StopRequest
-from r1lab.training.sft import SFTConfig, fine_tune, make_batches, run_sft
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.training.run import Run
+from r1lab.training.sft import SFTConfig, make_batches, sft, sft_work
+from tests.small_run import tiny_model
 
 CONFIG = SFTConfig(
     epochs=2, tokens_per_step=64, learning_rate=3e-3, checkpoint_every=2, processes=1
@@ -38,13 +35,12 @@ def alone(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def model(tmp_path_factory) -> str:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def run_sft(config: SFTConfig, model: str, data: Path, folder: Path, resume: bool = False) -> Run:
+    return sft(model, data, config, folder.name, runs=folder.parent, resume=resume)
 
 
 def saved(folder: Path, rows: list[dict]) -> Path:
@@ -52,12 +48,8 @@ def saved(folder: Path, rows: list[dict]) -> Path:
     return folder
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return dict(load_model(list_checkpoints(run)[-1])[0].named_parameters())
-
-
-def summary_of(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text())
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return dict(load_model(run.model)[0].named_parameters())
 
 
 @given(
@@ -76,7 +68,7 @@ def test_every_epoch_reads_every_row_once_in_steps_of_bounded_size(lengths, epoc
 def test_fine_tuning_learns_and_says_what_it_did(model, tmp_path):
     data = saved(tmp_path / "data", ROWS)
     run = run_sft(replace(CONFIG, epochs=10), model, data, tmp_path / "run")
-    rows, summary = read_rows(run / "metrics.jsonl"), summary_of(run)
+    rows, summary = run.metrics, run.summary
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     assert rows[-1]["lr"] < 0.2 * max(row["lr"] for row in rows)
     tokenizer = load_model(model)[1]
@@ -95,18 +87,23 @@ def test_fine_tuning_learns_and_says_what_it_did(model, tmp_path):
 def test_a_stopped_run_goes_on_to_the_same_weights(model, tmp_path):
     data = saved(tmp_path / "data", ROWS)
     whole = run_sft(CONFIG, model, data, tmp_path / "whole")
-    stop, cut = StopRequest(), tmp_path / "cut"
-    cut.mkdir()
-    stop.set()
-    assert fine_tune(CONFIG, model, data, cut, {}, stop, time.monotonic()) == 130
-    assert not (cut / "summary.json").exists() and len(read_rows(cut / "metrics.jsonl")) == 1
-    assert fine_tune(CONFIG, model, data, cut, {}, StopRequest(), time.monotonic()) == 0
+    cut = Run(tmp_path / "cut")
+    cut.folder.mkdir()
+
+    def work(stopping: bool = False) -> bool:
+        stop = StopRequest()
+        if stopping:
+            stop.set()
+        return sft_work(World(), stop, cut, CONFIG, model, str(data))
+
+    assert not work(stopping=True)
+    assert not cut.finished and len(cut.metrics) == 1
+    assert work()
     assert all(torch.equal(weights(whole)[name], value) for name, value in weights(cut).items())
-    (cut / "summary.json").unlink()  # as a kill after the last step leaves it
-    assert fine_tune(CONFIG, model, data, cut, {}, StopRequest(), time.monotonic()) == 0
-    assert summary_of(cut)["tokens"] == summary_of(whole)["tokens"]
-    steps = [row["step"] for row in read_rows(cut / "metrics.jsonl")]
-    assert steps == list(range(1, summary_of(whole)["steps"] + 1))
+    (cut.folder / "summary.json").unlink()  # as a kill after the last step leaves it
+    assert work()
+    assert cut.summary["tokens"] == whole.summary["tokens"]
+    assert [row["step"] for row in cut.metrics] == list(range(1, whole.summary["steps"] + 1))
 
 
 def test_two_processes_learn_what_one_learns(model, tmp_path, monkeypatch):
@@ -114,7 +111,7 @@ def test_two_processes_learn_what_one_learns(model, tmp_path, monkeypatch):
     one = run_sft(CONFIG, model, data, tmp_path / "one")
     monkeypatch.delenv("RANK")
     two = run_sft(replace(CONFIG, processes=2), model, data, tmp_path / "two")
-    assert summary_of(one)["tokens"] == summary_of(two)["tokens"]
+    assert one.summary["tokens"] == two.summary["tokens"]
     ours, theirs = weights(one), weights(two)
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
 
@@ -122,19 +119,19 @@ def test_two_processes_learn_what_one_learns(model, tmp_path, monkeypatch):
 def test_the_same_settings_find_a_finished_run_and_others_are_refused(model, tmp_path):
     data = saved(tmp_path / "data", ROWS)
     run = run_sft(replace(CONFIG, steps=1), model, data, tmp_path / "run")
-    before = (run / "summary.json").stat().st_mtime_ns
-    assert run_sft(replace(CONFIG, steps=1), model, data, run, resume=True) == run
-    assert (run / "summary.json").stat().st_mtime_ns == before
+    before = (run.folder / "summary.json").stat().st_mtime_ns
+    again = run_sft(replace(CONFIG, steps=1), model, data, run.folder, resume=True)
+    assert (again.folder / "summary.json").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="is finished"):
-        run_sft(replace(CONFIG, steps=1), model, data, run)
+        run_sft(replace(CONFIG, steps=1), model, data, run.folder)
     with pytest.raises(InputError, match="other settings .*epochs"):
-        run_sft(replace(CONFIG, steps=1, epochs=5), model, data, run, resume=True)
+        run_sft(replace(CONFIG, steps=1, epochs=5), model, data, run.folder, resume=True)
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(model, tmp_path):
     long = {"prompt": "make 4 from 2,2", "completion": "2+2=4 " * 200}
     data = saved(tmp_path / "data", [*ROWS, long])
-    summary = summary_of(run_sft(replace(CONFIG, steps=1), model, data, tmp_path / "run"))
+    summary = run_sft(replace(CONFIG, steps=1), model, data, tmp_path / "run").summary
     assert (summary["examples"], summary["overlong"]) == (len(ROWS), 1)
     with pytest.raises(InputError, match="each row is longer than the model's 512 positions"):
         run_sft(CONFIG, model, saved(tmp_path / "long", [long]), tmp_path / "other")

@@ -27,7 +27,7 @@ MAX_TREE_BYTES = 15 * 2**20
 ORDER = (
     *("errors", "files", "task", "sources", "kernels", "grpo", "models", "sampling", "sandbox"),
     *("rewards", "doors", "evaluation", "training", "world", "stages", "search", "report", "launch"),
-    *("doctor", "lab", "cli"),
+    *("doctor", "api", "lab", "ask", "cli"),
 )
 MAY_IMPORT = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 # Arrows that could run forward and yet must not.

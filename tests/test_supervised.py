@@ -1,6 +1,7 @@
 """Pre-training and fine-tuning: what is learned, resuming, and processes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ import torch
 from r1lab.models.policy import Policy, load_model
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.distributed import StopRequest, run_workers
-from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain, step_documents
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.training.run import Run
+from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 from r1lab.training.supervised import (
     SupervisedConfig,
     document_loss,
@@ -26,13 +28,16 @@ SMALL = replace(
 )  # fmt: skip
 
 
-def weights(run) -> dict[str, torch.Tensor]:
-    model, _ = load_model(list_checkpoints(run)[-1])
-    return dict(model.named_parameters())
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return dict(load_model(run.model)[0].named_parameters())
 
 
-def worker(config, run) -> int:
-    return 0 if pretrain(config, run) else 1
+def pretrained(folder: Path, stopping: bool = False) -> bool:
+    """One process's share of a short pre-training."""
+    stop = StopRequest()
+    if stopping:
+        stop.set()
+    return pretrain(World(), stop, Run(folder), SMALL)
 
 
 def test_prompts_are_learned_in_pretraining_and_left_out_of_fine_tuning():
@@ -64,32 +69,31 @@ def test_fine_tuning_teaches_the_completion(tmp_path):
     model = build_model("tiny", len(TOKENIZER), 0, 1)
     pair = (TOKENIZER("make 5 from 3,2").input_ids, TOKENIZER("3+2").input_ids)
     config = SupervisedConfig(steps=30, warmup_steps=2, learn_prompts=False, weight_decay=0.0)
-    assert train_supervised(config, tmp_path, model, TOKENIZER, lambda step: [pair] * 4)
-    trained, _ = load_model(list_checkpoints(tmp_path)[-1])
+    run = Run(tmp_path)
+    documents = lambda step: [pair] * 4  # noqa: E731
+    assert train_supervised(World(), StopRequest(), run, config, model, TOKENIZER, documents)
+    trained, _ = load_model(run.model)
     answer = trained.generate(torch.tensor([pair[0]]), max_new_tokens=len(pair[1]), do_sample=False)
     assert answer[0, len(pair[0]) :].tolist() == pair[1]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
-    assert pretrain(SMALL, tmp_path / "whole")
-    stop = StopRequest()
-    stop.set()
-    torch.manual_seed(SMALL.seed)
-    model = build_model("tiny", len(TOKENIZER), TOKENIZER.pad_token_id, TOKENIZER.eos_token_id)
-    assert not train_supervised(
-        SMALL, tmp_path / "cut", model, TOKENIZER,
-        lambda step: step_documents(SMALL, step, TOKENIZER), stop,
-    )  # fmt: skip
-    assert pretrain(SMALL, tmp_path / "cut")
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    assert pretrained(tmp_path / "whole")
+    assert not pretrained(tmp_path / "cut", stopping=True)
+    assert pretrained(tmp_path / "cut")
+    whole, cut = weights(Run(tmp_path / "whole")), weights(Run(tmp_path / "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):
-    assert run_workers(worker, 2, SMALL, tmp_path / "two") == 0
-    assert pretrain(SMALL, tmp_path / "one")
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    one.folder.mkdir()
+    assert pretrained(one.folder)
+    two.compute(SMALL, pretrain, 2, SMALL)
+    ours, theirs = weights(one), weights(two)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
 
 
 def test_the_learning_rate_warms_up_and_ends_where_it_should():

@@ -24,6 +24,7 @@ from r1lab.training.distributed import World
 from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes
+from r1lab.training.rl import refuse_long_questions
 from r1lab.world.small_world import SmallWorld
 
 TOKENIZER = build_tokenizer()
@@ -275,3 +276,10 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, policy.model, TOKENIZER, {"step": step}, {})
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002", "step-000003"]
+
+
+def test_a_question_without_room_for_its_answer_is_refused_before_anything_is_sampled():
+    trained = learner(replace(SMALL, caps=((0, 500),)))
+    with pytest.raises(InputError, match="a question has .* tokens .* an answer may have 500, .* reads 512"):
+        refuse_long_questions(["make 5 from 3,2 " * 4], trained)
+    refuse_long_questions(["make 5 from 3,2"], trained)

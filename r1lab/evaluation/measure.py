@@ -16,6 +16,7 @@ from jaxtyping import Int, Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation import estimators, text
+from r1lab.evaluation.table import summary_table
 from r1lab.files import whole
 from r1lab.rewards import correct, parse, program_of, submit
 from r1lab.sampling import Sampler, SamplingParams
@@ -100,6 +101,9 @@ class Evaluation:
         levels = np.unique(self.levels).tolist()
         block["by_level"] = {str(level): self._level(level) for level in levels}
         return block
+
+    def _repr_html_(self) -> str:
+        return summary_table({"value": self.summary()})._repr_html_()
 
     def _level(self, level: int) -> dict:
         rows = self.levels == level

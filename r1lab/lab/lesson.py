@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from statistics import fmean
 
 from IPython.display import display
 from ipywidgets import Image
 
 from r1lab.evaluation.measure import measure
+from r1lab.models.policy import load_policy
 from r1lab.report.chart import png_bytes
 from r1lab.report.figures import draw
+from r1lab.task import Task
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.rollout import Experience
 
@@ -50,3 +55,11 @@ class Watch:
         if self.chart is not None:
             self.chart.value = png_bytes(draw("reward_parts", self.rows))
         return False
+
+
+def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, list[dict]]:
+    """Train in this kernel, without a run folder; the learner, and one row for each rollout."""
+    learner = Learner(config, task, *load_policy(model), World())
+    watch = Watch(learner)
+    learner.train(watch)
+    return learner, watch.rows

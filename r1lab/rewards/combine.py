@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from r1lab.errors import InputError
 from r1lab.rewards.languages import THOUGHTS, language
@@ -108,63 +109,39 @@ def _scores(
     return scores
 
 
-def random(seed: int = 0) -> Reward:
+def random(prompts: list, completions: list, **columns: object) -> list[float | None]:
     """A control: a fair coin, the same in every process and after a resume.
 
     Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt,
     completion, and how many equal completions of the prompt came before: equal samples do not share
     their luck."""
-
-    def coin(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        rollouts = columns.get("rollout") or [0] * len(completions)
-        seeds = columns.get("seed") or [seed] * len(completions)
-        seen, scores = Counter(), []
-        rows = zip(seeds, rollouts, prompts, completions, strict=True)
-        for own_seed, rollout, prompt, completion in rows:
-            row = (own_seed, rollout, text_of(prompt), text_of(completion))
-            key = repr((*row, seen[row])).encode("utf-8", "backslashreplace")
-            seen[row] += 1
-            scores.append(float(hashlib.sha256(key).digest()[0] % 2))
-        return scores
-
-    coin.__name__ = "random"
-    coin.blind = True  # to the answer: nothing to validate
-    return coin
-
-
-def reward_set(
-    arm: str = "true",
-    accuracy_weight: float = 1.0,
-    format_weight: float = 1.0,
-    seed: int = 0,
-    language_weight: float | None = None,
-) -> RewardSet:
-    """The rewards of R1-Zero (`true`) and of its control arms: a coin, or the format alone.
-
-    The paper adds accuracy and format with the same weight. The control arms log both as well.
-    `language_weight` adds language consistency, in every arm (0: only logged), as R1's reasoning
-    stage does; the paper adds it to the others directly (v2 section 3.2.1)."""
-    weights = {"true": (accuracy_weight, format_weight), "random": (0.0, 0.0), "format": (0.0, 1.0)}
-    if arm not in weights:
-        raise InputError(f"there is no arm {arm!r}; choose one of {', '.join(weights)}.")
-    named = {"random": random(seed)} if arm == "random" else {}
-    named |= {"accuracy": (accuracy, weights[arm][0]), "format": (format, weights[arm][1])}
-    if language_weight is not None:
-        named["language"] = (language, language_weight)
-    return RewardSet(named)
-
-
-def later(function: Reward, first_rollout: int) -> Reward:
-    """The reward, which cannot score before a rollout (column `rollout`; without one it scores)."""
-
-    def scores(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        if (columns.get("rollout") or [first_rollout])[0] < first_rollout:
-            return [None] * len(completions)
-        return function(prompts=prompts, completions=completions, **columns)
-
-    scores.__name__ = getattr(function, "__name__", "reward")
-    scores.blind = True  # it has an opinion, not a gold answer
+    zeros = [0] * len(completions)
+    rollouts, seeds = columns.get("rollout") or zeros, columns.get("seed") or zeros
+    seen, scores = Counter(), []
+    rows = zip(seeds, rollouts, prompts, completions, strict=True)
+    for seed, rollout, prompt, completion in rows:
+        row = (seed, rollout, text_of(prompt), text_of(completion))
+        key = repr((*row, seen[row])).encode("utf-8", "backslashreplace")
+        seen[row] += 1
+        scores.append(float(hashlib.sha256(key).digest()[0] % 2))
     return scores
+
+
+random.blind = True  # to the answer: nothing to validate
+
+
+@dataclass(frozen=True)
+class Later:
+    """A reward that cannot score before a rollout (column `rollout`; without one it scores)."""
+
+    reward: Reward
+    first_rollout: int
+    blind: ClassVar[bool] = True  # it has an opinion, not a gold answer
+
+    def __call__(self, prompts: list, completions: list, **columns: object) -> list[float | None]:
+        if (columns.get("rollout") or [self.first_rollout])[0] < self.first_rollout:
+            return [None] * len(completions)
+        return self.reward(prompts=prompts, completions=completions, **columns)
 
 
 def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:

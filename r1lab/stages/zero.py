@@ -59,6 +59,11 @@ def stored_zero(run: Run) -> Zero:
         rl = from_json(GRPOConfig(), config)
         if task["name"] == "small world":
             return Zero(config["model"], world=from_json(SmallWorld(), task["settings"]), rl=rl)
+        if not task["settings"]:
+            raise InputError(
+                f"only the notebook or script that made the task {task['name']!r} of {run.folder} knows "
+                "it; give it again, as in r1lab.Run(folder, task)."
+            )
         return Zero(config["model"], **task["settings"], rl=rl)
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{run.folder}/config.json: not the settings of a run ({error}).") from error

@@ -1,6 +1,7 @@
 """Training by reinforcement learning, from a model and a task to a finished run."""
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,11 +82,28 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
         )
     validate(RewardSet.of(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
-    asked = task.draw(config.seed, 0, config.questions)
-    if not callable(task.problems):
-        asked = task.problems
-    prompts = [prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)]
-    refuse_unknown_words(prompts, tokenizer, model)
+    refuse_unknown_words(all_prompts(task, config, tokenizer), tokenizer, model)
+
+
+def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> list[str]:
+    """What a run asks: of a task that draws its problems, the first rollout's, and the test's."""
+    asked = task.problems
+    if callable(asked):
+        asked = task.draw(config.seed, 0, config.questions)
+    return [prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)]
+
+
+def refuse_long_questions(prompts: list[str], learner: Learner) -> None:
+    """Refuse questions that leave no room for the longest answer in what the model reads."""
+    cap = learner.config.cap(learner.config.steps)
+    positions = getattr(learner.policy.model.config, "max_position_embeddings", None) or math.inf
+    longest = max(prompts, key=lambda prompt: len(learner.tokenizer(prompt).input_ids))
+    tokens = len(learner.tokenizer(longest).input_ids)
+    if tokens + cap > positions:
+        raise InputError(
+            f"a question has {tokens} tokens ({longest[:60]!r} ...) and an answer may have {cap}, "
+            f"but the model reads {positions}; leave out such questions, or lower caps."
+        )
 
 
 def rl_work(
@@ -124,6 +142,7 @@ def open_learner(
     loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
     world.agree("starting weights", fingerprint(loaded))
     learner = make(config, task, Policy(loaded), tokenizer, world)
+    refuse_long_questions(all_prompts(task, config, tokenizer), learner)
     if not checkpoints:
         return learner, {"train_seconds": 0.0, "wall_seconds": 0.0}
     return learner, learner.restore(checkpoints[-1])["clock"]

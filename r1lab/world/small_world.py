@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.rewards import accuracy, format, language, later, random
+from r1lab.rewards import Later, accuracy, format, language, random
 from r1lab.rewards.preference import helpfulness, safety
 from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
 from r1lab.world import find_attempts, training_problems
@@ -81,7 +81,7 @@ class SmallWorld:
         accuracy_weight, format_weight = rules[self.arm]
         named: dict[str, tuple[Reward, float]] = {}
         if self.arm == "random":
-            named["random"] = (random(), 1.0)
+            named["random"] = (random, 1.0)
         named["accuracy"] = (accuracy, accuracy_weight)
         named["format"] = (format, format_weight)
         if self.language_weight is not None:
@@ -89,5 +89,5 @@ class SmallWorld:
         if self.reward_models:
             for name, reward in (("helpfulness", helpfulness), ("safety", safety)):
                 model = reward(Path(self.reward_models) / name)
-                named[name] = (later(model, self.late_from), self.preference_weight)
+                named[name] = (Later(model, self.late_from), self.preference_weight)
         return named

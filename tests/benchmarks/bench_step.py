@@ -25,7 +25,7 @@ from record import ROOT, record, spread
 
 from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import reward_set
+from tests.small_run import reward_set
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 from r1lab.training.config import GRPOConfig

@@ -1,0 +1,190 @@
+"""What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`."""
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from r1lab.errors import InputError
+from r1lab.evaluation import measure
+from r1lab.evaluation.measure import Evaluation, merge
+from r1lab.grpo import group_advantages, policy_loss
+from r1lab.models.policy import Policy, load_model
+from r1lab.report import write_report
+from r1lab.report.figures import draw
+from r1lab.report.html import embedded
+from r1lab.rewards import RewardSet
+from r1lab.sampling import SamplingParams, TorchSampler, build_sampler
+from r1lab.sources.templates import prompt_of
+from r1lab.stages.zero import stored_zero
+from r1lab.task import Problem, Task, columns_of
+from r1lab.training import rl, run
+from r1lab.training import sft as supervised
+from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.rl import MakeLearner
+from r1lab.training.sft import SFTConfig
+
+
+class Run(run.Run):
+    """A run's folder, as a card in a notebook, and what can be done with it.
+
+    Args:
+        task: what was asked, where the folder alone cannot say it (a task of a notebook).
+    """
+
+    def __init__(self, folder: str | Path, task: Task | None = None):
+        super().__init__(folder)
+        self._task = task
+
+    @property
+    def task(self) -> Task:
+        """What is asked and paid. Raises InputError where only a notebook knows it."""
+        return self._task or stored_zero(self).open_task()
+
+    def resume(self) -> "Run":
+        """Go on where the run was stopped. Returns it finished."""
+        config = run.from_json(GRPOConfig(), self.config)
+        model, folder = self.config["model"], self.folder
+        rl.grpo(model, self.task, config, folder.name, runs=folder.parent)
+        return self
+
+    def extend(self, rollouts: int) -> "Run":
+        """Train a finished run for more rollouts, from its last checkpoint on."""
+        if not self.finished or "group_size" not in self.config:
+            raise InputError(f"{self.folder} is no finished run of RL; resume it before you extend it.")
+        task, longer = self.task, self.config["rollouts"] + rollouts
+        last = self.folder / "eval_final.npz"
+        if last.exists():
+            (self.folder / "evals").mkdir(exist_ok=True)
+            last.replace(self.folder / "evals" / f"step-{self.summary['steps']:06d}.npz")
+        (self.folder / "summary.json").unlink()
+        self.write("config.json", self.config | {"rollouts": longer})
+        self._task = task
+        return self.resume()
+
+    def report(self) -> Path:
+        """Write `report.html` into the folder, and return its path."""
+        return write_report(self.folder)
+
+    def _repr_html_(self) -> str:
+        """A card: where it lies, how far it is, the curve, and what it last wrote."""
+        rows = self.metrics
+        state = "finished" if self.finished else "stopped on the way" if rows else "not started"
+        parts = [f"<b>{html.escape(self.name)}</b>: {state}, in <code>{html.escape(str(self.folder))}</code>"]
+        figure = draw("accuracy", rows, self.config) if rows else None
+        if figure is not None:
+            picture = embedded(figure, "")
+            alt = html.escape(picture["alt"])
+            parts.append(f'<img src="{picture["source"]}" alt="{alt}" width="640">')
+        for row in self.samples[-3:]:
+            asked, answer = html.escape(row["prompt"]), html.escape(row["completion"])
+            parts.append(f"<p>{asked}</p><pre style='white-space: pre-wrap'>{answer}</pre>")
+        return "\n".join(parts)
+
+
+def grpo(
+    model: str | Path, task: Task, config: GRPOConfig | None = None, name: str = "run", *,
+    runs: str | Path = "runs", overwrite: bool = False, loss: Callable = policy_loss,
+    learner: MakeLearner | None = None,
+) -> Run:  # fmt: skip
+    """Train a model on a task by reinforcement learning, in `runs/name`: see `training.rl.grpo`."""
+    options = {"runs": runs, "overwrite": overwrite, "loss": loss, "learner": learner}
+    return Run(rl.grpo(model, task, config, name, **options).folder, task)
+
+
+def sft(
+    model: str | Path, data: str | Path, config: SFTConfig | None = None, name: str = "sft", *,
+    runs: str | Path = "runs", overwrite: bool = False,
+) -> Run:  # fmt: skip
+    """Fine-tune a model on a data set's folder, in `runs/name`: see `training.sft.sft`."""
+    done = supervised.sft(model, data, config, name, runs=runs, overwrite=overwrite)
+    return Run(done.folder)
+
+
+def evaluate(
+    model: str | Path, task: Task, k: int = 16, *, temperature: float = 1.0, top_p: float = 1.0,
+    max_tokens: int | None = None, seed: int = 0, processes: int = 0,
+) -> Evaluation:  # fmt: skip
+    """Ask a model the task's test problems k times each, and judge by the task's check.
+
+    Args:
+        max_tokens: of an answer; by default 1,024, or what the model's context leaves.
+        processes: 0 for one per core (or per GPU).
+    """
+    sampling = {"k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
+    with TemporaryDirectory() as folder:
+        launch(
+            evaluate_work, processes or default_processes(), run.Run(folder), str(model), task,
+            sampling, max_tokens, saves=False,
+        )  # fmt: skip
+        return Evaluation.load(Path(folder) / "evaluation.npz")
+
+
+def evaluate_work(
+    world: World, stop: StopRequest, folder: run.Run, model: str, task: Task, sampling: Mapping,
+    max_tokens: int | None,
+) -> bool:  # fmt: skip
+    """One process's share of `evaluate`; the first writes the whole."""
+    loaded, tokenizer = load_model(model)
+    sampler = TorchSampler(world.place(Policy(loaded)).model, tokenizer)
+    longest = max(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids) for p in task.test)
+    room = getattr(loaded.config, "max_position_embeddings", 1 << 30) - longest
+    share = measure.evaluate(
+        sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room),
+        shard=(world.rank, world.size), **sampling,
+    )  # fmt: skip
+    found = merge(world.gather(share))
+    if world.is_main:
+        found.save(folder.folder / "evaluation.npz")
+    return True
+
+
+@dataclass(frozen=True)
+class Group:
+    """The completions of one question, with their rewards and advantages, the best first."""
+
+    problem: Problem
+    prompt: str
+    completions: list[str]
+    finish: list[str]
+    rewards: dict[str, list[float | None]]
+    advantages: list[float]
+
+
+def sample(
+    model: str | Path, task: Task, problem: Problem | None = None, n: int = 8, *,
+    max_tokens: int = 448, temperature: float = 1.0, seed: int = 0, **sampler,
+) -> Group:  # fmt: skip
+    """Ask a model one question of a task's test set n times, and see the group as GRPO sees it.
+
+    Args:
+        problem: the question; by default the one at place `seed` of the test set.
+        sampler: `name` and `vllm`, as `sampling.build_sampler` takes them.
+    """
+    problem = problem or task.test[seed % len(task.test)]
+    loaded, tokenizer = load_model(model)
+    Policy(loaded)  # refuses what the sampler cannot score
+    drawing = build_sampler(sampler.pop("name", "torch"), loaded, tokenizer, **sampler)
+    prompt = prompt_of(task, problem, tokenizer)
+    params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
+    drawn = drawing.generate([tokenizer(prompt).input_ids], params)
+    texts = drawn.texts(tokenizer)
+    totals, parts = RewardSet.of(task.rewards)(
+        prompts=[prompt] * n, completions=texts, **columns_of([problem] * n)
+    )
+    scores = torch.tensor([[float("nan") if total is None else total for total in totals]])
+    advantages = group_advantages(scores)[0].tolist()
+    best = sorted(range(n), key=lambda row: -advantages[row])
+    return Group(
+        problem=problem,
+        prompt=prompt,
+        completions=[texts[row] for row in best],
+        finish=[drawn.finish[row] for row in best],
+        rewards={name: [values[row] for row in best] for name, values in parts.items()},
+        advantages=[advantages[row] for row in best],
+    )

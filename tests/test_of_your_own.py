@@ -1,0 +1,59 @@
+"""What the notebooks' README prints for a task, a loss and a stage of one's own works as printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import r1lab
+from r1lab.training.config import GRPOConfig
+
+TEXT = Path("notebooks/README.md").read_text(encoding="utf-8")
+SHORT = GRPOConfig.preset(
+    "cpu", rollouts=1, questions=2, group_size=4, minibatches=2, eval_samples=1, final_samples=1,
+    caps=((0, 32),), processes=1,
+)  # fmt: skip
+
+
+def printed(title: str) -> str:
+    """The code block under this title."""
+    section = TEXT.split(f"**{title}.**")[1]
+    return re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch) -> dict:
+    """A notebook's names: its runs lie in a folder of their own, and are short."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(Path(__file__).parents[1] / "data")
+    monkeypatch.setattr(GRPOConfig, "preset", lambda name, **changes: SHORT)
+    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    return {"config": SHORT}
+
+
+def test_a_task_of_ones_own(names):
+    code = printed("A task")
+    assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) <= 12
+    exec(compile(code, "README", "exec"), names)
+    run = names["run"]
+    assert run.finished and run.config["rollouts"] == 1 + 4
+    assert (run.folder / "report.html").is_file()
+    assert "overlap" in run.samples[0]["rewards"] and "data:image/png" in run._repr_html_()
+    with pytest.raises(r1lab.api.InputError, match="only the notebook or script .* knows it"):
+        r1lab.Run(run.folder).resume()
+
+
+def test_a_loss_of_ones_own(names):
+    exec(compile(printed("A task").split("run = ")[0], "README", "exec"), names)
+    exec(compile(printed("A loss"), "README", "exec"), names)
+    assert names["run"].finished
+
+
+def test_a_stage_of_ones_own(names):
+    code = printed("A stage")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    exec(compile(printed("A task").split("run = ")[0], "README", "exec"), names)
+    exec(compile(code, "README", "exec"), names)
+    kept = names["run"].summary["kept"]
+    assert len(kept) == 16 and any(kept.values())
