@@ -15,7 +15,7 @@ import cloudpickle
 
 from r1lab.errors import InputError
 from r1lab.sources import hub
-from r1lab.sources.gym import ITEMS, open_dataset
+from r1lab.sources.gym import open_dataset
 from r1lab.sources.rows import hold_out, read_jsonl, read_problems
 from r1lab.task import Check, Problem, Reward, Task, normalized, problem_id
 
@@ -68,7 +68,7 @@ def rule_rewards() -> dict[str, tuple[Reward, float]]:
 
 def from_jsonl(path: str | Path, *, test: Test = 64, **options) -> Task:
     """`from_dataset` of a file with one JSON object a line; `test` may be such a file, too."""
-    held = read_jsonl(test) if isinstance(test, (str, Path)) else test
+    held = read_rows(test) if isinstance(test, (str, Path)) else test
     return from_dataset(read_jsonl(path), test=held, **{"name": Path(path).stem, **options})
 
 
@@ -78,9 +78,14 @@ def from_hub(source: str, *, test: Test = 64, **options) -> Task:
     Sets of `hub.SETS` are read as their schema says; of others, `options` name the columns as in
     `from_dataset`.
     """
-    rows = hub.load_rows(source)
-    held = hub.load_rows(test) if isinstance(test, str) else test
-    return from_dataset(rows, test=held, **{"name": source.partition(":")[0], **options})
+    held = read_rows(test) if isinstance(test, (str, Path)) else test
+    return from_dataset(hub.load_rows(source), test=held, **{"name": source.partition(":")[0], **options})
+
+
+def read_rows(source: str | Path) -> list[dict]:
+    """The rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub."""
+    text = str(source)
+    return read_jsonl(text) if text.endswith(".jsonl") else hub.load_rows(text.removeprefix("hub:"))
 
 
 def from_gym(
@@ -88,10 +93,14 @@ def from_gym(
 ) -> Task:
     """A task of one of reasoning-gym's data sets, judged and paid by its own scorer.
 
-    `options` are that data set's own, as min_terms=2. Raises InputError where there is no such set
-    or option.
+    `options` are that data set's own, as min_terms=2, and `size`, how many items it has. Raises
+    InputError where there is no such set or option, or it has no items beyond the test.
     """
-    gym = Gym(name, test, tuple(sorted(options.items())))
+    settings = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    gym = Gym(name, test, tuple(sorted(settings.items())))
+    size = len(open_dataset(name, gym.options))
+    if not 0 < test < size:
+        raise InputError(f"{name} has {size} items, so test={test} of them cannot be held out.")
     return Task(name, gym.draw, gym.tests(), rewards or gym.rewards(), gym.check, template)
 
 
@@ -121,8 +130,9 @@ class Gym:
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
         """Problems of a rollout, none of which is among the tests."""
         rng, drawn, tested = Random(f"{self.name}/{seed}/{rollout}"), [], _questions(self)
+        size = len(open_dataset(self.name, self.options))
         for _ in range(20 * count):  # a small set may hold little that is not in the test
-            problem = self.problem(rng.randrange(self.test, ITEMS))
+            problem = self.problem(rng.randrange(self.test, size))
             if normalized(problem) not in tested:
                 drawn.append(problem)
             if len(drawn) == count:
@@ -131,7 +141,10 @@ class Gym:
 
     def score(self, answer: str | None, index: int) -> float:
         dataset = open_dataset(self.name, self.options)
-        return float(dataset.score_answer(answer=answer, entry=dataset[index]))
+        try:
+            return float(dataset.score_answer(answer=answer, entry=dataset[index]))
+        except Exception:  # a scorer that breaks on a model's text has not found it right
+            return 0.0
 
     def check(self, completion: str, problem: Problem) -> float:
         """The gym's score of the answer, wherever it is."""
@@ -171,7 +184,7 @@ def load_task(
     """The task that a command line names: my_task.py:task, gym:NAME, hub:SET or a .jsonl file.
 
     Args:
-        test: other problems to test on, named in the same way.
+        test: other problems to test on: hub:SET or a .jsonl file.
         template: in place of the task's own.
         rewards: paid besides, each as my.py:function.
     Raises:
@@ -191,19 +204,18 @@ def load_task(
 
 def _open(source: str, test: str) -> Task:
     kind, _, name = source.partition(":")
-    if kind == "gym":
-        return from_gym(name)
     if kind == "hub":
-        return from_hub(name, test=test.removeprefix("hub:") or 64)
+        return from_hub(name, test=test or 64)
     if source.endswith(".jsonl"):
         return from_jsonl(source, test=test or 64)
+    if kind == "gym" and not test:
+        return from_gym(name)
+    if kind == "gym":
+        raise InputError(f"{source} has test problems of its own, which its scorer knows; leave out {test}.")
     task = load_object(source, "a task")
     if not isinstance(task, Task):
         raise InputError(f"{source} is of type {type(task).__name__}; it must be a Task.")
-    if not test:
-        return task
-    rows = read_jsonl(test) if test.endswith(".jsonl") else hub.load_rows(test.removeprefix("hub:"))
-    return replace(task, test=read_problems(rows, task.name))
+    return replace(task, test=read_problems(read_rows(test), task.name)) if test else task
 
 
 def load_object(source: str, what: str):

@@ -149,6 +149,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path, text, words):
 
 def test_the_gym_judges_its_own_answers():
     task = Task.from_gym("leg_counting", test=8, min_animals=2, max_animals=3)
+    assert task.check("<answer> many legs </answer>", task.test[0]) == 0
     asked = task.draw(1, 2, 8)
     assert asked == task.draw(1, 2, 8) != task.draw(1, 3, 8)
     assert not {normalized(p) for p in asked} & {normalized(p) for p in task.test}
@@ -165,6 +166,7 @@ def test_the_gym_judges_its_own_answers():
     [
         ("leg_countin", {}, "no data set 'leg_countin'; the nearest of its .* leg_counting,"),
         ("chain_sum", {"min_terms": 0}, "does not make 'chain_sum' of .*must be positive"),
+        ("chain_sum", {"size": 64}, "chain_sum has 64 items, so test=64 of them cannot"),
         ("chain_sum", {"terms": 2}, "unexpected keyword argument 'terms'"),
     ],
 )
@@ -239,8 +241,11 @@ def test_what_cannot_be_loaded_is_one_sentence(source, words, tmp_path, monkeypa
 def test_other_problems_and_rewards_can_be_added_to_a_task(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in ROWS))
-    task = load_task(f"{MY_TASK}:task", test=str(path.with_name("mine.jsonl")))
-    assert len(task.test) == 12
+    for source in (f"{MY_TASK}:task", str(path)):
+        assert len(load_task(source, test=str(path)).test) == 12
+    with pytest.raises(InputError, match="gym:leg_counting has test problems of its own"):
+        load_task("gym:leg_counting", test=str(path))
+    assert load_task("gym:leg_counting").settings["task"] == "gym:leg_counting"
     assert load_object(f"{MY_TASK}:rows", "a reward")[0] == {"question": "compute 10+10-1", "answer": 19}
 
 

@@ -34,7 +34,8 @@ def format_reward(ask: Asked) -> None:
             one[place : place + 1] = rng.choice([[], [rng.choice(parts)], [one[place]] * 2])
         text = "".join(one)
         if "<answer></answer>" not in "".join(text.split()):  # an empty answer: either way
-            ask.example("each tag once, in order, nothing outside", [text], float(parse(text).well_formed))
+            tidy = float(parse(text).well_formed)
+            ask.example("each tag once, in order, nothing outside", [text], tidy)
 
 
 @exercise

@@ -49,10 +49,12 @@ def target_in_tile(ask: Asked) -> None:
         return torch.where(hit.any(1), torch.where(hit, z, 0.0).sum(1), chosen)
 
     g = torch.Generator().manual_seed(0)
-    for first, ids, past in ((0, [0, 3, 4, -1, 9], 0), (4, [4, 7, 8, 3, 0], 0), (8, [8, 9, 2, 7, 1], 2)):
+    tiles = ((0, [0, 3, 4, -1, 9], 0), (4, [4, 7, 8, 3, 0], 0), (8, [8, 9, 2, 7, 1], 2))
+    for first, ids, past in tiles:
         z = torch.randn(5, 4, generator=g) - 3
         z[:, 4 - past :] = NOTHING  # columns past a vocabulary of 10
         seen = torch.tensor([0 <= one < first for one in ids])
         chosen = torch.where(seen, torch.randn(5, generator=g) + 6, 0.0)
-        ask.agree([truth], [z, first, torch.tensor(ids), chosen], lambda at:
-                  f"id {ids[at[0]]}, tile of columns {first} to {first + 3}: the chosen score")  # fmt: skip
+        where = f"tile of columns {first} to {first + 3}"
+        ask.agree([truth], [z, first, torch.tensor(ids), chosen],
+                  lambda at: f"id {ids[at[0]]}, {where}: the chosen score")  # fmt: skip

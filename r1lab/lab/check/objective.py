@@ -136,8 +136,9 @@ def gae(ask: Asked) -> None:
         return grpo.generalized_advantages(rewards, values, mask, lam, gamma)
 
     rewards, values = _random(3, 6), _random(3, 6, seed=1)
+    one = torch.ones(2, 1)
     for why, *asked in (
-        ("after the last step there is no value; for r = 3 and V = 1", 3 * torch.ones(2, 1), torch.ones(2, 1), 0.5),
+        ("after the last step there is no value; for r = 3 and V = 1", 3 * one, one, 0.5),
         ("lam = 0 believes the critic, r + V(next) - V", rewards, values, 0.0),
         ("lam = 1 believes the rewards, their sum to the end - V", rewards, values, 1.0),
         *((f"with lam = {lam} and gamma = {gamma}", rewards, values, lam, gamma)
