@@ -103,7 +103,8 @@ def run_suite(
     Raises InputError: unknown names, a folder with other settings, data that cannot be had.
     """
     chosen = _chosen(config)
-    sets = {name: _problems(benchmark, config) for name, benchmark in chosen.items()}
+    first = config.problems or None
+    sets = {name: load_source(benchmark.source)[:first] for name, benchmark in chosen.items()}
     _keep_settings(config, folder)
     open_once = cache(lambda: open_model(config.model))
     summary: dict[str, dict] = {}
@@ -118,9 +119,8 @@ def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
     """pass@1 (and the vote) in percent with 95 % intervals over problems, and the paper's numbers."""
     accuracies = evaluation.accuracies()
     k = evaluation["correct"].shape[1]
-    names = {"pass_at_1": "pass_at_1", **({f"cons_at_{k}": "vote"} if benchmark.votes else {})}
     shown: dict = {"title": benchmark.title, "n": len(evaluation.ids), "k": k}
-    for name in names:
+    for name in ("pass_at_1", f"cons_at_{k}") if benchmark.votes else ("pass_at_1",):
         estimate = bootstrap_ci(100 * accuracies[name], np.zeros_like(evaluation.levels))
         shown[name], *shown[f"{name}_ci95"] = (round(value, 2) for value in estimate)
     shown["mean_tokens"] = round(float(evaluation["tokens"].mean()), 1)
@@ -204,10 +204,6 @@ def _chosen(config: SuiteConfig) -> dict[str, PaperBenchmark]:
     if unknown := [name for name in config.benchmarks if name not in suite]:
         raise InputError(f"there is no benchmark {unknown[0]!r}; {config.suite} has {', '.join(suite)}.")
     return {name: suite[name] for name in config.benchmarks or suite}
-
-
-def _problems(benchmark: PaperBenchmark, config: SuiteConfig) -> list[Problem]:
-    return load_source(benchmark.source)[: config.problems or None]
 
 
 def _keep_settings(config: SuiteConfig, folder: Path) -> None:

@@ -159,7 +159,8 @@ def left_out(stages: Stages) -> dict[str, str]:
 def measured(stages: Stages) -> list[str]:
     """The reasoning benchmarks, or a user's own, that every stage could be measured on."""
     columns = [summary["benchmarks"] for summary in stages.values()]
-    names = [name for name in row_titles(stages) if name in REASONING or name not in BENCHMARKS]
+    titles = row_titles(stages)
+    names = [name for name in REASONING if name in titles] or list(titles)
     return [
         name for name in names
         if all(column.get(name, {}).get("value") is not None for column in columns)
