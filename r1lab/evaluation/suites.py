@@ -61,7 +61,7 @@ SUITES: dict[str, dict[str, PaperBenchmark]] = {
         "gpqa": PaperBenchmark("GPQA Diamond", "gpqa", 64, CHOICE),
         "livecodebench": PaperBenchmark("LiveCodeBench", "livecodebench", 8, PROGRAM),
     },
-    # Not the paper's; where small models can be told apart.
+    # Not the paper's; where small models can be distinguished.
     "small": {"gsm8k": PaperBenchmark("GSM8K", "gsm8k", 4, BOXED)},
 }
 
@@ -96,7 +96,7 @@ def run_suite(
 ) -> Iterator[tuple[str, dict]]:
     """Evaluate a model, one benchmark after another: (name, its results), as they are ready.
 
-    Everything is kept in `folder`: answers batch by batch, `summary.json` after each benchmark. The
+    Everything is stored in `folder`: answers batch by batch, `summary.json` after each benchmark. The
     same call goes on where an earlier one was stopped, and the model is opened only if something is
     missing.
 
@@ -210,9 +210,9 @@ def _keep_settings(config: SuiteConfig, folder: Path) -> None:
     """Write the settings down, or see that they are those of the answers already there."""
     path, settings = folder / "config.json", json.loads(json.dumps(asdict(config)))
     answered = path.exists() and any(folder.glob("*/part-*.npz"))
-    kept = json.loads(path.read_text(encoding="utf-8")) if answered else settings
+    stored = json.loads(path.read_text(encoding="utf-8")) if answered else settings
     different = [
-        key for key in settings if key != "benchmarks" and kept.get(key) != settings[key]
+        key for key in settings if key != "benchmarks" and stored.get(key) != settings[key]
     ]
     if different:
         raise InputError(

@@ -65,7 +65,7 @@ class Measure:
 MEASURES = {
     "pass_at_1": Measure("pass@1"),
     "pass_at_1_strict": Measure("pass@1, format required"),
-    "format": Measure("format kept"),
+    "format": Measure("right format"),
     "mean_tokens": Measure("tokens per answer", "tokens"),
     "reflection_per_answer": Measure("reflective words per answer", "words"),
     "mixing": Measure("answers that mix languages"),

@@ -2,7 +2,7 @@
 
 No pyplot anywhere: a `Figure` made here belongs to the caller, can be drawn in a thread, and
 leaves no global state behind. Colours are Okabe and Ito's, which people with the common colour
-blindnesses can tell apart; their yellow is left out because it cannot be read on white.
+blindnesses can distinguish; their yellow is left out because it cannot be read on white.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def evaluate_suite(
     changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
     if changed:
         console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
-    console.print(f"Kept in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
+    console.print(f"Stored in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
     console.print(Text(long_tail(config, folder)), soft_wrap=True)
     console.print(NOWHERE)
     return folder
