@@ -11,7 +11,7 @@ import torch
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge
-from r1lab.grpo import group_advantages, policy_loss
+from r1lab.objective import group_advantages, policy_loss
 from r1lab.models.policy import Policy, load_model
 from r1lab.report import write_report
 from r1lab.report.figures import draw

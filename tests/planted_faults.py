@@ -18,14 +18,14 @@ from unittest.mock import patch
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import r1lab.grpo
+import r1lab.objective
 import r1lab.kernels
 import r1lab.sampling.torch_sampler
 import r1lab.training.loop
 from r1lab.doctor import course, judge, steps
 from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet, accuracy, format, parse, text_of
 from r1lab.sampling import Rollouts
@@ -183,7 +183,7 @@ def advantages_are_normalised_over_the_whole_batch(ill):
 
 @fault("advantages upside down", "huggingface/trl#5026 (a negative mean flips the sign)")
 def advantages_are_divided_by_a_negative_mean(ill):
-    right = r1lab.grpo.group_advantages
+    right = r1lab.objective.group_advantages
     upside_down = lambda rewards, **options: -right(rewards, **options)  # noqa: E731
     with patch("r1lab.training.experience.group_advantages", upside_down):
         yield
@@ -356,7 +356,7 @@ def reference_policy_has_the_weights_of_the_policy(ill):
 
 def _patch_loss(change: Callable):
     """`change(right, logps, old_logps, ref_logps, advantages, mask, config, **options)`."""
-    return patch("r1lab.training.loop.policy_loss", partial(change, r1lab.grpo.policy_loss))
+    return patch("r1lab.training.loop.policy_loss", partial(change, r1lab.objective.policy_loss))
 
 
 @fault("gradient is 0", "Goekdeniz-Guelmez/mlx-lm-lora#55 (PR 49)")
@@ -437,7 +437,7 @@ def clip_is_upside_down_for_negative_advantages(ill):
         own, clipped = ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages
         return torch.where(advantages < 0, torch.maximum(own, clipped), torch.minimum(own, clipped))
 
-    with patch("r1lab.grpo.clipped_objective", maximum):
+    with patch("r1lab.objective.clipped_objective", maximum):
         yield
 
 
@@ -445,8 +445,8 @@ def clip_is_upside_down_for_negative_advantages(ill):
        "natolambert/rlhf-book pays for divergence: its log-ratio is reversed",
        loss=LossConfig(beta=0.05))  # fmt: skip
 def kl_term_has_the_wrong_sign(ill):
-    reversed_k3 = lambda logps, ref_logps: -r1lab.grpo.k3(logps, ref_logps)  # noqa: E731
-    with patch.dict(r1lab.grpo.KL_ESTIMATORS, k3=reversed_k3):
+    reversed_k3 = lambda logps, ref_logps: -r1lab.objective.k3(logps, ref_logps)  # noqa: E731
+    with patch.dict(r1lab.objective.KL_ESTIMATORS, k3=reversed_k3):
         yield
 
 

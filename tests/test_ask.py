@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from r1lab.cli import main
-from r1lab.grpo import group_advantages
+from r1lab.objective import group_advantages
 from r1lab import api
 from r1lab.world import sample_problem
 from r1lab.world.small_world import SmallWorld

@@ -21,7 +21,7 @@ from test_training import (
 from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.files import read_rows
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.world.tokenizer import UNKNOWN
 from r1lab.task import load_problems, save_problems
 from r1lab.training import checkpoint

@@ -13,7 +13,7 @@ from r1lab.doctor.diagnose import stored_config, try_two_steps
 from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.rewards import RewardSet, random
 from r1lab.stages.zero import PRESETS
 from tests import planted_faults

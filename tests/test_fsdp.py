@@ -20,7 +20,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from transformers import PreTrainedTokenizerFast
 
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.sources.templates import apply_template
 from r1lab.training import fsdp

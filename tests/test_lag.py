@@ -10,7 +10,7 @@ from test_training import SMALL, TOKENIZER, learner, run, task, tiny_policy, wei
 
 from r1lab.errors import InputError
 from r1lab.files import read_rows
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.training import checkpoint
 from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from r1lab.grpo import LossConfig, group_advantages
+from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.rewards import accuracy, format
 from r1lab.task import Problem, Task

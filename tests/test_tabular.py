@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig, group_advantages, policy_loss
+from r1lab.objective import LossConfig, group_advantages, policy_loss
 from r1lab.lab.tabular import Tree, gradient, mean_loss
 
 TREE = Tree()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig, group_advantages
+from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer

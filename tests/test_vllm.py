@@ -15,7 +15,7 @@ import torch
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import load_policy
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm

@@ -12,7 +12,7 @@ from transformers import MixtralConfig
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler, build_sampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r1lab.errors import InputError
-from r1lab.grpo import group_advantages, groups_that_differ, loss_normalizer
+from r1lab.objective import group_advantages, groups_that_differ, loss_normalizer
 from r1lab.rewards import RewardSet, validate
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import prompt_of

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.grpo import k3
+from r1lab.objective import k3
 from r1lab.lab.display import html_table
 from r1lab.lab.widgets import BLUE, ORANGE, WIDE
 from r1lab.models.policy import Policy

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig, group_advantages, loss_normalizer, policy_loss
+from r1lab.objective import LossConfig, group_advantages, loss_normalizer, policy_loss
 
 Logits = Float[Tensor, "states vocabulary"]
 

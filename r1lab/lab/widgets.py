@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.grpo import KL_ESTIMATORS, clipped_objective, group_advantages
+from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
 from r1lab.report.chart import GREY, OKABE_ITO, png_bytes, styled
 
 BLUE, ORANGE, GREEN = OKABE_ITO[:3]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from r1lab.errors import InputError
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.training.distributed import Parallel
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from r1lab.errors import InputError
-from r1lab.grpo import groups_that_differ, loss_normalizer, policy_loss
+from r1lab.objective import groups_that_differ, loss_normalizer, policy_loss
 from r1lab.models.policy import Policy
 from r1lab.sampling import build_sampler
 from r1lab.task import Task
@@ -47,7 +47,7 @@ class Learner:
     """The weights that change, and the step they are at: all the state that a run has.
 
     Args:
-        loss: a function with the signature of `grpo.policy_loss`, to try another objective.
+        loss: a function with the signature of `objective.policy_loss`, to try another objective.
     Raises:
         InputError: settings that cannot train with this number of processes.
     """

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from r1lab.grpo import generalized_advantages, policy_loss, value_loss
+from r1lab.objective import generalized_advantages, policy_loss, value_loss
 from r1lab.models.policy import Policy, completion_columns
 from r1lab.task import Task
 from r1lab.training.batching import pad_columns

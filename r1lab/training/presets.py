@@ -6,7 +6,7 @@ numbers without a source are ours, and not tuned; by `r1lab plan`, each fits the
 
 from dataclasses import replace
 
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.sampling import VLLMConfig
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
-from r1lab.grpo import policy_loss
+from r1lab.objective import policy_loss
 from r1lab.models.policy import Policy, load_model, load_tokenizer, refuse_unknown_words
 from r1lab.rewards import RewardSet, validate
 from r1lab.sources.templates import prompt_of
@@ -43,7 +43,7 @@ def grpo(
         resume: False refuses a run that is finished.
         overwrite: delete an earlier run of this name first.
         stop_after: train this number of rollouts and save, on a machine that is lent for a while.
-        loss: another objective, with the signature of `grpo.policy_loss`.
+        loss: another objective, with the signature of `objective.policy_loss`.
         learner: makes another kind of learner.
     Raises:
         InputError: anything that makes the run impossible, before any work is lost.

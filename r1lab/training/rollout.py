@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from r1lab.grpo import group_advantages
+from r1lab.objective import group_advantages
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplingParams, completion_text
 from r1lab.sources.templates import prompt_of

@@ -23,7 +23,7 @@ import torch
 import tyro
 from record import ROOT, record, spread
 
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
 from tests.small_run import reward_set
 from r1lab.sources.templates import apply_template

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.config import GRPOConfig
 from r1lab.training.sft import SFTConfig

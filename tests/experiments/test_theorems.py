@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.lab.tabular import Tree, gradient, mean_loss
 from tests.experiments.registry import PROOFS
 

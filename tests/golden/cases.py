@@ -23,7 +23,7 @@ from torch import Tensor
 import r1lab
 from r1lab.evaluation.measure import MEASURES, Evaluation, asked
 from r1lab.files import read_rows
-from r1lab.grpo import LossConfig
+from r1lab.objective import LossConfig
 from r1lab.models.policy import load_policy
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.search.prm import PRMConfig, train_prm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r1lab import grpo
+from r1lab import objective
 from r1lab.lab.check.engine import Asked, exercise, number, require
 from r1lab.training import reward_model
 
@@ -19,7 +19,7 @@ def _ragged(*lengths: int) -> Tensor:
 
 
 def _with_sample_std(rewards: Tensor) -> Tensor:
-    """As `grpo.group_advantages`, with the other std (divided by n - 1): right as well."""
+    """As `objective.group_advantages`, with the other std (divided by n - 1): right as well."""
     centered = rewards - rewards.mean(1, keepdim=True)
     return centered / (rewards.std(1, keepdim=True) + 1e-6)
 
@@ -47,7 +47,7 @@ def group_advantages(ask: Asked) -> None:
             f"small to change that; all rewards divided by 1000 move yours by {number(off)}.")
     for size in (4, 5, 7):
         drawn = _random(5, size) * 3 + 2
-        ask.agree([grpo.group_advantages, _with_sample_std], [drawn],
+        ask.agree([objective.group_advantages, _with_sample_std], [drawn],
                   lambda at: f"the advantage of {number(drawn[*at])} in its group")  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def token_mean(ask: Asked) -> None:
 
 def _loss(advantages, logps, old, ref, rewards, mask, beta) -> Tensor:
     config = grpo.LossConfig(clip_low=0.2, clip_high=0.2, beta=beta, aggregation="token")
-    return grpo.policy_loss(logps, old, ref, advantages(rewards).flatten(), mask, config)[0]
+    return objective.policy_loss(logps, old, ref, advantages(rewards).flatten(), mask, config)[0]
 
 
 @exercise
@@ -108,7 +108,7 @@ def grpo_loss(ask: Asked) -> None:
     rewards = torch.tensor([[1.0, 0, 0, 0.3], [1.0, 1, 0, 1]])
     logps = -_random(8, 5).abs() - 0.1
     old, ref = logps + 0.4 * _random(8, 5, seed=1), logps + 0.5 * _random(8, 5, seed=2)
-    truths = [lambda *x: _loss(grpo.group_advantages, *x), lambda *x: _loss(_with_sample_std, *x)]
+    truths = [lambda *x: _loss(objective.group_advantages, *x), lambda *x: _loss(_with_sample_std, *x)]
     for what, *asked in (
         ("equal rewards and beta 0 teach nothing", logps, old, ref, equal, mask, 0.0),
         ("with ratio 1 and beta 0", logps, logps, logps, rewards, full, 0.0),
@@ -133,7 +133,7 @@ def gae(ask: Asked) -> None:
 
     def truth(rewards: Tensor, values: Tensor, lam: float, gamma: float = 1.0) -> Tensor:
         mask = torch.ones_like(rewards, dtype=torch.bool)
-        return grpo.generalized_advantages(rewards, values, mask, lam, gamma)
+        return objective.generalized_advantages(rewards, values, mask, lam, gamma)
 
     rewards, values = _random(3, 6), _random(3, 6, seed=1)
     one = torch.ones(2, 1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab.grpo import (
+from r1lab.objective import (
     LossConfig,
     clipped_objective,
     generalized_advantages,

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from r1lab.grpo import LossConfig, policy_loss
+from r1lab.objective import LossConfig, policy_loss
 
 trl = pytest.importorskip("trl", reason="TRL is a test dependency: pip install -e .[test]")
 
