@@ -57,15 +57,15 @@ def clipped_objective(ask: Asked) -> None:
     ratio = torch.linspace(0.01, 6.93, 70).expand(4, 70).clone()
     advantages = torch.tensor([[1.5], [-0.7], [0.0], [-2.0]])
     for low, high in ((0.2, 0.28), (0.5, 0.1)):
-        ask.agree([grpo.clipped_objective], [ratio, advantages, low, high], lambda at:
+        ask.agree([objective.clipped_objective], [ratio, advantages, low, high], lambda at:
                   f"for A = {number(advantages[at[0], 0])}, ratio {number(ratio[*at])}, "
                   f"clip_low {low} and clip_high {high} the objective", wrt=0)  # fmt: skip
 
 
 def _k3_over_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """The value of k3 with the gradient of k2, on-policy that of KL(pi || pi_ref): right as well."""
-    k2 = grpo.k2(logps, ref_logps)
-    return k2 + (grpo.k3(logps, ref_logps) - k2).detach()
+    k2 = objective.k2(logps, ref_logps)
+    return k2 + (objective.k3(logps, ref_logps) - k2).detach()
 
 
 @exercise
@@ -76,7 +76,7 @@ def kl_penalty(ask: Asked) -> None:
     logps[0, 0], ref[1, 1] = -12.0, -14.0
     low = ask.tensor((3, 5), logps, ref).min()
     require(low > -1e-6, f"k3 is never negative; yours goes down to {number(low)}.")
-    ask.agree([grpo.k3, _k3_over_k2], [logps, ref], lambda at: f"for log pi = {number(logps[*at])} and "
+    ask.agree([objective.k3, _k3_over_k2], [logps, ref], lambda at: f"for log pi = {number(logps[*at])} and "
               f"log pi_ref = {number(ref[*at])} the penalty", wrt=0)  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def token_mean(ask: Asked) -> None:
 
 
 def _loss(advantages, logps, old, ref, rewards, mask, beta) -> Tensor:
-    config = grpo.LossConfig(clip_low=0.2, clip_high=0.2, beta=beta, aggregation="token")
+    config = objective.LossConfig(clip_low=0.2, clip_high=0.2, beta=beta, aggregation="token")
     return objective.policy_loss(logps, old, ref, advantages(rewards).flatten(), mask, config)[0]
 
 
