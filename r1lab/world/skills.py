@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from random import Random
 
 from r1lab.rewards import parse
-from r1lab.sampling import Sampler, SamplingParams
+from r1lab.evaluation.measure import evaluate
+from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world.puzzles import parse_attempts, signs_candidates, write_attempt
@@ -45,20 +46,21 @@ def measure_skills(
     seed: int = 0, template: str = "small",
 ) -> Skills:  # fmt: skip
     """Skills from searches started for the model (`signs`), habits from its own answers."""
-    prompts = [apply_template(template, problem.prompt, tokenizer) for problem in problems]
 
     def answers(starts: list[str], seed: int) -> list[Sample]:
-        ids = [tokenizer(f"{p} {start}").input_ids for p, start in zip(prompts, starts, strict=True)]
-        params = SamplingParams(n=k, max_tokens=max_tokens, seed=seed)
-        rows = []
-        for first in range(0, len(ids), 64):
-            span = list(range(first, min(first + 64, len(ids))))
-            rollouts = sampler.generate([ids[i] for i in span], params, stream_ids=span)
-            for place, completion in enumerate(rollouts.completion_ids):
-                index = first + place // k
-                text = tokenizer.decode(completion, skip_special_tokens=True)
-                rows.append((problems[index], starts[index], f"{starts[index]} {text}"))
-        return rows
+        begun = dict(zip((problem.id for problem in problems), starts, strict=True))
+
+        def asked(problem: Problem) -> str:
+            return f"{apply_template(template, problem.prompt, tokenizer)} {begun[problem.id]}"
+
+        drawn = evaluate(
+            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asked
+        )
+        return [
+            (problem, start, f"{start} {text}")
+            for problem, start, texts in zip(problems, starts, drawn.completions, strict=True)
+            for text in texts
+        ]
 
     own = answers([""] * len(problems), seed)
     started = own
