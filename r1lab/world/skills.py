@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from r1lab.rewards import parse
 from r1lab.evaluation.measure import evaluate
+from r1lab.rewards import parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
@@ -20,8 +20,6 @@ from r1lab.world.voice import choose
 from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES
 
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
-
-
 # A problem, what was started for the model, and that with the model's continuation.
 Sample = tuple[Problem, str, str]
 
