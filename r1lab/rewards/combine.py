@@ -90,7 +90,7 @@ def _ignore(*arguments: object) -> None:
 def _scores(
     name: str, function: Reward, prompts: list, completions: list, columns: dict[str, object]
 ) -> list[float | None]:
-    if getattr(function, "__module__", "").startswith("trl."):  # these read messages, not text
+    if str(getattr(function, "__module__", "")).startswith("trl."):  # these read messages, not text
         completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
     try:
         scores = list(function(prompts=prompts, completions=completions, **columns))
