@@ -28,6 +28,10 @@ MEASURES = (
     *("correct", "strict", "format", "answer", "tokens", "truncated", "reflection", "mixed"),
     *("attempts", "repeats", "searches", "in_order"),
 )
+MEANS = {  # in a summary: its name, and the measure that is averaged
+    "mean_tokens": "tokens", "reflection_per_answer": "reflection", "format": "format",
+    "mixing": "mixed", "truncated": "truncated",
+}  # fmt: skip
 Asking = str | Callable[[Problem], str]  # a template's name, or what writes the text to complete
 FindAttempts = Callable[[Problem, str], Sequence]
 
@@ -88,13 +92,7 @@ class Evaluation:
         block: dict = {}
         for name, values in self.accuracies().items():
             block[name], *block[f"{name}_ci95"] = estimators.bootstrap_ci(values, self.levels)
-        for name, measure in {
-            "mean_tokens": "tokens",
-            "reflection_per_answer": "reflection",
-            "format": "format",
-            "mixing": "mixed",
-            "truncated": "truncated",
-        }.items():
+        for name, measure in MEANS.items():
             block[name] = estimators.macro_mean(self[measure].mean(axis=1), self.levels)
         block["repeats"] = _share(self["repeats"], self["attempts"])
         block["in_order"] = _share(self["in_order"], self["searches"])
@@ -114,12 +112,9 @@ class Evaluation:
         """Write everything to one .npz, whole or not at all."""
         texts = json.dumps([self.ids, self.completions], ensure_ascii=False).encode()
         with whole(Path(path)) as partial, open(partial, "wb") as file:
+            written = np.frombuffer(texts, dtype=np.uint8)
             np.savez_compressed(
-                file,
-                index=self.index,
-                levels=self.levels,
-                texts=np.frombuffer(texts, dtype=np.uint8),
-                **self.measures,
+                file, index=self.index, levels=self.levels, texts=written, **self.measures
             )
 
     @classmethod
@@ -131,9 +126,8 @@ class Evaluation:
                 measures = {name: arrays[name] for name in MEASURES}
                 return cls(arrays["index"], arrays["levels"], ids, completions, measures)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(
-                f"{path} is not a readable evaluation ({error}); evaluate again."
-            ) from error
+            message = f"{path} is not a readable evaluation ({error}); evaluate again."
+            raise InputError(message) from error
 
 
 def evaluate(
@@ -175,9 +169,7 @@ def evaluate(
     process, processes = shard
     index = list(range(len(problems)))[process::processes]
     mine = problems[process::processes]
-    params = SamplingParams(
-        n=k, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
-    )
+    params = SamplingParams(k, temperature, top_p, max_tokens=max_tokens, seed=seed)
     rows, texts = [], []
     if mine:
         prompts = [tokenizer(asked(template or "small", one, tokenizer)).input_ids for one in mine]
