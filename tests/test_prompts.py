@@ -22,7 +22,7 @@ from r1lab.rewards import correct, parse
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
-from r1lab.training.config import GRPOConfig
+from r1lab.world import training_problems
 
 TOKENIZER = build_tokenizer()
 FAMILIES = ("signs", "countdown", "sums")
@@ -129,46 +129,29 @@ def test_the_command_asks_with_examples(monkeypatch, capsys):
     assert "small world" in capsys.readouterr().err
 
 
-def config_of(*names: str, **changes) -> GRPOConfig:
-    mixture = {"signs/3": 1.0, "sums/2": 1.0, "logic/2": 1.0}
-    return GRPOConfig(mixture=mixture, wordings=names, questions=40, **changes)
+MIXTURE = {"signs/3": 1.0, "sums/2": 1.0, "logic/2": 1.0}
 
 
-def test_training_asks_in_every_wording_that_is_named_and_in_no_other():
-    names = (USUAL, "please", "new words")
-    asked = [config_of(*names).problems(rollout) for rollout in range(3)]
-    usual = [config_of().problems(rollout) for rollout in range(3)]
-    used = set()
-    for problem, before in zip(sum(asked, []), sum(usual, []), strict=True):
-        assert replace(problem, prompt=before.prompt) == before  # only the words differ
-        if before.family == "logic":  # has no other wordings
-            assert problem == before
-            continue
-        ways = {USUAL: before.prompt, **wordings(before)}
-        [name] = [name for name, text in ways.items() if text == problem.prompt]
-        used.add(name)
+def asked(rollout: int = 0, exclude=()) -> list:
+    return training_problems(0, rollout, 40, MIXTURE, {"en": 0.6, "zh": 0.4}, exclude)
+
+
+def test_every_wording_that_is_named_is_used_and_no_other():
+    names, used = (USUAL, "please", "new words"), set()
+    for rollout in range(3):
+        usual = asked(rollout)
+        for problem, before in zip(in_wordings(usual, names, f"0/{rollout}"), usual, strict=True):
+            assert replace(problem, prompt=before.prompt) == before  # only the words differ
+            if before.family == "logic":  # has no other wordings
+                assert problem == before
+                continue
+            ways = {USUAL: before.prompt, **wordings(before)}
+            [name] = [name for name, text in ways.items() if text == problem.prompt]
+            used.add(name)
     assert used == set(names)
 
 
-def test_the_wordings_of_a_rollout_depend_on_seed_and_rollout_alone():
-    config = config_of(*NAMES)
-    assert config.problems(4) == config.problems(4)
-    assert config_of(USUAL).problems(4) == config_of().problems(4)
-
-    def ways(config: GRPOConfig, rollout: int) -> list[str]:
-        same = config_of().problems(0)
-        return [p.prompt for p in in_wordings(same, config.wordings, f"{config.seed}/{rollout}")]
-
-    assert ways(config, 0) == [problem.prompt for problem in config.problems(0)]
-    assert ways(config, 0) != ways(config, 1) != ways(config_of(*NAMES, seed=1), 1)
-
-
-def test_held_out_problems_stay_out_in_any_wording():
-    kept = {problem.id for problem in config_of().problems(0)}
-    asked = config_of("please").problems(0, exclude=kept)
-    assert not kept & {problem.id for problem in asked}
-
-
-def test_a_wording_that_there_is_not_is_refused_with_the_list():
-    with pytest.raises(InputError, match="no wording 'shout'; choose among usual, please, .*new words"):
-        config_of("please", "shout").check(processes=1)
+def test_the_wordings_of_a_rollout_depend_on_their_seed_alone():
+    assert in_wordings(asked(), NAMES, "0/4") == in_wordings(asked(), NAMES, "0/4")
+    assert in_wordings(asked(), [USUAL], "0/4") == asked()
+    assert in_wordings(asked(), NAMES, "0/0") != in_wordings(asked(), NAMES, "0/1")
