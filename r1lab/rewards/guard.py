@@ -128,11 +128,11 @@ def chain(text: str) -> list[str]:
 
 def shape(text: str) -> tuple[str, list[str]]:
     """What an answer is (what holds it together), and its parts. `a ± b` is a list of two."""
+    while enclosed(text, "‹", "›"):
+        text = text[1:-1].strip()
     if match := MATRIX.fullmatch(text):
         cells = re.split(r"(&|\\\\)", (match[1] or match[2] or "").strip().removesuffix(r"\\"))
         return "matrix" + "".join(cells[1::2]), [cell.strip() for cell in cells[::2]]
-    if enclosed(text, "‹", "›"):
-        return shape(text[1:-1].strip())
     parts = split(text, UNION)
     if len(parts) > 1 and all(interval(part) or enclosed(part, "‹", "›") for part in parts):
         return "union", parts
