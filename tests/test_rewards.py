@@ -24,6 +24,7 @@ from r1lab.rewards import (
 )
 from r1lab.task import CHECKERS, Problem
 from r1lab.world import sample_problem
+from r1lab.world.small_world import SmallWorld
 from tests.small_run import reward_set
 
 
@@ -427,7 +428,7 @@ def test_the_arms():
     totals, parts = reward_set("random")(**rows, seed=[3] * 2)
     assert totals == parts["random"] == random(["p"] * 2, [good, bad], seed=[3] * 2)
     with pytest.raises(InputError, match="no arm 'ture'"):
-        reward_set("ture")
+        SmallWorld(arm="ture").task()
 
 
 # ---------------------------------------------------------------------------------------------- TRL
@@ -447,30 +448,3 @@ def test_our_rewards_take_trls_messages():
     extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
     for reward in (accuracy, format, lambda **c: [1.0] if random(**c) else []):
         assert reward(prompts=prompts, completions=completions, **extra) == [1.0]
-
-
-def test_our_rewards_run_in_trls_trainer_unchanged(tmp_path):
-    trl = pytest.importorskip("trl", reason="TRL comes with the test extra")
-    from datasets import Dataset
-
-    from r1lab.world.bases import build_model
-    from r1lab.world.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer()
-    model = build_model("tiny", len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
-    meta = {"numbers": [9, 5, 1], "target": 13}
-    row = {"prompt": "make 13 from 9,5,1", "solution": "9+5-1", "family": "signs", "meta": meta}
-    settings = trl.GRPOConfig(
-        output_dir=str(tmp_path), max_steps=2, num_generations=2, per_device_train_batch_size=2,
-        max_completion_length=8, logging_steps=1, report_to="none", use_cpu=True, bf16=False,
-        save_strategy="no", disable_tqdm=True, seed=0,
-    )  # fmt: skip
-    rewards = [accuracy, format, random]
-    trainer = trl.GRPOTrainer(
-        model=model, reward_funcs=rewards, args=settings, processing_class=tokenizer,
-        train_dataset=Dataset.from_list([row] * 4),
-    )  # fmt: skip
-    trainer.train()
-    logged = trainer.state.log_history[1]
-    assert {f"rewards/{reward.__name__}/mean" for reward in rewards} <= set(logged)
-    assert logged["step"] == 2

@@ -159,7 +159,7 @@ def test_validation_accepts_gold_answers_in_every_language(lang):
 
 def test_validation_beyond_the_small_world_thinks_in_the_words_of_the_question():
     problem = Problem("q1", "", 1, "de", "Wie viele Äpfel hat Anna am Ende noch?", "5")
-    rewards = RewardSet({"language": (language, 1.0), "coin": (coin(0), 1.0)})
+    rewards = RewardSet({"language": (language, 1.0), "coin": (coin, 1.0)})
     validate(rewards, [problem])
     with pytest.raises(InputError, match="'language' does not accept"):
         validate(rewards, [Problem("q2", "", 1, "ru", "How many apples are left?", "5")])

@@ -5,7 +5,6 @@ import pytest
 from r1lab.lab import zoo
 from r1lab.lab.zoo import ZOO, if_right
 from r1lab.rewards import RewardSet, accuracy, format, language
-from tests.small_run import reward_set
 
 names = [one.name for one in ZOO]
 

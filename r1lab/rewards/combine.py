@@ -1,4 +1,4 @@
-"""Rewards put together with weights, their validation, and the control arms."""
+"""Rewards put together with weights, their validation, and the control that pays a coin."""
 
 import hashlib
 import inspect
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from r1lab.errors import InputError
-from r1lab.rewards.languages import THOUGHTS, language
+from r1lab.rewards.languages import THOUGHTS
 from r1lab.rewards.parsing import text_of
-from r1lab.rewards.rules import accuracy, format
 from r1lab.task import Check, Problem, Reward, columns_of
 
 
