@@ -82,7 +82,7 @@ class Patient:
     """A run that is about to be examined."""
 
     learner: Learner
-    rewards: RewardSet
+    rewards: dict
 
     def ready(self) -> Learner:
         """The learner, paid by these rewards."""
@@ -98,7 +98,7 @@ def patient(model: str, config: GRPOConfig = SMALL) -> Patient:
         parts = {"accuracy": (accuracy, 1.0), "letters": (letters, 0.5)}
     config = trial_config(config)
     learner = Learner(config, WORLD.task(), Policy(copy.deepcopy(weights)), tokenizer, World())
-    return Patient(learner, RewardSet(parts))
+    return Patient(learner, parts)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def named_in_steps(one: Fault, model: str) -> list[str]:
 @fault("template not applied", "jsboige/CoursIA#11304, greyhaven-ai/autocontext#1070")
 def prompts_are_strings_and_get_no_template(ill):
     """TRL applied a chat template to lists of messages alone; a string went to the model bare."""
-    with patch("r1lab.training.experience.apply_template", lambda template, prompt, tok: prompt):
+    with patch("r1lab.training.rollout.prompt_of", lambda task, problem, tok: problem.prompt):
         yield
 
 
@@ -157,19 +157,20 @@ def extraction_breaks_with_a_library_and_every_reward_is_0(ill):
 def what_cannot_be_parsed_equals_what_cannot_be_parsed(ill):
     """Both sides parse to 0 (or to nothing), and 0 == 0."""
     always = lambda completions, **_: [1.0] * len(completions)  # noqa: E731
-    ill.rewards = RewardSet({"accuracy": (always, 1.0)})
+    ill.rewards = {"accuracy": (always, 1.0)}
     yield
 
 
 @fault("reward weights ignored", "huggingface/trl#5352 (PR 5353)")
 def total_is_the_plain_sum_of_the_rewards(ill):
-    class Unweighted(RewardSet):
-        def __call__(self, prompts, completions, **columns):
-            _, parts = super().__call__(prompts, completions, **columns)
-            return [sum(scores) for scores in zip(*parts.values(), strict=True)], parts
+    weighted = RewardSet.__call__
 
-    ill.rewards = Unweighted(ill.rewards.rewards)
-    yield
+    def unweighted(self, prompts, completions, **columns):
+        _, parts = weighted(self, prompts, completions, **columns)
+        return [sum(scores) for scores in zip(*parts.values(), strict=True)], parts
+
+    with patch.object(RewardSet, "__call__", unweighted):
+        yield
 
 
 @fault("advantages not of the group", "XU-YIJIE/grpo-flat#2, THUDM/slime#1414")
@@ -177,7 +178,7 @@ def advantages_are_normalised_over_the_whole_batch(ill):
     def over_the_batch(rewards, **_):
         return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 
-    with patch("r1lab.training.experience.group_advantages", over_the_batch):
+    with patch("r1lab.training.rollout.group_advantages", over_the_batch):
         yield
 
 
@@ -185,13 +186,14 @@ def advantages_are_normalised_over_the_whole_batch(ill):
 def advantages_are_divided_by_a_negative_mean(ill):
     right = r1lab.objective.group_advantages
     upside_down = lambda rewards, **options: -right(rewards, **options)  # noqa: E731
-    with patch("r1lab.training.experience.group_advantages", upside_down):
+    with patch("r1lab.training.rollout.group_advantages", upside_down):
         yield
 
 
-@fault("reward never varies", "jsboige/CoursIA#10603, huggingface/trl#2884", mixture={"gym_gsm/1": 1.0})  # fmt: skip
+@fault("reward never varies", "jsboige/CoursIA#10603, huggingface/trl#2884")
 def questions_are_too_hard_for_the_model(ill):
-    ill.rewards = RewardSet({"accuracy": (accuracy, 1.0)})
+    ill.learner.task = SmallWorld({"gym_gsm/1": 1.0}, {"en": 1.0}).task()
+    ill.rewards = {"accuracy": (accuracy, 1.0)}
     yield
 
 
@@ -334,29 +336,29 @@ def scorer_forgets_the_temperature(ill):
 
 @fault("mask does not fit the tokens", "bingreeky/MemGen#33")
 def mask_takes_in_what_follows_the_end(ill):
-    right = Learner._score
+    right = Learner._batch
 
-    def score(self, policy, experience, batch):
-        out, mask = right(self, policy, experience, batch)
-        return out, torch.ones_like(mask)
+    def everything(self, experience, ref_logps, rows):
+        batch = right(self, experience, ref_logps, rows)
+        return replace(batch, mask=torch.ones_like(batch.mask))
 
-    with patch.object(Learner, "_score", score):
+    with patch.object(Learner, "_batch", everything):
         yield
 
 
 @fault("reference policy is wrong",
        "hiyouga/ChatGLM-Efficient-Tuning#380; r1lab itself before 2c4bc82")  # fmt: skip
 def reference_policy_has_the_weights_of_the_policy(ill):
-    ill.learner.reference = ill.learner.policy
+    ill.learner.modules["reference"] = ill.learner.policy
     yield
 
 
 # -- loss and optimizer
 
 
-def _patch_loss(change: Callable):
+def _patch_loss(ill: Patient, change: Callable):
     """`change(right, logps, old_logps, ref_logps, advantages, mask, config, **options)`."""
-    return patch("r1lab.training.loop.policy_loss", partial(change, r1lab.objective.policy_loss))
+    return patch.object(ill.learner, "loss", partial(change, r1lab.objective.policy_loss))
 
 
 @fault("gradient is 0", "Goekdeniz-Guelmez/mlx-lm-lora#55 (PR 49)")
@@ -364,18 +366,18 @@ def importance_ratio_is_the_constant_1(ill):
     def constant(right, logps, old_logps, *rest, **options):
         return right(logps, logps, *rest, **options)
 
-    with _patch_loss(constant):
+    with _patch_loss(ill, constant):
         yield
 
 
 @fault("gradient is 0", "Goekdeniz-Guelmez/mlx-lm-lora#68")
 def log_probs_are_computed_outside_the_differentiated_closure(ill):
-    right = Learner._score
+    right = Policy.forward
 
-    def score(self, policy, experience, batch):
-        return right(self, copy.deepcopy(policy).requires_grad_(True), experience, batch)
+    def forward(self, *args):
+        return right(copy.deepcopy(self).requires_grad_(True), *args)
 
-    with patch.object(Learner, "_score", score):
+    with patch.object(Policy, "forward", forward):
         yield
 
 
@@ -386,7 +388,7 @@ def end_token_is_missing_from_the_training_signal(ill):
         shorter = mask & (torch.arange(mask.shape[1]) < last[:, None])
         return right(logps, old_logps, ref_logps, advantages, shorter, config, **options)
 
-    with _patch_loss(without_end):
+    with _patch_loss(ill, without_end):
         yield
 
 
@@ -397,7 +399,7 @@ def mask_is_shifted_by_one_in_the_loss(ill):
         later[:, 0] = False
         return right(logps, old_logps, ref_logps, advantages, later, config, **options)
 
-    with _patch_loss(shifted):
+    with _patch_loss(ill, shifted):
         yield
 
 
@@ -407,7 +409,7 @@ def loss_is_divided_by_the_accumulation_steps_once_more(ill):
         loss, metrics = right(*args, **options)
         return loss / 4, metrics
 
-    with _patch_loss(divided):
+    with _patch_loss(ill, divided):
         yield
 
 
@@ -417,7 +419,7 @@ def loss_is_plus_the_objective(ill):
         loss, metrics = right(*args, **options)
         return -loss, metrics
 
-    with _patch_loss(plus):
+    with _patch_loss(ill, plus):
         yield
 
 
@@ -427,7 +429,7 @@ def loss_is_nan(ill):
         loss, metrics = right(*args, **options)
         return loss * math.nan, metrics
 
-    with _patch_loss(nan):
+    with _patch_loss(ill, nan):
         yield
 
 

@@ -3,23 +3,22 @@
 import json
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
 from r1lab.doctor import course, diagnose, environment_report, judge, steps
 from r1lab.doctor import environment
-from r1lab.doctor.diagnose import stored_config, try_two_steps
+from r1lab.doctor.diagnose import try_two_steps
 from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig
-from r1lab.rewards import RewardSet, random
-from r1lab.stages.zero import PRESETS
+from r1lab.rewards import random
+from r1lab.stages.zero import PRESETS, Zero
 from tests import planted_faults
 from tests.fake_run import fake_run
 from tests.planted_faults import COURSE_FAULTS, FAULTS, SMALL, named_in_course, named_in_steps
-from tests.small_run import reward_set
 
 
 @pytest.mark.parametrize("model", ["base", "llama"])
@@ -40,6 +39,9 @@ def test_every_rule_has_a_fault_that_it_finds():
     assert found == {rule.__name__.replace("_", " ") for rule in (*steps.RULES, *course.RULES)}
 
 
+SMALL_RUN = Zero(world=planted_faults.WORLD, rl=SMALL)
+
+
 def read(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -50,7 +52,7 @@ def with_intervals(rows: list[dict]) -> list[dict]:
 
 
 # The presets' own settings, but for the size of the trial; the paper's has no clip from below.
-PAPER = replace(SMALL, loss=PRESETS["paper"].loss, format_weight=1.0, learning_rate=3e-6)
+PAPER = replace(SMALL, loss=PRESETS["paper"].rl.loss, learning_rate=3e-6)
 HEALTHY = {
     "cpu": SMALL,
     "cpu, seed 1": replace(SMALL, seed=1),
@@ -77,9 +79,9 @@ def test_a_healthy_run_is_left_alone(settings, model):
 def test_control_arms_are_left_alone():
     """A coin or the format alone teach no reasoning, but the run does what it is told."""
     for arm in ("random", "format"):
-        well = planted_faults.patient("base", replace(SMALL, arm=arm))
-        rewards = reward_set(arm, seed=1)
-        found = judge(steps.RULES, examine(well.learner, well.questions, rewards))
+        well = planted_faults.patient("base")
+        well.rewards = replace(planted_faults.WORLD, arm=arm).rewards()
+        found = judge(steps.RULES, examine(well.ready()))
         assert found.found == []
 
 
@@ -116,33 +118,32 @@ def test_a_diagnosis_has_a_cause_a_fix_and_a_number():
     assert diagnosis.fix.startswith("Raise clip_high")
 
 
+def test_a_run_is_judged_by_the_check_of_its_task():
+    """One that refuses gold answers, and one that takes nonsense for right."""
+    for accepts, expected in ((False, "refuses gold answers"), (True, "accepts nonsense")):
+        ill = planted_faults.patient("base")
+        ill.learner.task = replace(ill.learner.task, check=lambda *_: accepts)  # noqa: B023
+        found = judge(steps.RULES, examine(ill.ready())).found
+        assert [one.name for one in found] == [f"grader {expected}"]
+
+
 def test_a_step_that_raises_is_a_finding_and_no_traceback(monkeypatch):
     def detached(*_):
         raise RuntimeError("element 0 of tensors does not require grad")
 
     monkeypatch.setattr("r1lab.training.loop.Learner.update", detached)
-    found = try_two_steps(replace(SMALL, model="data/base")).found
+    found = try_two_steps(SMALL_RUN).found
     assert [diagnosis.name for diagnosis in found] == ["a step fails"]
     assert "does not require grad" in found[0].evidence
 
 
 def test_the_trial_is_small_on_policy_and_refuses_what_a_run_refuses():
-    config = trial_config(replace(PRESETS["cpu"], learning_rate=1e-6))
+    config = trial_config(replace(PRESETS["cpu"].rl, learning_rate=1e-6))
     assert (config.rollouts, config.minibatches, config.warmup_steps) == (2, 1, 1)
     assert config.questions * config.group_size <= 32
     assert config.learning_rate == 1e-4
     with pytest.raises(InputError, match="group of one"):
-        trial_config(replace(PRESETS["cpu"], group_size=1))
-
-
-def test_a_stored_configuration_comes_back_as_it_was(tmp_path):
-    config, path = PRESETS["smollm2"], tmp_path / "config.json"
-    path.write_text(json.dumps(asdict(config)))
-    assert stored_config(path) == config
-    for damaged in ("{", "[]", "{}", '{"loss": 1, "caps": [], "mixture": {}}'):
-        path.write_text(damaged)
-        with pytest.raises(InputError, match="config.json"):
-            stored_config(path)
+        trial_config(replace(PRESETS["cpu"].rl, group_size=1))
 
 
 def fake_config(folder, run):
@@ -161,13 +162,16 @@ def test_the_environment_report_names_what_is_missing(monkeypatch):
     assert report["disk"].ok is False and "free" in report["disk"].advice
 
 
-def test_versions_other_than_the_tested_ones_are_told(monkeypatch, tmp_path):
+def test_versions_other_than_the_tested_ones_are_said(monkeypatch, tmp_path):
     (tmp_path / "constraints.txt").write_text("torch==0.1\nnot-installed==1.0\n")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     report = {check.name: check for check in environment_report()}
     assert report["packages"].ok is None and "(tested: 0.1)" in report["packages"].found
     assert "not-installed" not in report["packages"].found
     assert report["base model"].ok is False
+    (tmp_path / "constraints.txt").unlink()  # as in a wheel: nothing was compared
+    report = {check.name: check for check in environment_report()}
+    assert report["packages"].ok is None and "0 as tested" in report["packages"].found
 
 
 def test_the_command_says_by_its_exit_code_whether_something_is_wrong(capsys, tmp_path):
@@ -189,7 +193,7 @@ def test_the_command_says_by_its_exit_code_whether_something_is_wrong(capsys, tm
 
 def test_a_model_is_tried_with_the_preset_and_left_as_it_was(monkeypatch):
     before = open("data/base/model.safetensors", "rb").read()
-    monkeypatch.setitem(PRESETS, "cpu", SMALL)
+    monkeypatch.setitem(PRESETS, "cpu", SMALL_RUN)
     assert diagnose("data/base").found == []
     assert open("data/base/model.safetensors", "rb").read() == before
     with pytest.raises(InputError, match="preset"):
@@ -199,13 +203,12 @@ def test_a_model_is_tried_with_the_preset_and_left_as_it_was(monkeypatch):
 def test_a_reward_that_cannot_score_is_no_crash():
     """None is "cannot be scored": such rows get advantage 0, and are no reason for a diagnosis."""
     well = planted_faults.patient("base")
-    coin = random(0)
 
     def half(prompts, completions, **columns):
-        scores = coin(prompts, completions, **columns)
+        scores = random(prompts, completions, **columns)
         return [None if i % 4 == 0 else score for i, score in enumerate(scores)]
 
     half.blind = True
-    rewards = RewardSet({**well.rewards.rewards, "half": (half, 1.0)})
-    found = judge(steps.RULES, examine(well.learner, well.questions, rewards))
+    well.rewards |= {"half": (half, 1.0)}
+    found = judge(steps.RULES, examine(well.ready()))
     assert found.found == []

@@ -12,7 +12,7 @@ from r1lab.doctor.diagnose import diagnose
 from r1lab.doctor.environment import environment_report
 
 ILL = 1  # the exit code of an illness that was found
-MARKS = {True: "ok", False: "mend", None: "note"}
+MARKS = {True: "ok", False: "fix", None: "note"}
 
 
 def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: str = "cpu") -> int:
@@ -35,7 +35,7 @@ def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: s
         console.print(Text(f"{number}. {ill.name}: {ill.evidence}", style="bold"))
         console.print(Padding(Text(f"{ill.cause}\nTo do: {ill.fix}"), (0, 0, 0, 3)))
     if len(report.found) > 1:
-        console.print("Mend the first one first: it may be the reason for others.")
+        console.print("Fix the first one first: it may be the reason for others.")
     looked_for = f"Looked for {len(report.looked_for)} illnesses: {'; '.join(report.looked_for)}."
     console.print(Text(looked_for, style="dim"))
     console.print("Nothing found." if not report.found else f"{len(report.found)} found.")

@@ -50,7 +50,7 @@ def _name(rule: Callable) -> str:
 
 
 def diagnose(target: str | Path, preset: str = "cpu") -> Report:
-    """What is wrong with a run (its folder), or would be in a run that starts from a model.
+    """Say what is wrong with a run (its folder), or would be in one that starts from a model.
 
     A run is read from its metrics, then two steps are tried from its newest checkpoint, or from
     its base where it has none; nothing is written.
@@ -68,10 +68,10 @@ def diagnose(target: str | Path, preset: str = "cpu") -> Report:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
         return try_two_steps(replace(PRESETS[preset], model=str(target)))
     rows = read_rows(run / "metrics.jsonl", ("kind", "step"))
-    stored = stored_zero(Run(run))
-    course_report = judge(course.RULES, measure(rows))
-    tried = try_two_steps(replace(stored, model=str(([stored.model, *Run(run).checkpoints])[-1])))
-    return Report(course_report.looked_for + tried.looked_for, course_report.found + tried.found)
+    stored, followed = stored_zero(Run(run)), judge(course.RULES, measure(rows))
+    newest = [stored.model, *Run(run).checkpoints][-1]
+    tried = try_two_steps(replace(stored, model=str(newest)))
+    return Report(followed.looked_for + tried.looked_for, followed.found + tried.found)
 
 
 def try_two_steps(run: Zero, task: Task | None = None) -> Report:

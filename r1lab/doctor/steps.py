@@ -32,8 +32,8 @@ def grader_accepts_nonsense(f: Findings) -> str | None:
 
     Return 0 where an answer cannot be parsed; never compare two empty results.
     """
-    if f.gold_refused == "" and not f.tells_right_from_wrong:
-        return "gold and nonsense earn the same from every reward"
+    if f.gold_refused == "":
+        return f.nonsense_passes
 
 
 def sampler_runs_past_the_end_token(f: Findings) -> str | None:
@@ -75,7 +75,7 @@ def copies_in_the_group(f: Findings) -> str | None:
 def scorer_log_probs_above_0(f: Findings) -> str | None:
     """The scorer returns numbers that are no log-probabilities: its kernel is wrong.
 
-    Compute log-probs from the logits, or mend the fused kernel, before training on.
+    Compute log-probs from the logits, or fix the fused kernel, before training on.
     """
     if f.scorer_highest > f.tolerance:
         return f"the largest log-prob is {f.scorer_highest:+.2f}; it can be at most 0"
