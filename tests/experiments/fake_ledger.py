@@ -1,7 +1,7 @@
 """A ledger that runs nothing: fakes of a run, of the experiments, and their values as one likes."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,26 +124,26 @@ class FakeExperiments(dict):
 
 
 class FakeZero:
-    """Takes the place of `run_grpo`: writes what a finished run leaves, with the given ending."""
+    """Takes the place of `run_arm`: writes what a finished run leaves, with the given ending."""
 
     def __init__(self, endings=AS_HOPED, halfway=(0.7, 0.4, 0.2), equal_clip_entropy=0.1):
         self.endings, self.halfway, self.calls = endings, halfway, []
         self.entropy = {"equal-clip": equal_clip_entropy}
 
-    def __call__(self, config, name, *, runs, resume):
+    def __call__(self, settings, name, runs):
         folder = runs / name
-        assert resume == (folder / "config.json").exists()  # what the real one insists on
         self.calls.append(name)
         (folder / "evals").mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(config)))
-        rng, base_rng = np.random.default_rng(config.seed), np.random.default_rng(config.seed)
+        (folder / "config.json").write_text(json.dumps(settings))
+        seed = settings["seed"]
+        rng, base_rng = np.random.default_rng(seed), np.random.default_rng(seed)
         arm = name.rpartition("/")[2].rpartition("-seed")[0]
         write_entropies(folder, [0.3, 0.3, *rng.normal(self.entropy.get(arm, 0.2), 0.01, 4)])
         evaluation(**BASE, rng=base_rng).save(folder / "eval_base.npz")
         evaluation(accuracy=self.halfway, rng=rng).save(folder / "evals/step-000040.npz")
         evaluation(**self.endings[arm], rng=rng).save(folder / "eval_final.npz")
         (folder / "summary.json").write_text(
-            json.dumps({"steps": 80, "wall_seconds": 90.0, "commit": f"commit{config.seed}"})
+            json.dumps({"steps": 80, "wall_seconds": 90.0, "commit": f"commit{seed}"})
         )
         return folder
 

@@ -7,7 +7,6 @@ and with more of Dev2's programs, against the same number of Dev2's other sample
 (`python -m tests.experiments --only french`).
 """
 
-import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +21,10 @@ from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store
 from r1lab.stages.harvest import harvest, read_harvest, select
 from r1lab.stages.rejection import in_french
 from r1lab.task import Problem
-from r1lab.training.distributed import StopRequest, default_processes, join_world
-from r1lab.training.run import STOPPED, launch
-from r1lab.training.sft import run_sft
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.run import Run
+from r1lab.training.sft import sft
 from tests.experiments.next_steps import ROWS, Kept, Trial, measure, start, tabulate
 from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config
 
@@ -75,7 +75,7 @@ def programs(config: Programs = Programs(), folder: Path = Path("runs/programs")
     rows = dev3_rows(config)
     shared_sandbox()
     start(config, folder)
-    launch(sampling_worker, config.processes or default_processes(), config, folder)
+    launch(sampling_work, config.processes or default_processes(), config, folder)
     drawn, before = (read_harvest(place / "samples")[0] for place in (folder, dev3(config)))
     before = [row for row in before if row["family"] != "programs"]
     more, others = (unused(config, found, rows) for found in (drawn, before))
@@ -123,31 +123,28 @@ def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
     return [{name: row[name] for name in COLUMNS} for row in kept]
 
 
-def sampling_worker(config: Programs, folder: Path) -> int:
-    """One process of asking Dev2 for programs. Its exit code."""
-    stop, world = StopRequest().listen(), join_world()
-    sampler, tokenizer = open_sampler(model_folder(f"{config.chain}/dev2", "programs"))
+def sampling_work(world: World, stop: StopRequest, config: Programs, folder: Path) -> bool:
+    """One process's share of asking Dev2 for programs. False: stopped on the way."""
+    sampler, tokenizer = open_sampler(world, model_folder(f"{config.chain}/dev2", "programs"))
     sampling = harvest_config(config.sampling, seed=config.seed)
-    done = harvest(sampling, folder / "samples", sampler, tokenizer, world, stop)
-    return 0 if done else STOPPED
+    samples = folder / "samples"
+    return harvest(world, stop, sampling, sampling.task(), samples, sampler, tokenizer)
 
 
 def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder: Path) -> Kept:
     """Fine-tune the base on each arm's rows, and measure; Dev3 is measured already."""
-    summary = json.loads((dev3(config) / "summary.json").read_text(encoding="utf-8"))
+    summary = Run(dev3(config)).summary
     # One more epoch than Dev3's, cut at its steps: as many updates, however long the rows are.
-    sft = sft_config(
+    tuning = sft_config(
         config.sft, steps=summary["steps"], epochs=config.sft["epochs"] + 1, seed=config.seed,
         processes=config.processes,
     )  # fmt: skip
     models = {}
     for arm, rows in arms.items():
-        data, run = folder / f"data_{arm}", folder / arm
+        data = folder / f"data_{arm}"
         if not data.exists():
             store_data(rows, data, config, str(dev3(config)), examples=len(rows))
-        resume = (run / "config.json").exists()
-        run_sft(sft, summary["base"], data, run, resume=resume)
-        models[arm] = model_folder(str(run), arm)
+        models[arm] = sft(summary["base"], data, tuning, arm, runs=folder).model
     measured = measure(config, models, folder, MEASURED)
     with np.load(dev3(config) / "values.npz") as values:
         measured["dev3"] = {row: values[row] for row in MEASURED}

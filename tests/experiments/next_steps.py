@@ -9,7 +9,8 @@ settings are refused.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,23 @@ from numpy import ndarray
 
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import evaluate, merge
-from r1lab.models.policy import load_model
+from r1lab.files import whole, write_text
+from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.stages.benchmarks import REASONING, asked
-from r1lab.stages.from_samples import model_folder, open_sampler
-from r1lab.stages.pipeline import benchmark_worker
-from r1lab.task import load_problems
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import default_processes, join_world
-from r1lab.training.run import launch, prepare_folder, run_grpo
-from r1lab.files import write_text
-from r1lab.training.sft import load_documents, run_sft
-from r1lab.world.wordings import NAMES, USUAL, asking
-from tests.experiments.settings import SFT, ZERO, grpo_config, sft_config
+from r1lab.stages.from_samples import open_sampler
+from r1lab.stages.pipeline import measure_work
+from r1lab.stages.rl_stage import RLStage
+from r1lab.task import Problem, Task, load_problems
+from r1lab.training.distributed import World
+from r1lab.training.documents import load_documents
+from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.recorder import first_of_each_level
+from r1lab.training.rl import grpo
+from r1lab.training.run import Run
+from r1lab.training.sft import sft
+from r1lab.world.wordings import NAMES, USUAL, asking, in_wordings
+from tests.experiments.settings import SFT, ZERO, rl_stage, sft_config
+from tests.experiments.taught import TaughtLearner
 
 ROWS = (*REASONING, "helpfulness", "safety")
 # Of each kind, words around the question and other words for it, some are never trained on.
@@ -60,15 +66,11 @@ class RLTrial(Trial):
         }
     )  # fmt: skip
 
-    def grpo(self, **changes: Any) -> GRPOConfig:
-        """The settings of an arm's run."""
-        own = {"model": self.base, "seed": self.seed, "processes": self.processes}
-        return grpo_config({**ZERO, **self.rl, **own, **changes})
-
-    def train(self, folder: Path, arm: str, **changes: Any) -> Path:
-        """The model at the end of an arm's run, which goes on where it was stopped."""
-        resume = (folder / arm / "config.json").exists()
-        return model_folder(str(run_grpo(self.grpo(**changes), arm, runs=folder, resume=resume)), arm)
+    @property
+    def stage(self) -> RLStage:
+        """What the arms ask and pay, and how they learn."""
+        own = {"seed": self.seed, "processes": self.processes}
+        return rl_stage({**ZERO, **self.rl, **own})
 
 
 @dataclass(frozen=True)
@@ -121,30 +123,30 @@ def start(config: Trial, folder: Path) -> None:
 
     Raises InputError where it was started with other ones.
     """
-    prepare_folder(folder, config, resume=(folder / "config.json").exists(), overwrite=False)
+    run = Run(folder)
+    run.prepare(config, resume=run.started)
 
 
 def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) -> Kept:
     """Train and measure the arms; each row of the table is against SFT and then RL."""
-    rows = len(load_documents(config.data, load_model(config.base)[1], "small"))
+    examples = len(load_documents(config.data, load_tokenizer(config.base), "small"))
     start(config, folder)
-    sft = sft_config(config.sft, seed=config.seed, processes=config.processes)
-    resume = (folder / "sft/config.json").exists()
-    run = run_sft(sft, config.base, config.data, folder / "sft", resume=resume)
-    taught = str(model_folder(str(run), "sft"))
-    both = {
-        "demonstrations": config.data, "demonstration_weight": config.weight,
-        "demonstration_rows": math.ceil(sft.epochs * rows / config.grpo().steps),
-    }  # fmt: skip
+    tuning = sft_config(config.sft, seed=config.seed, processes=config.processes)
+    taught = sft(config.base, config.data, tuning, "sft", runs=folder).model
+    rl, task = config.stage.rl, config.stage.world.task()
+    both = partial(
+        TaughtLearner, data=config.data, weight=config.weight,
+        rows=math.ceil(tuning.epochs * examples / rl.steps),
+    )  # fmt: skip
     arms = {
-        "sft_then_rl": {"model": taught},
-        "one_loss": both,
-        "sft_then_one_loss": {"model": taught, **both},
-        "rl": {},
+        "sft_then_rl": (taught, None),
+        "one_loss": (config.base, both),
+        "sft_then_one_loss": (taught, both),
+        "rl": (config.base, None),
     }
-    models = {"sft": Path(taught)}
-    for arm, changes in arms.items():
-        models[arm] = config.train(folder, arm, **changes)
+    models = {"sft": taught}
+    for arm, (model, learner) in arms.items():
+        models[arm] = grpo(model, task, rl, arm, runs=folder, learner=learner).model
     measured = measure(config, models, folder, ROWS)
     return tabulate(measured, "sft_then_rl", {row: asked(row).strata for row in ROWS}, folder)
 
@@ -153,13 +155,13 @@ def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")
     """Train and measure both arms; "lost" is what the held-out wordings cost, in points."""
     load_model(config.base)  # a missing one is reported before the folder is made
     start(config, folder)
+    world, rl = config.stage.world, config.stage.rl
+    tasks = {"varied": varied(world.task()), "usual": world.task()}
     models = {
-        "varied": config.train(folder, "varied", wordings=TRAINED),
-        "usual": config.train(folder, "usual"),
-        "base": Path(config.base),
+        arm: grpo(config.base, task, rl, arm, runs=folder).model for arm, task in tasks.items()
     }
-    rl = config.grpo()
-    asked = Asked(rl.eval_file, config.problems, config.samples, rl.cap(rl.steps), config.seed)
+    models["base"] = Path(config.base)
+    asked = Asked(world.test, config.problems, config.samples, rl.cap(rl.steps), config.seed)
     measured = {
         arm: ask(config, asked, NAMES, model, folder / f"{arm}.npz") for arm, model in models.items()
     }
@@ -169,6 +171,15 @@ def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")
     return tabulate(values, "usual", levels, folder)
 
 
+def varied(task: Task) -> Task:
+    """The task with each question asked in one of TRAINED, drawn by seed and rollout."""
+
+    def draw(seed: int, rollout: int, count: int) -> list[Problem]:
+        return in_wordings(task.draw(seed, rollout, count), TRAINED, f"{seed}/{rollout}")
+
+    return replace(task, problems=draw, settings={**task.settings, "wordings": list(TRAINED)})
+
+
 def measure(
     config: Trial, models: dict[str, Path], folder: Path, rows: Sequence[str]
 ) -> Measured:
@@ -176,8 +187,11 @@ def measure(
     measured = {}
     for arm, model in models.items():
         if not (folder / arm / "benchmarks.json").exists():  # written last
-            processes = config.processes or default_processes()
-            launch(benchmark_worker, processes, model, config.samples, config.seed, folder / arm)
+            (folder / arm).mkdir(exist_ok=True)
+            launch(
+                measure_work, config.processes or default_processes(), Run(folder / arm), model,
+                config.samples, config.seed, None, saves=False,
+            )  # fmt: skip
         with np.load(folder / arm / "values.npz") as values:
             measured[arm] = {row: values[row] for row in rows}
     return measured
@@ -211,18 +225,17 @@ def ask(
     """Accuracy of each problem by the way it is asked, and its level: measured once, in `file`."""
     if not file.exists():
         processes = config.processes or default_processes()
-        launch(asking_worker, processes, asked, tuple(ways), model, file)
+        launch(asking_work, processes, asked, tuple(ways), model, file, saves=False)
     with np.load(file) as values:
         return dict(values)
 
 
-def asking_worker(asked: Asked, ways: Sequence[str], model: Path, file: Path) -> int:
-    """One process of a measurement: accuracy (lenient) of each problem in each way. Code 0."""
-    world, (sampler, tokenizer) = join_world(), open_sampler(model)
-    by_level: dict[int, list] = {}
-    for problem in load_problems(asked.file):
-        by_level.setdefault(problem.level, []).append(problem)
-    problems = [problem for level in by_level.values() for problem in level[: asked.problems]]
+def asking_work(
+    world: World, stop: StopRequest, asked: Asked, ways: Sequence[str], model: Path, file: Path
+) -> bool:
+    """One process's share of a measurement: accuracy (lenient) of each problem in each way."""
+    sampler, tokenizer = open_sampler(world, model)
+    problems = first_of_each_level(load_problems(asked.file), asked.problems)
     found = {"levels": np.array([problem.level for problem in problems])}
     for name in ways:
         part = evaluate(
@@ -231,10 +244,9 @@ def asking_worker(asked: Asked, ways: Sequence[str], model: Path, file: Path) ->
         )  # fmt: skip
         found[name] = merge(world.gather(part))["correct"].mean(axis=1)
     if world.is_main:
-        partial = file.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **found)
-        partial.rename(file)
-    return 0
+        with whole(file) as partial_file, open(partial_file, "wb") as out:
+            np.savez_compressed(out, **found)
+    return True
 
 
 def against(

@@ -30,20 +30,21 @@ from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import evaluate, merge
 from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages, parse
-from r1lab.stages.distill import student_rl_config
+from r1lab.stages.distill import student_rl_stage
 from r1lab.stages.from_samples import Example, SampledStage, open_sampler
+from r1lab.stages.harvest import HarvestConfig
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
-from r1lab.stages.recipes import ONE_GPU
+from r1lab.stages.rl_stage import RLStage
 from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
-from r1lab.world.rewrite import join_completion
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import Parallel, default_processes, join_world
+from r1lab.training.distributed import Parallel, World
 from r1lab.training.estimate import check_machine
-from r1lab.stages.harvest import HarvestConfig
-from r1lab.training.run import launch
-from r1lab.files import write_text
+from r1lab.training.presets import ONE_GPU
+from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.run import Run
 from r1lab.training.sft import SFTConfig
+from r1lab.world.rewrite import join_completion
 
 MIXTURE = {
     "gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0, "gym_arithmetic/1": 1.0,
@@ -109,21 +110,22 @@ class RealConfig:
 
     base: str
     student: str
-    zero: GRPOConfig
+    zero: RLStage
     cold_start: RealStage
-    reasoning: GRPOConfig
+    reasoning: RLStage
     rejection: RealStage
-    scenarios: GRPOConfig
+    scenarios: RLStage
     distill: RealStage
-    student_rl: GRPOConfig
+    student_rl: RLStage
     seed: int = 0
     processes: int = 0
     samples: int = 4
 
     def trainings(self) -> list[tuple[GRPOConfig | SFTConfig, str]]:
         """Settings and model of every stage that trains."""
-        own = (self.zero, self.cold_start.sft, self.reasoning, self.rejection.sft, self.scenarios)
-        taught = (self.distill.sft, self.student_rl)
+        rl = (self.zero.rl, self.reasoning.rl, self.scenarios.rl)
+        own = (*rl, self.cold_start.sft, self.rejection.sft)
+        taught = (self.distill.sft, self.student_rl.rl)
         return [(one, self.base) for one in own] + [(one, self.student) for one in taught]
 
 
@@ -153,12 +155,12 @@ def recipe(
     base: str, student: str, template: str, rate: float, parallel: Parallel = Parallel()
 ) -> RealConfig:
     """The chain's settings for one GPU; `rate` is the learning rate of reinforcement learning."""
-    zero = replace(
-        PRESETS["smollm2"], model=base, mixture=MIXTURE, template=template, questions=32,
-        group_size=16, learning_rate=rate, caps=((0, 128), (60, 256)), microbatch_tokens=16_384,
-        eval_problems=16, parallel=parallel,
+    small = RLStage(PRESETS["smollm2"].world, PRESETS["smollm2"].rl)
+    zero = small.with_world(mixture=MIXTURE, template=template).with_rl(
+        questions=32, group_size=16, learning_rate=rate, caps=((0, 128), (60, 256)),
+        microbatch_tokens=16_384, eval_problems=16, parallel=parallel,
     )  # fmt: skip
-    reasoning = replace(zero, language_weight=0.1, rollouts=30, caps=((0, 256),))
+    reasoning = zero.with_world(language_weight=0.1).with_rl(rollouts=30, caps=((0, 256),))
     # v2 B.4.3: the smaller the model, the higher its rate; 1e-4 is the paper's for 1.5B.
     sft = SFTConfig(
         epochs=2, learning_rate=1e-4, microbatch_tokens=16_384, template=template, parallel=parallel
@@ -170,9 +172,9 @@ def recipe(
     return RealConfig(
         base=base, student=student, zero=zero, reasoning=reasoning,
         cold_start=RealColdStart(sampling=first, sft=sft), rejection=taught,
-        scenarios=replace(reasoning, rollouts=20, temperature=0.7),
+        scenarios=reasoning.with_rl(rollouts=20, temperature=0.7),
         distill=replace(taught, sft=replace(sft, epochs=3)),
-        student_rl=replace(zero, rollouts=10_000),  # until its compute is spent
+        student_rl=zero.with_rl(rollouts=10_000),  # until its compute is spent
     )  # fmt: skip
 
 
@@ -187,11 +189,11 @@ def two_steps(config: RealConfig, test_file: str) -> RealConfig:
     """The same chain as a trial: two updates in each stage, short answers that no filter judges,
     and the few problems of `test_file`."""
 
-    def rl(stage):
-        return replace(
-            stage, rollouts=1, questions=2, group_size=2, minibatches=2, caps=((0, 12),),
-            microbatch_tokens=512, eval_file=test_file, eval_samples=1, eval_problems=1,
-            final_samples=1, checkpoint_every=1,
+    def rl(stage: RLStage) -> RLStage:
+        return stage.with_world(test=test_file).with_rl(
+            rollouts=1, questions=2, group_size=2, minibatches=2, caps=((0, 12),),
+            microbatch_tokens=512, eval_samples=1, eval_problems=1, final_samples=1,
+            checkpoint_every=1,
         )  # fmt: skip
 
     def sampled(stage):
@@ -236,10 +238,10 @@ class RealChain(Chain):
 
     def student_rl(self) -> None:
         """As in the small world; its own number of rollouts is the most that it takes."""
-        summary = json.loads((self.folder / "student_sft/summary.json").read_text(encoding="utf-8"))
-        config = student_rl_config(summary, self.config.student, self.config.student_rl)
-        rollouts = min(config.rollouts, self.config.student_rl.rollouts)
-        self._rl("student_rl", replace(config, rollouts=rollouts), self.config.student)
+        distilled, most = self.stage("student_sft").summary, self.config.student_rl.rl.rollouts
+        stage = student_rl_stage(distilled, self.config.student, self.config.student_rl)
+        stage = stage.with_rl(rollouts=min(stage.rl.rollouts, most))
+        self._rl("student_rl", stage, self.config.student)
 
     def controls(self) -> Path:
         raise InputError("the control arms are the small world's; run them with r1lab r1.")
@@ -249,7 +251,7 @@ class RealChain(Chain):
         if not (self.folder / stage / "benchmarks.json").exists():
             (self.folder / stage).mkdir(parents=True, exist_ok=True)
             processes = self.config.processes or default_processes()
-            launch(measuring_worker, processes, self, model, self.folder / stage)
+            launch(real_measure_work, processes, self, model, self.folder / stage, saves=False)
 
     def _stored(self, model: str) -> str:
         """The model's folder; one that is no folder is stored in the chain's once."""
@@ -263,14 +265,16 @@ class RealChain(Chain):
         return str(folder)
 
 
-def measuring_worker(chain: RealChain, model: Path, folder: Path) -> int:
-    """One process of a measurement (temperature 0.6, top-p 0.95, as the paper's). Exit code 0."""
-    world, (sampler, tokenizer), cells, values = join_world(), open_sampler(model), {}, {}
+def real_measure_work(
+    world: World, stop: StopRequest, chain: RealChain, model: Path, folder: Path
+) -> bool:
+    """One process's share of a measurement (temperature 0.6, top-p 0.95, as the paper's)."""
+    (sampler, tokenizer), cells, values = open_sampler(world, model), {}, {}
     zero = chain.config.zero
     for file in chain.tests:
         part = evaluate(
             sampler, tokenizer, load_problems(file), k=chain.config.samples, temperature=0.6,
-            top_p=0.95, max_tokens=zero.caps[-1][1], seed=chain.config.seed, template=zero.template,
+            top_p=0.95, max_tokens=zero.rl.caps[-1][1], seed=chain.config.seed, template=zero.world.template,
             shard=(world.rank, world.size),
         )  # fmt: skip
         whole, name = merge(world.gather(part)), Path(file).stem.removeprefix("test_")
@@ -280,8 +284,8 @@ def measuring_worker(chain: RealChain, model: Path, folder: Path) -> int:
             cells[row] = {"value": value, "ci95": ci95, "n": len(whole.ids)}
     if world.is_main:
         np.savez_compressed(folder / "values.npz", **values)
-        write_text(folder / "benchmarks.json", json.dumps(cells, indent=1))
-    return 0
+        Run(folder).write("benchmarks.json", cells)
+    return True
 
 
 def main(

@@ -14,13 +14,12 @@ from jaxtyping import Float, Int
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
-from r1lab.training.run import run_grpo
 from r1lab.files import write_text
 from tests.experiments.experiment import EXPERIMENTS, Experiment
 from tests.experiments.keys import result_key
 from tests.experiments.measures import ArmRun, StoredRun, evenly
 from tests.experiments.registry import ARMS, CLAIMS, PROOFS, SEEDS, Claim, select
-from tests.experiments.settings import ZERO, Settings, grpo_config
+from tests.experiments.settings import ZERO, Settings, rl_stage
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,17 @@ class Job:
         return (self.folder / "summary.json").is_file()
 
 
+def run_arm(settings: Settings, name: str, runs: Path) -> None:
+    """Train R1-Zero with these settings in `runs/name`, or go on there."""
+    rl_stage(settings).run(settings["model"], name, runs)
+
+
 @dataclass(frozen=True)
 class Laboratory:
-    """Where and how jobs run: `run` is `run_grpo` or has its signature, `ledger` keeps results."""
+    """Where and how jobs run: `run` is `run_arm` or has its signature, `ledger` keeps results."""
 
     settings: Settings = field(default_factory=lambda: ZERO)
-    run: Callable[..., Path] = run_grpo
+    run: Callable[[Settings, str, Path], None] = run_arm
     runs: Path = Path("runs")
     ledger: Path = Path("data/claims.json")
     seeds: Sequence[int] = SEEDS
@@ -120,8 +124,7 @@ class Laboratory:
         if job.experiment:
             job.experiment.run(job.seed, job.key, job.folder, job.before.left)
         else:
-            resume = (job.folder / "config.json").is_file()
-            self.run(grpo_config(job.settings), job.name, runs=job.runs, resume=resume)
+            self.run(job.settings, job.name, job.runs)
 
     def results(self) -> dict[str, dict]:
         """The ledger's entries by claim. Raises InputError where the file is damaged."""

@@ -8,8 +8,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, evaluate
+from r1lab.files import write_text
 from r1lab.models.policy import Policy, load_policy
-from r1lab.rewards import RewardSet, accuracy, correct, format
+from r1lab.rewards import accuracy, correct, format
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.search.prm import (
     AGGREGATES,
@@ -39,14 +41,14 @@ from r1lab.search.tree import (
     value_error,
 )
 from r1lab.sources.templates import apply_template
-from r1lab.task import Problem
-from r1lab.training.config import GRPOConfig
+from r1lab.stages.rl_stage import RLStage
+from r1lab.task import Problem, Reward, Task
 from r1lab.training.distributed import World
-from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.training.runs import Progress, commit, machine, write_atomically
-from r1lab.world import training_problems
-from tests.experiments.settings import ZERO, Settings, grpo_config
+from r1lab.training.progress import Progress
+from r1lab.training.provenance import commit, machine
+from r1lab.training.rollout import Experience
+from tests.experiments.settings import ZERO, Settings, rl_stage
 
 LEVELS = (2, 3, 4, 5)
 ATTEMPTS = (1, 2, 4, 8, 16, 32)  # budgets: the tokens of so many whole attempts
@@ -169,35 +171,39 @@ def rerank(
     return found
 
 
-def paid_by(reward: str, prm: ProcessRewardModel) -> RewardSet:
+def paid_by(reward: str, prm: ProcessRewardModel) -> dict[str, tuple[Reward, float]]:
     """The rule ("rule") or the PRM with an aggregate; the other one is logged, and paid nothing.
 
     A little format reward is in both, as in R1-Zero.
     """
     rule = reward == "rule"
-    return RewardSet({
+    return {
         "accuracy": (accuracy, float(rule)),
         "process": (prm.reward("sum" if rule else reward), float(not rule)),
         "format": (format, 0.1),
-    })  # fmt: skip
+    }
 
 
 def train_on(
-    reward: str, prm: ProcessRewardModel, config: GRPOConfig, exclude: Container[str]
+    reward: str, prm: ProcessRewardModel, model: str, stage: RLStage, test: list[Problem]
 ) -> tuple[Learner, list[dict]]:
     """Train a policy, and note of every rollout what was paid and what was right (leniently).
 
     Args:
         reward: "rule", or how the PRM's scores become a reward (see `AGGREGATES`).
+        test: is never asked.
     """
-    policy, tokenizer = load_policy(config.model)
-    learner, rows = Learner(config, policy, tokenizer, World()), []
+    config, rows = stage.rl, []
+    asked = partial(stage.world.draw, frozenset(problem.id for problem in test))
+    task = Task("puzzles of signs", asked, test, paid_by(reward, prm), template="small")
+    policy, tokenizer = load_policy(model)
+    learner = Learner(config, task, policy, tokenizer, World())
 
     def note(rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        asked = [p for p in experience.problems for _ in range(config.group_size)]
+        owners = [p for p in experience.problems for _ in range(config.group_size)]
         right = [
             correct(text, p.solution, p.family, p.meta, lenient=True)
-            for p, text in zip(asked, experience.completions, strict=True)
+            for p, text in zip(owners, experience.completions, strict=True)
         ]
         numbers = group_statistics(experience)
         shown = {name: numbers[name] for name in ("reward/process", "tokens_mean", "truncated")}
@@ -205,13 +211,8 @@ def train_on(
         progress.update(rollout + 1, right=f"{rows[-1]['right']:.0%}")
         return False
 
-    def questions(rollout: int) -> list[Problem]:
-        return training_problems(
-            config.seed, rollout, config.questions, config.mixture, config.lang_weights, exclude
-        )
-
     with Progress(config.rollouts, f"paid by {reward}") as progress:
-        learner.train(questions, paid_by(reward, prm), note)
+        learner.train(note)
     return learner, rows
 
 
@@ -232,12 +233,13 @@ def run_seed(
     }
     sampled = evaluate(sampler, tokenizer, everything, k=16, max_tokens=160, seed=seed)
     easy, arms = puzzles[2] + puzzles[3], {}
-    rl = grpo_config({**RL, "model": config.base, "rollouts": config.rollouts, "seed": seed})
+    stage = rl_stage({**RL, "rollouts": config.rollouts, "seed": seed})
+    cap = stage.rl.cap(0)
     for reward in rewards:
-        learner, rows = train_on(reward, prm, rl, {problem.id for problem in easy})
-        final = evaluate(learner.sampler, tokenizer, easy, k=8, max_tokens=rl.cap(0), seed=seed)
+        learner, rows = train_on(reward, prm, config.base, stage, easy)
+        final = evaluate(learner.sampler, tokenizer, easy, k=8, max_tokens=cap, seed=seed)
         arms[reward] = {"rows": rows, "after": final.accuracies()["pass_at_1"].tolist()}
-    base = evaluate(sampler, tokenizer, easy, k=8, max_tokens=rl.cap(0), seed=seed)
+    base = evaluate(sampler, tokenizer, easy, k=8, max_tokens=cap, seed=seed)
     return rounded({
         "prm_loss": [losses[0], fmean(losses[-20:])],
         "levels": searched,

@@ -12,8 +12,10 @@ from typing import Any
 
 from r1lab.objective import LossConfig
 from r1lab.stages.harvest import HarvestConfig
+from r1lab.stages.rl_stage import RLStage
 from r1lab.training.config import GRPOConfig
 from r1lab.training.sft import SFTConfig
+from r1lab.world.small_world import SmallWorld
 
 Settings = Mapping[str, Any]
 
@@ -42,7 +44,7 @@ ZERO: dict[str, Any] = {
     "caps": [[0, 320], [80, 448]],
     "reference_every": 40,
     "microbatch_tokens": 1024,
-    "eval_file": "data/test_signs.jsonl",
+    "test": "data/test_signs.jsonl",
     "eval_every": 5,
     "eval_samples": 16,
     "eval_problems": 16,
@@ -57,11 +59,14 @@ SFT: dict[str, Any] = {
 CHAIN: dict[str, Any] = json.loads((Path(__file__).parent / "chain.json").read_text("utf-8"))
 
 
-def grpo_config(settings: Settings) -> GRPOConfig:
-    """The package's settings of a run by reinforcement learning."""
-    loss = LossConfig(**settings["loss"])
-    caps = tuple((step, tokens) for step, tokens in settings["caps"])
-    return GRPOConfig(**{**settings, "loss": loss, "caps": caps})
+def rl_stage(settings: Settings) -> RLStage:
+    """What a run by reinforcement learning asks and pays, and how it learns; not its model."""
+    world_names = {field.name for field in fields(SmallWorld)}
+    world = {name: value for name, value in settings.items() if name in world_names}
+    rl = {name: value for name, value in settings.items() if name not in {"model", *world_names}}
+    rl["loss"] = LossConfig(**rl["loss"])
+    rl["caps"] = tuple((step, tokens) for step, tokens in rl["caps"])
+    return RLStage(SmallWorld(**world), GRPOConfig.preset("cpu", **rl))
 
 
 def sft_config(settings: Settings, **changes: Any) -> SFTConfig:

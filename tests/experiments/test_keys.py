@@ -6,7 +6,7 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.stages.pipeline import R1Config
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.rl_stage import RLStage
 from r1lab.training.sft import SFTConfig
 from tests.experiments import keys
 from tests.experiments.experiment import EXPERIMENTS
@@ -14,7 +14,7 @@ from tests.experiments.fake_ledger import laboratory, verdicts  # the first is a
 from tests.experiments.keys import result_key
 from tests.experiments.registry import CLAIMS, select
 from tests.experiments.runner import Laboratory, run_missing, verdict
-from tests.experiments.settings import CHAIN, SFT, ZERO, grpo_config, leaves
+from tests.experiments.settings import CHAIN, SFT, ZERO, leaves, rl_stage
 
 
 def stale(laboratory) -> set[str]:
@@ -67,7 +67,7 @@ def test_where_files_lie_is_not_in_the_key_and_missing_test_sets_are_reported(
 
 def test_what_is_written_down_is_what_the_package_runs():
     """Where this fails, the package's settings have changed: the ledger's go with them, or not."""
-    assert grpo_config(ZERO) == PRESETS["cpu"]
+    assert rl_stage(ZERO) == RLStage()
     assert SFTConfig(**SFT) == SFTConfig(epochs=2)
     config = R1Config()
     for stage, written in CHAIN.items():

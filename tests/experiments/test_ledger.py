@@ -21,7 +21,7 @@ from tests.experiments.fake_ledger import (
 )
 from tests.experiments.registry import ARMS, CLAIMS, Claim, select
 from tests.experiments.runner import run_missing
-from tests.experiments.settings import ZERO, grpo_config
+from tests.experiments.settings import ZERO, rl_stage
 
 
 def test_every_claim_is_shown_where_runs_end_as_the_paper_says(laboratory):
@@ -65,13 +65,13 @@ def test_a_spent_budget_starts_nothing_and_says_what_is_missing(laboratory):
 def test_a_job_that_was_stopped_is_resumed_by_the_next_call(laboratory):
     stopped_once = []
 
-    def run(config, name, *, runs, resume):
+    def run(settings, name, runs):
         if not stopped_once:
             stopped_once.append(name)
             (runs / name).mkdir(parents=True)
             (runs / name / "config.json").write_text("{}")
             raise KeyboardInterrupt
-        return laboratory.run(config, name, runs=runs, resume=resume)
+        laboratory.run(settings, name, runs)
 
     interrupted = replace(laboratory, run=run)
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +157,7 @@ def test_the_registry_is_consistent():
 
 def test_arms_start_from_what_the_preset_would_run(laboratory):
     """Each arm is a configuration that can train, and differs from all others."""
-    configs = [grpo_config({**ZERO, **changes}) for changes in ARMS.values()]
-    for config in configs:
-        config.check(processes=2)
-    assert len({repr(config) for config in configs}) == len(ARMS)
+    settings = [{**ZERO, **changes} for changes in ARMS.values()]
+    for own in settings:
+        rl_stage(own).rl.check(processes=2)
+    assert len({repr(own) for own in settings}) == len(ARMS)

@@ -13,6 +13,7 @@ from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
 from r1lab.stages.from_samples import COLUMNS
 from r1lab.task import Problem
+from r1lab.training.run import Run
 from r1lab.world import sample_problem
 from r1lab.world.bases import build_model
 from r1lab.world.expert import written_examples
@@ -48,12 +49,13 @@ def keep(rows: list[dict], folder) -> None:
     (folder / "chunk-0000.json").write_text(json.dumps({"seconds": 1.0, "rows": rows}))
 
 
-def invented(model, samples, seed, folder) -> int:
+def invented(world, stop, run, model, samples, seed, task) -> bool:
     """In place of a measurement: values that depend on the arm alone."""
-    rng = np.random.default_rng(len(folder.name))
-    np.savez(folder / "values.npz", **{row: rng.random(len(asked(row).ids)) for row in MEASURED})
-    (folder / "benchmarks.json").write_text("{}")
-    return 0
+    rng = np.random.default_rng(len(run.name))
+    values = {row: rng.random(len(asked(row).ids)) for row in MEASURED}
+    np.savez(run.folder / "values.npz", **values)
+    run.write("benchmarks.json", {})
+    return True
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def chain(tmp_path, monkeypatch):
     """A chain that has come to Dev3, from a model that was never trained; all in this process."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    monkeypatch.setattr(next_steps, "benchmark_worker", invented)
+    monkeypatch.setattr(next_steps, "measure_work", invented)
     monkeypatch.setattr(more_data, "shared_sandbox", lambda: None)  # nothing is run here
     tokenizer, folder = build_tokenizer(), tmp_path / "chain"
     torch.manual_seed(0)
@@ -78,7 +80,7 @@ def chain(tmp_path, monkeypatch):
     (folder / "dev3/summary.json").write_text(
         json.dumps({"steps": STEPS, "base": str(tmp_path / "base")})
     )
-    invented(None, 4, 0, folder / "dev3")
+    invented(None, None, Run(folder / "dev3"), None, 4, 0, None)
     return folder
 
 
@@ -117,7 +119,7 @@ def test_a_share_of_the_reasoning_is_asked_and_thought_in_french(chain, tmp_path
 def drawn(rows: list[dict]):
     """In place of asking Dev2."""
 
-    def harvest(config, folder, sampler, tokenizer, world, stop) -> bool:
+    def harvest(world, stop, config, task, folder, sampler, tokenizer) -> bool:
         assert config.seed == 1
         keep(rows, folder)
         return True

@@ -13,6 +13,8 @@ from datasets import Dataset
 from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
 from r1lab.task import load_problems, save_problems
+from r1lab.training.rl import grpo
+from r1lab.training.run import Run
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.world.wordings import NAMES, REPHRASED, USUAL, WORDINGS
@@ -56,7 +58,7 @@ def base(tmp_path, monkeypatch):
 def quick(base) -> dict:
     return {
         "rollouts": 2, "questions": 2, "group_size": 2, "minibatches": 1, "caps": [[0, 8]],
-        "eval_every": 9, "final_samples": 1, "eval_file": str(base / "test.jsonl"),
+        "eval_every": 9, "final_samples": 1, "test": str(base / "test.jsonl"),
         "mixture": {"signs/1": 1.0},
     }  # fmt: skip
 
@@ -71,15 +73,22 @@ def test_wordings_of_both_kinds_are_trained_on_and_held_out():
 def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatch, capsys):
     measured = []
 
-    def invented(model, samples, seed, folder):
-        measured.append(folder.name)
+    def invented(world, stop, run, model, samples, seed, task):
+        measured.append(run.name)
         rng = np.random.default_rng(len(measured))
         rows = {row: rng.random(len(asked(row).ids)) for row in ROWS}
-        np.savez(folder / "values.npz", **rows)
-        (folder / "benchmarks.json").write_text("{}")
-        return 0
+        np.savez(run.folder / "values.npz", **rows)
+        run.write("benchmarks.json", {})
+        return True
 
-    monkeypatch.setattr(next_steps, "benchmark_worker", invented)
+    learners = {}
+
+    def watched(model, task, rl, arm, runs, learner=None):
+        learners[arm] = learner
+        return grpo(model, task, rl, arm, runs=runs, learner=learner)
+
+    monkeypatch.setattr(next_steps, "measure_work", invented)
+    monkeypatch.setattr(next_steps, "grpo", watched)
     config = OneLoss(
         base=str(base / "base"), rl=quick(base), chain=str(base / "chain"), processes=1, seed=3,
         sft={**SFT, "tokens_per_step": 128},
@@ -92,10 +101,10 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     for arm, found in settings.items():
         both = "one_loss" in arm
         assert (found["rollouts"], found["seed"]) == (2, 3)
-        assert (found["demonstration_weight"] == 1.0) == both == bool(found["demonstrations"])
         assert (found["model"] == str(base / "base")) == (not arm.startswith("sft"))
+        assert bool(learners[arm]) == both
         if both:  # two updates read 2 epochs of 15 rows
-            assert found["demonstration_rows"] == 15
+            assert learners[arm].keywords["rows"] == 15 and learners[arm].keywords["weight"] == 1.0
     table = json.loads((base / "runs/summary.json").read_text())
     assert set(table) == set(ROWS) and set(table["signs"]) == {"sft", *settings}
     assert table["signs"]["sft_then_rl"]["difference"] == 0 != table["signs"]["rl"]["difference"]
@@ -166,10 +175,10 @@ def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys
     )
     kept = wordings(config, base / "runs")
     arms = {
-        arm: json.loads((base / "runs" / arm / "config.json").read_text())["wordings"]
+        arm: Run(base / "runs" / arm).config["task"]["settings"].get("wordings")
         for arm in ("varied", "usual")
     }
-    assert arms == {"varied": list(TRAINED), "usual": []}
+    assert arms == {"varied": list(TRAINED), "usual": None}
     table = json.loads((base / "runs/summary.json").read_text())
     assert set(table) == {*NAMES, "held out", "lost"}
     assert table["lost"]["usual"]["difference"] == 0 and table["lost"]["usual"]["n"] >= 3

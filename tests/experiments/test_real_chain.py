@@ -45,7 +45,7 @@ def of_the_small_world(config):
             sft=replace(stage.sft, template="small"), written=stage.written and REPLIES,
         )  # fmt: skip
     for name in ("zero", "reasoning", "scenarios", "student_rl"):
-        stages[name] = replace(getattr(config, name), **asked)
+        stages[name] = getattr(config, name).with_world(**asked)
     return replace(config, base="data/tiny", student="data/tiny", processes=1, **stages)
 
 
@@ -54,8 +54,8 @@ def without_a_gpu(config):
     def anywhere(stage):
         return replace(stage, parallel=replace(stage.parallel, gpus=0))
 
-    rl = {name: anywhere(getattr(config, name))
-          for name in ("zero", "reasoning", "scenarios", "student_rl")}  # fmt: skip
+    rl = {name: getattr(config, name) for name in ("zero", "reasoning", "scenarios", "student_rl")}
+    rl = {name: replace(stage, rl=anywhere(stage.rl)) for name, stage in rl.items()}
     sampled = {name: getattr(config, name) for name in SAMPLED}
     sampled = {name: replace(stage, sft=anywhere(stage.sft)) for name, stage in sampled.items()}
     return replace(config, **rl, **sampled)
@@ -105,7 +105,7 @@ def test_every_stage_starts_where_the_paper_says(chain):
     for stage, source in {"dev1": "zero", "dev3": "dev2", "student_sft": "r1"}.items():
         assert settings(chain, stage)["source"] == model[source]
         assert settings(chain, stage)["base"] == "data/tiny"
-    assert settings(chain, "r1")["reward_models"] == ""
+    assert settings(chain, "r1")["task"]["settings"]["reward_models"] == ""
     assert settings(chain, "r1")["temperature"] == 0.7
 
 
@@ -161,10 +161,10 @@ def test_other_questions_keep_their_thinking_and_foreign_words_are_dropped():
 def test_the_recipes_settings_fit_together():
     assert all(parse(f"<think>  </think> <answer> {reply} </answer>").well_formed for _, reply in WRITTEN)
     for config in RECIPES.values():
-        template = config.zero.template
+        template = config.zero.world.template
         for stage in (config.zero, config.reasoning, config.scenarios, config.student_rl):
-            stage.check(1)
-            assert stage.template == template and set(stage.lang_weights) == {"en"}
+            stage.rl.check(1)
+            assert stage.world.template == template and set(stage.world.lang_weights) == {"en"}
         for stage in (getattr(config, name) for name in SAMPLED):
             assert stage.sampling.template == stage.sft.template == template
 

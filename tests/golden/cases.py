@@ -600,7 +600,7 @@ def few_answers(folder: Path) -> dict:
     """What the arms of an experiment change of make zero, to be small."""
     file = folder / "test.jsonl"
     save_problems(few_problems("signs", 2), file)
-    return {**SHORT, **FEW_ANSWERS, "eval_file": str(file)}
+    return {**SHORT, **FEW_ANSWERS, "test": str(file)}
 
 
 def six_steps(experiment: dict) -> dict:

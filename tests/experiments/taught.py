@@ -1,0 +1,49 @@
+"""RL and SFT in one loss: a learner that reads demonstrations in every update."""
+
+import random
+
+from r1lab.training.compute import training_flops
+from r1lab.training.documents import fitting, load_documents
+from r1lab.training.loop import Learner
+from r1lab.training.rollout import Experience
+from r1lab.training.supervised import Document, add_gradient
+
+
+class TaughtLearner(Learner):
+    """Each update adds the demonstrations' loss to that of RL, at temperature 1.
+
+    That is the mean negative log-likelihood of the learned tokens of `rows` documents, times
+    `weight`. Which documents depends on seed and step alone.
+
+    Args:
+        data: a folder of `datasets` with the columns prompt and completion.
+    Raises:
+        InputError: no data set is there, it is empty, or it is of another tokenizer.
+    """
+
+    def __init__(self, config, task, policy, tokenizer, world, *, data: str, weight: float, rows: int):
+        super().__init__(config, task, policy, tokenizer, world)
+        documents = load_documents(data, tokenizer, task.template)
+        self.documents = fitting(documents, policy.model.config.max_position_embeddings, data)
+        self.weight, self.rows = weight, rows
+        world.agree("demonstrations", self.documents)
+
+    def demonstrations(self, step: int) -> list[Document]:
+        """Drawn without putting back; the same on every process and after every resume."""
+        count = min(self.rows, len(self.documents))
+        return random.Random(f"{self.config.seed}/{step}").sample(self.documents, count)
+
+    def add_gradient(self) -> dict[str, float]:
+        """Add the step's gradient to the policy's; the loss over all processes, for the metrics."""
+        loss = add_gradient(
+            self.config, self.policy, self.demonstrations(self.step), self.tokenizer, self.world,
+            learn_prompts=False, weight=self.weight,
+        )  # fmt: skip
+        return {"demonstration_loss": sum(self.world.gather(loss))}
+
+    def flops(self, experience: Experience) -> int:
+        """Also those of the demonstrations, each token of which is learned from once."""
+        steps = range(self.step - self.config.minibatches, self.step)
+        tokens = [len(p) + len(c) for step in steps for p, c in self.demonstrations(step)]
+        parameters = self.policy.model.num_parameters()
+        return super().flops(experience) + training_flops(parameters, sum(tokens))
