@@ -1,19 +1,15 @@
 """Prompt sensitivity: examples before the question, other wordings, paired differences."""
 
-from dataclasses import replace
-
 import pytest
 
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.world.wordings import (
     ALL,
-    NAMES,
     REPHRASED,
     USUAL,
     WORDINGS,
     few_shot,
-    in_wordings,
     prompt_sensitivity,
     wordings,
 )
@@ -22,7 +18,6 @@ from r1lab.rewards import correct, parse
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
-from r1lab.world import training_problems
 
 TOKENIZER = build_tokenizer()
 FAMILIES = ("signs", "countdown", "sums")
@@ -127,31 +122,3 @@ def test_the_command_asks_with_examples(monkeypatch, capsys):
     assert {text.count("User") for text in sampler.prompts} == {1}
     assert cli.main(["eval", "any", *options, "--shots", "2", "--template", "r1_zero"]) == 2
     assert "small world" in capsys.readouterr().err
-
-
-MIXTURE = {"signs/3": 1.0, "sums/2": 1.0, "logic/2": 1.0}
-
-
-def asked(rollout: int = 0, exclude=()) -> list:
-    return training_problems(0, rollout, 40, MIXTURE, {"en": 0.6, "zh": 0.4}, exclude)
-
-
-def test_every_wording_that_is_named_is_used_and_no_other():
-    names, used = (USUAL, "please", "new words"), set()
-    for rollout in range(3):
-        usual = asked(rollout)
-        for problem, before in zip(in_wordings(usual, names, f"0/{rollout}"), usual, strict=True):
-            assert replace(problem, prompt=before.prompt) == before  # only the words differ
-            if before.family == "logic":  # has no other wordings
-                assert problem == before
-                continue
-            ways = {USUAL: before.prompt, **wordings(before)}
-            [name] = [name for name, text in ways.items() if text == problem.prompt]
-            used.add(name)
-    assert used == set(names)
-
-
-def test_the_wordings_of_a_rollout_depend_on_their_seed_alone():
-    assert in_wordings(asked(), NAMES, "0/4") == in_wordings(asked(), NAMES, "0/4")
-    assert in_wordings(asked(), [USUAL], "0/4") == asked()
-    assert in_wordings(asked(), NAMES, "0/0") != in_wordings(asked(), NAMES, "0/1")

@@ -7,7 +7,6 @@ The paper finds that R1 is sensitive to prompts and that few-shot prompts consis
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
-from random import Random
 
 import numpy as np
 
@@ -66,21 +65,6 @@ def wordings(problem: Problem) -> dict[str, str]:
     family = FAMILIES[problem.family]
     templates = AROUND[problem.lang] | family.rephrased[problem.lang]
     return {name: family.ask(problem, template) for name, template in templates.items()}
-
-
-def in_wordings(problems: Sequence[Problem], names: Sequence[str], seed: str) -> list[Problem]:
-    """Each problem asked in a wording that is drawn from `names`, by the seed and its place.
-
-    A problem that has no other wordings is asked as usual.
-    """
-    rng = Random(f"wordings/{seed}")
-    asked = []
-    for problem in problems:
-        name = rng.choice(names)
-        if name != USUAL and has_wordings(problem):
-            problem = replace(problem, prompt=wordings(problem)[name])
-        asked.append(problem)
-    return asked
 
 
 def asking(name: str, shots: int = 2) -> Asking:

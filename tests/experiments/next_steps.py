@@ -8,6 +8,7 @@ settings are refused.
 
 import json
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,7 +35,8 @@ from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from r1lab.training.run import Run
 from r1lab.training.sft import sft
-from r1lab.world.wordings import NAMES, USUAL, asking, in_wordings
+from r1lab.world.wordings import NAMES, USUAL, asking, has_wordings
+from r1lab.world.wordings import wordings as other_wordings
 from tests.experiments.settings import SFT, ZERO, rl_stage, sft_config
 from tests.experiments.taught import TaughtLearner
 
@@ -171,13 +173,22 @@ def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")
     return tabulate(values, "usual", levels, folder)
 
 
-def varied(task: Task) -> Task:
-    """The task with each question asked in one of TRAINED, drawn by seed and rollout."""
+def varied(task: Task, names: Sequence[str] = TRAINED) -> Task:
+    """The task with each question asked in one of these wordings, drawn by seed and rollout."""
 
     def draw(seed: int, rollout: int, count: int) -> list[Problem]:
-        return in_wordings(task.draw(seed, rollout, count), TRAINED, f"{seed}/{rollout}")
+        rng = random.Random(f"wordings/{seed}/{rollout}")
+        drawn = task.draw(seed, rollout, count)
+        return [in_wording(problem, rng.choice(names)) for problem in drawn]
 
-    return replace(task, problems=draw, settings={**task.settings, "wordings": list(TRAINED)})
+    return replace(task, problems=draw, settings={**task.settings, "wordings": list(names)})
+
+
+def in_wording(problem: Problem, name: str) -> Problem:
+    """The problem asked in the wording of this name; as usual where it has no other wordings."""
+    if name == USUAL or not has_wordings(problem):
+        return problem
+    return replace(problem, prompt=other_wordings(problem)[name])
 
 
 def measure(

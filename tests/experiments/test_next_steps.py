@@ -12,12 +12,14 @@ from datasets import Dataset
 
 from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
-from r1lab.task import load_problems, save_problems
+from r1lab.task import Problem, load_problems, save_problems
 from r1lab.training.rl import grpo
 from r1lab.training.run import Run
 from r1lab.world.bases import build_model
+from r1lab.world.small_world import SmallWorld
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.world.wordings import NAMES, REPHRASED, USUAL, WORDINGS
+from r1lab.world.wordings import wordings as other_wordings
 from tests.experiments import next_steps
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun
@@ -29,6 +31,7 @@ from tests.experiments.next_steps import (
     Wordings,
     one_loss,
     row_of,
+    varied,
     wordings,
 )
 from tests.experiments.registry import CLAIMS
@@ -190,3 +193,33 @@ def test_what_held_out_wordings_cost_is_measured_problem_by_problem(base, capsys
     assert len(files) == 3
     with pytest.raises(InputError, match="other settings .problems."):
         wordings(replace(config, problems=4), base / "runs")
+
+
+def asked_in(*names: str, rollout: int = 0, seed: int = 0) -> list[Problem]:
+    """The problems of a rollout, in these wordings."""
+    mixture = {"signs/3": 1.0, "sums/2": 1.0, "logic/2": 1.0}
+    return varied(SmallWorld(mixture).task(), names).draw(seed, rollout, 40)
+
+
+def test_training_asks_in_every_wording_that_is_named_and_in_no_other():
+    names, used = (USUAL, "please", "new words"), set()
+    for rollout in range(3):
+        usual = asked_in(USUAL, rollout=rollout)
+        for problem, before in zip(asked_in(*names, rollout=rollout), usual, strict=True):
+            assert replace(problem, prompt=before.prompt) == before  # only the words differ
+            if before.family == "logic":  # has no other wordings
+                assert problem == before
+                continue
+            ways = {USUAL: before.prompt, **other_wordings(before)}
+            [name] = [name for name, text in ways.items() if text == problem.prompt]
+            used.add(name)
+    assert used == set(names)
+
+
+def test_the_wordings_of_a_rollout_depend_on_seed_and_rollout_alone():
+    assert asked_in(*NAMES, rollout=4) == asked_in(*NAMES, rollout=4)
+    assert asked_in(USUAL, rollout=4) == SmallWorld(
+        {"signs/3": 1.0, "sums/2": 1.0, "logic/2": 1.0}
+    ).task().draw(0, 4, 40)
+    assert asked_in(*NAMES, rollout=0) != asked_in(*NAMES, rollout=1)
+    assert asked_in(*NAMES, seed=0) != asked_in(*NAMES, seed=1)
