@@ -16,8 +16,8 @@ from test_training import (
     tiny_policy,
 )
 
-from r1lab.grpo import LossConfig
 from r1lab.models.policy import Policy
+from r1lab.objective import LossConfig
 from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows
 from r1lab.training.distributed import World
