@@ -33,7 +33,7 @@ from tests.elsewhere import by_r1lab, by_transformers
 
 pytestmark = pytest.mark.real
 PRESET = PRESETS["smollm2"]
-TEST_SET = Path(PRESET.eval_file)
+TEST_SET = Path(PRESET.world.test)
 RECORD = Path(__file__).parents[1] / "data" / "benchmarks" / "real.json"
 # A run of two steps that takes seconds: the same code, the same model, little to do.
 TINY = ("--questions 2 --group-size 4 --caps 0 12 --checkpoint-every 1 --eval-every 9").split()
@@ -69,7 +69,7 @@ def folder():
 
 
 def ask(tokenizer, problems):
-    texts = [apply_template(PRESET.template, problem.prompt, tokenizer) for problem in problems]
+    texts = [apply_template(PRESET.world.template, problem.prompt, tokenizer) for problem in problems]
     return [tokenizer(text).input_ids for text in texts]
 
 
@@ -79,7 +79,7 @@ def zero(folder: Path, name: str, *options: str) -> subprocess.Popen:
     In small micro-batches: with the preset's, two processes need more than 8 GB of memory."""
     save_problems(load_problems(TEST_SET)[:2], folder / "test.jsonl")
     command = [sys.executable, "-m", "r1lab", "zero", "--preset", "smollm2", "--name", name]
-    shared = "--rollouts 2 --processes 2 --final-samples 2 --eval-file test.jsonl"
+    shared = "--rollouts 2 --processes 2 --final-samples 2 --test test.jsonl"
     small = "--microbatch-tokens 512"
     return subprocess.Popen(
         [*command, *f"{shared} {small}".split(), *options], cwd=folder, start_new_session=True
@@ -116,7 +116,7 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
     """Where the last thing in a text is a whole number, that number decides, and nothing else."""
     _, tokenizer, sampler = real
     problems = [problem for problem in load_problems(TEST_SET) if problem.level == 1][:12]
-    params = SamplingParams(n=8, temperature=0.6, top_p=0.95, max_tokens=PRESET.cap(0), seed=1)
+    params = SamplingParams(n=8, temperature=0.6, top_p=0.95, max_tokens=PRESET.rl.cap(0), seed=1)
     drawn = sampler.generate(ask(tokenizer, problems), params)
     verdicts = []
     for row, text in enumerate(drawn.texts(tokenizer)):
@@ -140,7 +140,7 @@ def test_a_checkpoint_opens_in_transformers_and_answers_alike(real, folder):
     policy, tokenizer, _ = real
     saved = save_checkpoint(folder, 1, policy.model, tokenizer, {"step": 1}, {})
     problems = load_problems(TEST_SET)[:64:16]
-    prompts = [apply_template(PRESET.template, problem.prompt, tokenizer) for problem in problems]
+    prompts = [apply_template(PRESET.world.template, problem.prompt, tokenizer) for problem in problems]
     assert by_r1lab(saved, prompts, 32) == by_transformers(saved, prompts, 32)
 
 
@@ -151,9 +151,9 @@ def test_two_real_steps_on_two_cores(real, measured, folder):
     for row in rows:
         print(f"\nstep {row['step']}: {row['seconds']:.0f} s, {row['tokens_mean']:.0f} tokens, ", end="")
         print(f"reward {row['reward']:.2f}, gradient {row['grad_norm']:.2f}", end="")
-    assert [row["step"] for row in rows] == [PRESET.minibatches, 2 * PRESET.minibatches]
+    assert [row["step"] for row in rows] == [PRESET.rl.minibatches, 2 * PRESET.rl.minibatches]
     assert all(row["grad_norm"] > 0 and row["skipped"] == 0 for row in rows)
-    trained, tokenizer = load_model(checkpoint_path(run, 2 * PRESET.minibatches))
+    trained, tokenizer = load_model(checkpoint_path(run, 2 * PRESET.rl.minibatches))
     before = dict(real[0].model.named_parameters())
     moved = [(value - before[name]).abs().max().item() for name, value in trained.named_parameters()]
     assert 0 < max(moved) < 1e-3
