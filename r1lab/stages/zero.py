@@ -4,7 +4,10 @@ A preset names a model, a task and how to learn. That of a GPU, and so of every 
 run on any GPU yet; the tests take two steps of each on a shipped model and local files.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import tyro
 
 from r1lab.errors import InputError
 from r1lab.doors import load_task
@@ -15,6 +18,9 @@ from r1lab.training.run import Run, from_json
 from r1lab.world.small_world import SmallWorld
 
 
+Flat = tyro.conf.arg(name="")  # on the command line, options without a prefix
+
+
 @dataclass(frozen=True)
 class Zero:
     """A run of RL on one model.
@@ -23,7 +29,7 @@ class Zero:
         model: a folder or Hub id.
         task: what is asked in place of the small world: my_task.py:task, gym:NAME,
             hub:NAME[:SPLIT], or a file of problems (.jsonl).
-        test: held-out problems of that task, as hub:NAME:SPLIT; its own if empty.
+        test: held-out problems: a file, or of a task hub:NAME:SPLIT; the task's own if empty.
         template: see `sources.templates`; the task's own if empty.
         reward: paid besides, as my.py:function.
         world: what the small world asks and pays.
@@ -35,16 +41,15 @@ class Zero:
     test: str = ""
     template: str = ""
     reward: tuple[str, ...] = ()
-    world: SmallWorld = SmallWorld()
-    rl: GRPOConfig = field(default_factory=lambda: GRPOConfig.preset("cpu"))
+    world: Annotated[SmallWorld, Flat] = SmallWorld()
+    rl: Annotated[GRPOConfig, Flat] = field(default_factory=lambda: GRPOConfig.preset("cpu"))
 
     def open_task(self) -> Task:
         """What is asked. Raises InputError where there is no such task, or it cannot be read."""
         if self.task:
             return load_task(self.task, self.test, self.template, self.reward)
-        if self.test or self.template:
-            raise InputError("--test and --template belong to --task; the small world has its own.")
-        return load_task(self.world.task(), rewards=self.reward)
+        test, template = self.test or self.world.test, self.template or self.world.template
+        return load_task(replace(self.world, test=test, template=template).task(), rewards=self.reward)
 
 
 def stored_zero(run: Run) -> Zero:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from r1lab.errors import InputError
 from r1lab.rewards import Later, accuracy, format, language, random
@@ -12,6 +15,25 @@ from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
 from r1lab.world import find_attempts, training_problems
 
 ARMS = ("true", "random", "format")
+
+
+def _weights(words: list[str]) -> dict[str, float]:
+    """Read NAME WEIGHT NAME WEIGHT ... Raises ValueError where that cannot be."""
+    if len(words) % 2:
+        raise ValueError(f"{' '.join(words)}: give names and weights in turn, as signs/1 0.5")
+    return {name: float(weight) for name, weight in zip(words[::2], words[1::2], strict=True)}
+
+
+Weights = Annotated[
+    dict[str, float],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME WEIGHT [NAME WEIGHT ...]]",
+        instance_from_str=_weights,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda weights: [str(part) for pair in weights.items() for part in pair],
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -30,13 +52,13 @@ class SmallWorld:
         test: file of held-out problems.
     """
 
-    mixture: dict[str, float] = field(
+    mixture: Weights = field(
         default_factory=lambda: {
             "signs/1": 0.5, "signs/2": 1.0, "signs/3": 3.0, "signs/4": 4.0, "signs/5": 2.0,
         }
     )  # fmt: skip
-    lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
-    late_mixture: dict[str, float] = field(default_factory=dict)
+    lang_weights: Weights = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
+    late_mixture: Weights = field(default_factory=dict)
     late_from: int = 0
     arm: str = "true"
     accuracy_weight: float = 1.0
@@ -44,8 +66,9 @@ class SmallWorld:
     language_weight: float | None = None
     reward_models: str = ""
     preference_weight: float = 1.0
-    test: str = "data/test_signs.jsonl"
-    template: str = "small"
+    # On the command line --test and --template are those of `Zero`.
+    test: Annotated[str, tyro.conf.arg(name="world-test")] = "data/test_signs.jsonl"
+    template: Annotated[str, tyro.conf.arg(name="world-template")] = "small"
 
     def task(self) -> Task:
         """The task. Raises InputError where a setting names nothing that exists."""
