@@ -6,27 +6,36 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 from r1lab import cli
 from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.task import load_problems, save_problems
+from tests.fake_run import fake_run
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> list[str]:
-    """Options of a run that takes seconds."""
+def small_folder(tmp_path_factory) -> Path:
+    """A random model, and a test set of four problems."""
     folder = tmp_path_factory.mktemp("model")
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
     build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     save_problems(load_problems("data/test_signs.jsonl")[:4], folder / "test.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(small_folder) -> list[str]:
+    """Options of a run that takes seconds."""
     options = {
-        "--model": folder, "--eval-file": folder / "test.jsonl", "--rollouts": 3, "--questions": 4,
+        "--model": small_folder, "--test": small_folder / "test.jsonl", "--rollouts": 3, "--questions": 4,
         "--group-size": 4, "--minibatches": 2, "--eval-samples": 2, "--final-samples": 2,
         "--checkpoint-every": 1, "--arm": "random",
     }  # fmt: skip
@@ -52,18 +61,68 @@ def test_an_unknown_option_ends_with_2(capsys):
 
 
 def test_help_names_every_command_and_ends_with_0(capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(["--help"])
-    assert end.value.code == 0
+    assert cli.main(["--help"]) == cli.main([]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("zero", "pretrain", "skills", "eval", "sample", "claims"))
+    assert all(f"  {name} " in shown for name in cli.COMMANDS)
+
+
+def test_an_unknown_command_is_named_with_those_there_are(capsys):
+    assert "no command 'trian'; there are zero, sft" in fails(capsys, "trian")
+
+
+def test_help_needs_neither_torch_nor_the_commands():
+    """Else it takes seconds."""
+    script = "import sys, r1lab.cli; r1lab.cli.main(['--help']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"torch", "transformers", "tyro", "rich", "numpy", "r1lab.launch.train"}
+
+
+# Every command with settings that take seconds, and a part of what it prints. The chain's commands
+# are refused here, before a stage begins; tests/test_pipeline.py runs them.
+LINES = {
+    "zero": (
+        "--model MODEL --test TEST --mixture countdown/1 1.0 --rollouts 1 --questions 2 "
+        "--group-size 2 --minibatches 1 --caps 0 16 --processes 1 --eval-samples 1 "
+        "--final-samples 1", "Report: runs/zero"),
+    "sft": ("MODEL ROWS --steps 1 --processes 1", "Model: runs/sft"),
+    "r1": ("--from dev2", "comes"),
+    "hacking": ("", "comes"),
+    "pretrain": ("--preset tiny --steps 1 --tokens-per-step 512 --out made --processes 1", "Model: made"),
+    "skills": ("MODEL --samples 1 --problems 1", "answer copies last"),
+    "eval": ("MODEL --data TEST --samples 1 --max-tokens 8", "Level 1"),
+    "sample": ("MODEL --level 1 --group-size 2 --max-tokens 8", "advantage"),
+    "report": ("RUN", "Report: "),
+    "claims": ("--only pass-at-1", "verdict"),
+    "doctor": ("", "Python"),
+    "plan": ("--preset cpu", "peak"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_runs(name, small_folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    monkeypatch.chdir(tmp_path)
+    options, words = LINES[name]
+    rows = [{"prompt": "User: 1+1 Assistant:", "completion": "<think> 2 </think> <answer> 2 </answer>"}]
+    Dataset.from_list(rows * 4).save_to_disk(tmp_path / "rows")
+    places = {
+        "MODEL": small_folder, "TEST": small_folder / "test.jsonl", "ROWS": tmp_path / "rows",
+        "RUN": fake_run(tmp_path / "run"),
+    }  # fmt: skip
+    code = cli.main([name, *(str(places.get(word, word)) for word in options.split())])
+    printed = capfd.readouterr()
+    said = " ".join((printed.out + printed.err).split())
+    assert words in said, said
+    expected = {"r1": (2,), "hacking": (2,), "doctor": (0, 1)}  # a machine may be ill
+    assert code in expected.get(name, (0,)), said
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (("--model", "runs/nowhere"), "config.json is missing"),
-        (("--eval-file", "nowhere.jsonl"), "no such file of problems"),
+        (("--test", "nowhere.jsonl"), "no such file of problems"),
         (("--group-size", "1"), "a group of one has no mean to beat"),
         (("--processes", "3"), "do not divide over 3 processes"),
         (("--resume",), "there is no run to resume"),
@@ -82,7 +141,7 @@ def test_a_run_that_cannot_be_is_refused_before_any_work(
 def test_a_malformed_line_of_problems_is_named(small, capsys, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text(open("data/test_signs.jsonl").readline() + "{\n")
-    assert "line 2" in fails(capsys, "zero", *small, "--eval-file", broken)
+    assert "line 2" in fails(capsys, "zero", *small, "--test", broken)
 
 
 def test_eval_and_report_of_nothing_are_refused(capsys):
@@ -132,13 +191,12 @@ def test_two_processes_train_lose_a_worker_and_go_on(small, tmp_path):
     assert third.returncode == cli.BAD_INPUT and "is finished" in said
 
 
-def test_skills_are_measured_and_saved_for_each_family(capsys, tmp_path):
+def test_skills_are_measured_and_saved_for_each_family(tmp_path):
     """No test ran the command, and it ended in a NameError."""
     file = tmp_path / "skills.json"
     few = ["--samples", "1", "--problems", "1", "--save", str(file)]
     assert cli.main(["skills", "data/tiny", *few]) == 0
     assert set(json.loads(file.read_text())) == {"signs", "countdown", "sums"}
-    assert "answer copies last" in capsys.readouterr().out
 
 
 def test_eval_saves_what_it_prints_level_by_level(capsys, tmp_path):

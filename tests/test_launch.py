@@ -22,7 +22,7 @@ LAUNCH = ROOT / "r1lab" / "launch"
 BIN = Path(sys.executable).parent  # of this environment: python and torchrun
 # Small rollouts of the shipped base.
 SMALL = [
-    "--questions", "4", "--group-size", "4", "--caps", "0", "24", "--eval-file", "asked.jsonl",
+    "--questions", "4", "--group-size", "4", "--caps", "0", "24", "--test", "asked.jsonl",
     "--final-samples", "1", "--microbatch-tokens", "512",
 ]  # fmt: skip
 

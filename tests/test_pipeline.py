@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from r1lab import cli
 from r1lab.cli import main
+from r1lab.launch import train
 from r1lab.errors import InputError
 from r1lab.stages.benchmarks import BENCHMARKS, Column, cannot_run_programs
 from r1lab.models.policy import load_model
@@ -218,7 +218,7 @@ def half_chain(runs, *finished: str, started: str = ""):
 def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
     tmp_path, monkeypatch, capsys, finished, started, options, words
 ):
-    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=tmp_path))
     half_chain(tmp_path, *finished, started=started)
     before = sorted(tmp_path.rglob("*"))
     assert main(["r1", *options]) == 2
@@ -230,14 +230,14 @@ def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
 
 
 def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=chain.folder.parent))
+    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=chain.folder.parent))
     models = sorted((chain.folder / "reward_models").rglob("*"))
     before = [path.stat().st_mtime_ns for path in models]
-    for start in (cli.hacking, partial(cli.r1, first="r1")):
+    for start in (train.hacking, partial(train.r1, first="r1")):
         with pytest.raises(InputError, match="helpfulness was trained with seed 0, and you give 1"):
             start(replace(chain.config, seed=1), "r1")
     assert [path.stat().st_mtime_ns for path in models] == before
-    cli.hacking(chain.config, "r1")  # with its own settings it is found
+    train.hacking(chain.config, "r1")  # with its own settings it is found
     assert "score of the model" in capsys.readouterr().out
 
 
@@ -251,7 +251,7 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(pipeline, "run_benchmarks", without_programs)
-    monkeypatch.setattr(cli, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=tmp_path))
     programs.shared_sandbox.cache_clear()
     mixed = EASY | {"programs/1": 20.0}
     sampling = replace(config.cold_start.sampling, mixture=mixed)
@@ -260,10 +260,10 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
         reasoning=config.reasoning.with_world(mixture=mixed),
         scenarios=config.scenarios.with_world(late_mixture={"chat/1": 1.0, "programs/2": 1.0}),
     )  # fmt: skip
-    cli.r1(config, "r1", last="dev2")
+    train.r1(config, "r1", last="dev2")
     said = " ".join(capsys.readouterr().out.split())
     assert "asks for no programs: programs cannot be run safely on this system: no filter" in said
-    cli.r1(config, "r1", last="dev2")  # what is finished is found again
+    train.r1(config, "r1", last="dev2")  # what is finished is found again
     chain = Chain(config, "r1", tmp_path)
     assert settings(chain, "dev2")["task"]["settings"]["mixture"] == EASY
     opened = ready.open_chain(config, "r1", runs=tmp_path).config

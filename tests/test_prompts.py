@@ -3,6 +3,7 @@
 import pytest
 
 from r1lab import cli
+from r1lab.launch import judge
 from r1lab.errors import InputError
 from r1lab.world.wordings import (
     ALL,
@@ -114,7 +115,7 @@ def test_the_command_asks_with_examples(monkeypatch, capsys):
             return Rollouts(prompt_ids, rows, [], [], ["stop"] * len(rows), 0)
 
     sampler = Recording(None)
-    monkeypatch.setattr(cli, "_sampler", lambda model, *_: (sampler, TOKENIZER))
+    monkeypatch.setattr(judge, "_sampler", lambda model, *_: (sampler, TOKENIZER))
     options = ["--data", "countdown", "--samples", "1"]
     assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
     assert {text.count("User") for text in sampler.prompts} == {3}
