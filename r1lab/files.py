@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and reading what a run writes line by line."""
+"""Files that are whole or absent, rows that a run writes, and where the shipped data lies."""
 
 import json
 import shutil
@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.errors import InputError
+
+PACKAGE = Path(__file__).parent
+# Beside the package in a checkout, inside it where a wheel was installed.
+SHIPPED = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parent / "data"
+
+
+def shipped(path: str | Path) -> Path:
+    """Find a file or folder. The user's own wins; else data/... is what ships with r1lab."""
+    path = Path(path)
+    ours = SHIPPED.joinpath(*path.parts[1:])
+    if path.parts[:1] == ("data",) and not path.exists() and ours.exists():
+        return ours
+    return path
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
-
-SHIPPED = Path(__file__).parents[1] / "data"  # wherever a run is started
+from r1lab.files import SHIPPED, shipped
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def load_problems(path: str | Path) -> list[Problem]:
     Raises:
         InputError: the file is missing, empty, or a line is malformed (the line is named).
     """
-    path = Path(path)
+    path = shipped(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file of problems; give the path of a .jsonl file.")
     problems = []

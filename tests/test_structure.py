@@ -258,3 +258,10 @@ def test_the_readme_names_only_commands_that_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert commands_in(text, "make") <= set(make_targets())
     assert commands_in(text, "r1lab") <= set(COMMANDS)
+
+
+def test_every_folder_of_the_package_is_in_the_wheel():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = tomllib.loads(text)["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in FILES}
+    assert set(listed) == {".".join(folder.parts) for folder in folders} | {"r1lab.data"}

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from r1lab.files import SHIPPED
 from r1lab.launch.bootstrap import ROOT, SUPPORTED
 from r1lab.training.processes import default_processes
 from r1lab.training.provenance import machine
@@ -26,7 +27,7 @@ class Check(NamedTuple):
 
 def environment_report() -> list[Check]:
     """Say what this machine has, in the order in which it matters; nothing is changed."""
-    here, stored, python = machine(), Run(ROOT / "data/runs/zero"), "%d.%d" % sys.version_info[:2]
+    here, stored, python = machine(), Run(SHIPPED / "runs/zero"), "%d.%d" % sys.version_info[:2]
     summary = stored.summary if stored.finished else {}
     total, cores, processes = here["memory_gb"], here["cores"], default_processes()
     free, disk = free_memory_gb(total), shutil.disk_usage(Path.cwd()).free / 2**30
@@ -44,7 +45,7 @@ def environment_report() -> list[Check]:
                 f"free {DISK_GB:.0f} GB for checkpoints"),
         checked("GPU", bool(here["gpu"]) or None, here["gpu"] or "none",
                 "not needed here; --preset paper and those of Qwen2.5 on GPUs do not run without"),
-        checked("base model", (ROOT / "data/base/model.safetensors").is_file(), "data/base",
+        checked("base model", (SHIPPED / "base/model.safetensors").is_file(), "data/base",
                 "missing: r1lab pretrain makes it"),
         checked("runs here", True, "every lesson and every cpu preset; the stored run took "
                 f"{minutes:.0f} minutes"),

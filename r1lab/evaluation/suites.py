@@ -25,7 +25,7 @@ from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.sources.hub import load_source
-from r1lab.task import SHIPPED
+from r1lab.files import SHIPPED
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"

@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from r1lab.errors import InputError
+from r1lab.files import shipped
 from r1lab.models.smollm2 import SMOLLM2, smollm2_file
 
 HUB_SECONDS = 5.0  # to wait for the Hub's answer, once
@@ -25,7 +26,7 @@ def local_model(place: str | Path) -> Path | None:
     """
     if str(place) == SMOLLM2:
         return smollm2_file()
-    folder = Path(place)
+    folder = shipped(place)
     if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
         return next(reversed(list_checkpoints(folder)), None)
     needed = folder if folder.suffix == ".gguf" else folder / "config.json"

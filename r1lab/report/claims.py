@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Cell, Table
-from r1lab.task import SHIPPED
+from r1lab.files import SHIPPED
 
 HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each seed", "verdict")
 UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}  # factor and digits; others (1, 1)

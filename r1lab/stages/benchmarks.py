@@ -19,7 +19,8 @@ from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Asking, Evaluation, evaluate, merge
 from r1lab.rewards import count_languages, parse, shared_sandbox
 from r1lab.sampling import Sampler
-from r1lab.task import SHIPPED, Problem, Task, load_problems
+from r1lab.files import SHIPPED
+from r1lab.task import Problem, Task, load_problems
 from r1lab.world.person import hidden_preference, is_safe
 
 DATA = SHIPPED

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.errors import InputError
-from r1lab.task import SHIPPED
+from r1lab.files import SHIPPED
 
 # Of an arm or an experiment, where it is not 1.
 VERSIONS: dict[str, int] = {}
