@@ -67,10 +67,10 @@ def worker(rank: int, mark: str) -> int:
     found, wanted = [], {f"RANK={rank}".encode(), f"MARK={mark}".encode()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            told = (process / "environ").read_bytes().split(b"\0")
+            words = (process / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended, or is somebody else's
             continue
-        found += [int(process.name)] if wanted <= set(told) else []
+        found += [int(process.name)] if wanted <= set(words) else []
     return min(found)  # it came before its own children
 
 
@@ -97,10 +97,10 @@ def test_node_sh_starts_again_after_a_killed_worker_and_goes_on(tmp_path):
             time.sleep(0.02)
         assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
         victim = worker(1, str(tmp_path))
-        told = Path(f"/proc/{victim}/environ").read_bytes().split(b"\0")
-        assert b"TORCHELASTIC_USE_AGENT_STORE=False" in told, "the dead leave their addresses behind"
+        words = Path(f"/proc/{victim}/environ").read_bytes().split(b"\0")
+        assert b"TORCHELASTIC_USE_AGENT_STORE=False" in words, "the dead leave their addresses behind"
         os.kill(victim, signal.SIGKILL)
-        begun = (run / "eval_base.npz").stat().st_mtime_ns
+        started_at = (run / "eval_base.npz").stat().st_mtime_ns
         assert not (run / "eval_final.npz").exists(), "it was killed too late"
         assert process.wait(timeout=900) == 0, (tmp_path / "said").read_text()[-3000:]
     finally:
@@ -110,7 +110,7 @@ def test_node_sh_starts_again_after_a_killed_worker_and_goes_on(tmp_path):
     steps = [row["step"] for row in read_rows(run / "metrics.jsonl") if row["kind"] == "train"]
     assert steps == [1, 2, 3, 4], "each step once"
     # The base is measured at the very beginning: the run did not begin a second time.
-    assert (run / "eval_base.npz").stat().st_mtime_ns == begun
+    assert (run / "eval_base.npz").stat().st_mtime_ns == started_at
 
 
 @pytest.mark.parametrize(("script", "shell"), [("node.sh", "sh"), ("slurm.sbatch", "bash")])
@@ -160,12 +160,12 @@ def test_slurm_starts_the_same_torchrun_on_every_node(nodes, preset, command, tm
     assert (tmp_path / "plan.line").read_text().split() == f"-m r1lab plan --preset {preset}".split()
     lines = [(tmp_path / f"{node}.line").read_text().splitlines() for node in nodes]
     assert all(line == lines[0] for line in lines) and lines[0][0] == "torchrun"
-    told = get_args_parser().parse_args(lines[0][1:])  # torchrun itself knows every option
-    assert (told.nnodes, told.nproc_per_node) == (str(len(nodes)), "gpu")
-    assert (told.rdzv_backend, told.rdzv_id, told.rdzv_endpoint) == ("c10d", "77", "alpha:29500")
-    assert told.module and told.training_script == "r1lab"
+    given = get_args_parser().parse_args(lines[0][1:])  # torchrun itself knows every option
+    assert (given.nnodes, given.nproc_per_node) == (str(len(nodes)), "gpu")
+    assert (given.rdzv_backend, given.rdzv_id, given.rdzv_endpoint) == ("c10d", "77", "alpha:29500")
+    assert given.module and given.training_script == "r1lab"
     assert (tmp_path / "handed").read_text().split() == ["240", "32", "1"]
-    assert told.training_script_args == [command, "--preset", preset, *options]
+    assert given.training_script_args == [command, "--preset", preset, *options]
 
 
 def test_slurm_signals_early_enough_for_the_run_to_save():
@@ -193,10 +193,10 @@ def test_the_container_is_made_of_files_that_exist():
 
 def test_the_image_holds_neither_the_history_nor_what_git_ignores():
     """git's patterns without a leading slash hold in every folder; in .dockerignore, with **/."""
-    told = {name: (ROOT / name).read_text().splitlines() for name in (".gitignore", ".dockerignore")}
-    left_out = {line for line in told[".dockerignore"] if not line.startswith("#")}
+    ignored = {name: (ROOT / name).read_text().splitlines() for name in (".gitignore", ".dockerignore")}
+    left_out = {line for line in ignored[".dockerignore"] if not line.startswith("#")}
     everywhere = {line.removeprefix("**/") for line in left_out}
     assert ".git" in left_out
-    for line in told[".gitignore"]:
+    for line in ignored[".gitignore"]:
         name = line.strip("/")
         assert name in (left_out if line.startswith("/") else everywhere), line

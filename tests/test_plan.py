@@ -266,8 +266,8 @@ def test_plan_refuses_what_cannot_be(options, words, capsys):
 
 def test_only_what_is_not_set_yet_is_advised(capsys):
     assert main(["plan", "--preset", "qwen2.5-7b-1gpu", "--memory-gb", "24"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "use more GPUs or a smaller model, or set shorter caps." in told
+    said = " ".join(capsys.readouterr().err.split())
+    assert "use more GPUs or a smaller model, or set shorter caps." in said
 
 
 def test_plan_says_in_one_sentence_that_the_hub_is_out_of_reach(monkeypatch, capsys):

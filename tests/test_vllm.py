@@ -54,8 +54,8 @@ def measured(request):
     if request.session.testsfailed == 0 and len(numbers) == 5:  # every test that measures ran
         head = {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine()}
         RECORD.parent.mkdir(exist_ok=True)
-        told = {"command": "make test-vllm", **head, "vllm": VERSION, **numbers}
-        RECORD.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        said = {"command": "make test-vllm", **head, "vllm": VERSION, **numbers}
+        RECORD.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +184,9 @@ def test_an_update_that_vllm_skips_ends_the_run(base, monkeypatch):
     worker = "vllm.v1.worker.gpu_worker.Worker.reload_weights"
     monkeypatch.setattr(worker, lambda self, weights_iterator: list(weights_iterator))
     sampler.load_weights(own)
-    with pytest.raises(InputError, match="did not take over") as told:
+    with pytest.raises(InputError, match="did not take over") as said:
         sampler.load_weights((name, value * (1 + 1e-6)) for name, value in own)
-    print(f"\n{told.value}")
+    print(f"\n{said.value}")
 
 
 def test_a_gpu_that_holds_a_model_has_room_for_vllm(base):
@@ -289,10 +289,10 @@ def test_a_checkpoint_of_ours_opens_in_vllm(base, changed, tmp_path):
         max_model_len=256, skip_tokenizer_init=True,
     )  # fmt: skip
     greedy = vllm.SamplingParams(temperature=0, max_tokens=40, detokenize=False)
-    told = engine.generate([{"prompt_token_ids": p} for p in prompts], greedy, use_tqdm=False)
+    said = engine.generate([{"prompt_token_ids": p} for p in prompts], greedy, use_tqdm=False)
     params = SamplingParams(temperature=0.0, max_tokens=40)
     expected = TorchSampler(policy.model, tokenizer).generate(prompts, params)
-    assert [list(one.outputs[0].token_ids) for one in told] == expected.completion_ids
+    assert [list(one.outputs[0].token_ids) for one in said] == expected.completion_ids
 
 
 def test_bfloat16_drifts_more_and_is_measured(base, measured):

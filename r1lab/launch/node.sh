@@ -17,9 +17,9 @@ for option; do
 done
 python -m r1lab plan --preset "$preset" # ends here, with the reason, if it will not fit
 # torchrun's store outlives a restart, and holds the addresses of the processes that died: a process that
-# asks for its neighbour's before that one has written it anew finds nobody there. So each start has its own.
+# asks for its neighbour's before that one has written a new one finds nobody there. So each start has its own.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-# Told to end, a run saves after its step; torchrun would wait 30 s for it.
+# When asked to end, a run saves after its step; torchrun would wait 30 s for it.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-240}"
 exec torchrun --standalone --nproc-per-node "${PROCESSES:-gpu}" --max-restarts "${RESTARTS:-1}" \
   -m r1lab "${COMMAND:-zero}" --preset "$preset" "$@"

@@ -17,7 +17,7 @@ def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80
 
     Args:
         preset: see `r1lab zero --help`.
-        gpus: how many in all; 0: as many as the preset is made for. One that is made for none is
+        gpus: how many in all; 0: the number that the preset is made for. One that is made for none is
             planned for this machine's cores.
         memory_gb: of one GPU.
     """

@@ -90,6 +90,6 @@ def judge(
         return Outcome("error", text.encode(errors="backslashreplace").decode())
     for value, output, wanted in zip(inputs, outputs, expected, strict=True):
         if not same(output, wanted):
-            told = map(reprlib.repr, (value, output, wanted))  # short, however large they are
-            return Outcome("wrong", "for {} it gave {} in place of {}".format(*told))
+            shown = map(reprlib.repr, (value, output, wanted))  # short, however large they are
+            return Outcome("wrong", "for {} it gave {} in place of {}".format(*shown))
     return Outcome("ok")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -110,9 +109,7 @@ class Sandbox:
             raise _refusal("it needs Linux, whose kernel can lock a process in")
         self.limits, self.contest = limits, contest
         self.zygotes = [Zygote() for _ in range(workers or os.cpu_count() or 1)]
-        self.idle: queue.LifoQueue[Zygote] = queue.LifoQueue()
-        for zygote in self.zygotes:
-            self.idle.put(zygote)
+        self.idle = list(self.zygotes)  # never empty for a thread: there are no more than these
         self.threads = ThreadPoolExecutor(len(self.zygotes), "sandbox")
         try:
             self._check_isolation()
@@ -160,14 +157,14 @@ class Sandbox:
         self.close()
 
     def _grade(self, job: dict, expected: list, limits: Limits) -> Outcome:
-        zygote = self.idle.get()
+        zygote = self.idle.pop()
         try:
             try:
                 ended = zygote.run(job, limits)
             except OSError:  # ended from outside, for want of memory perhaps: once is bad luck
                 ended = zygote.run(job, limits)
         finally:
-            self.idle.put(zygote)
+            self.idle.append(zygote)
         if os.waitstatus_to_exitcode(ended.status) == -signal.SIGABRT:  # see zygote.run_child
             raise _refusal(ended.written.decode(errors="replace"))
         compare = same_text if job["entry"] == STDIN else same
