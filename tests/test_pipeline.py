@@ -26,6 +26,7 @@ from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.stages.rl_stage import RLStage
+from r1lab.doors import Task
 from r1lab.task import load_problems, save_problems
 from r1lab.stages.preferences import PreferenceConfig
 from r1lab.training.sft import SFTConfig
@@ -322,3 +323,23 @@ def test_the_models_of_the_stages_differ(chain):
     ]
     first = [next(iter(state.values())) for state in weights[:5]]
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
+
+
+def test_a_task_of_ones_own_goes_through_every_stage(config, tmp_path, monkeypatch):
+    """Judged by its own check; samples are filtered and not rewritten, and no judge of chat comes in."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    rows = [{"question": f"compute {a}+{b}", "answer": str(a + b)} for a in range(9) for b in range(9)]
+    check = lambda completion, problem: problem.solution in completion  # noqa: E731
+    task = Task.from_dataset(rows, test=4, template="small", name="additions", check=check)
+    chain = Chain(replace(config, samples=1), "mine", tmp_path, task)
+    chain.run()
+    summary = chain.summary()
+    assert list(summary) == ["base", "student", *STAGES]
+    assert all(list(told["benchmarks"]) == ["additions"] for told in summary.values())
+    assert not (chain.folder / "reward_models").exists()
+    provenance = json.loads((chain.folder / "dev3/data/provenance.json").read_text())
+    assert [one["filter"] for one in provenance["filters"]] == [
+        "not truncated", "format", "correct", "few per question"
+    ]  # fmt: skip
+    assert "additions, pass@1" in write_chain_report(chain.folder).read_text()

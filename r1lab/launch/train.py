@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from r1lab.doors import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Table
 from r1lab.report import write_report
@@ -136,6 +137,7 @@ def r1(
     first: Annotated[str, tyro.conf.arg(name="from")] = STAGES[0],
     last: Annotated[str, tyro.conf.arg(name="to")] = STAGES[-1],
     controls: bool = False,
+    task: str = "",
 ) -> None:
     """Go through the chain: R1-Zero, cold start, reasoning RL, rejection sampling, R1, distillation.
 
@@ -144,8 +146,11 @@ def r1(
         first: the stage to begin with; the one before it must be finished.
         last: the stage to end with.
         controls: instead, run the control arms of a chain that has come to Dev3.
+        task: asked at every stage in place of the small world, as my_task.py:task. Its samples are
+            filtered by its own check, and not rewritten.
     """
-    chain = open_chain(config, name, "the control arms" if controls else first)
+    asked = load_task(task) if task else None
+    chain = open_chain(config, name, "the control arms" if controls else first, task=asked)
     if controls:
         chain.controls()
     else:

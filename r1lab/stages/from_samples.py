@@ -29,6 +29,7 @@ from r1lab.training.rl import described
 from r1lab.training.run import Run
 from r1lab.training.sft import SFTConfig, fine_tune
 
+FOR_ANY_TASK = ("not truncated", "readable", "format", "correct")  # filters
 COLUMNS = ("id", "family", "level", "lang", "prompt", "completion")
 Example = tuple[Problem, str]  # with its completion
 
@@ -108,6 +109,9 @@ def stage_work(
     sampler, tokenizer = open_sampler(world, source)
     parameters = sampler.model.num_parameters()
     sampling, left_out = runnable(config.sampling)
+    if task is not None:  # whose words and attempts nobody can read
+        own = tuple(name for name in sampling.filters if name in FOR_ANY_TASK)
+        sampling = replace(sampling, filters=own)
     samples, data = run.folder / "samples", run.folder / "data"
     before = read_harvest(samples)[1]
     asked = task or sampling.task()

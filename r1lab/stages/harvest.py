@@ -106,7 +106,8 @@ def no_repetition(samples: Samples) -> list[bool]:
     """Is no attempt made twice?"""
     kept = []
     for problem, text in zip(samples.problems, samples.texts, strict=True):
-        keys = [attempt.key for attempt in FAMILIES[problem.family].attempts(text)]
+        family = FAMILIES.get(problem.family)  # a user's own task has none
+        keys = [attempt.key for attempt in family.attempts(text)] if family else []
         kept.append(len(set(keys)) == len(keys))
     return kept
 
