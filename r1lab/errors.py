@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence. The command line prints it and exits with code 2."""
+    """Bad input, explained in one sentence. The command line prints it and exits with code 2."""
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Of a program beside the command line: 2 after bad input, told in one sentence, and 130 where
+    """Of a program beside the command line: 2 after bad input, explained in one sentence, and 130 where
     the user stopped it."""
     try:
         yield

@@ -150,8 +150,8 @@ def test_traces_are_stored_whole_by_whichever_process_is_first(home, tmp_path, m
     traces = hub.load_traces("openr1_math")
     found = []
 
-    def meanwhile(source, begun):
-        monkeypatch.setattr(hub, "load_traces", lambda source, begun: traces)
+    def meanwhile(source, opened):
+        monkeypatch.setattr(hub, "load_traces", lambda source, opened: traces)
         found.append(hub.save_traces(source, tmp_path / "stored"))  # the other process
         return traces
 

@@ -108,10 +108,10 @@ SMALL_TRACES = {
 def test_two_steps_of_distillation(here, name):
     recipe = SFT_RECIPES[name]
     put(recipe.source, here / "data" / "hub", SMALL_TRACES[recipe.source])
-    data = hub.save_traces(recipe.source, here, begun=recipe.sft.template == "r1")
+    data = hub.save_traces(recipe.source, here, opened=recipe.sft.template == "r1")
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "9+5=14-1=13:13 ok\n</think>\n\n9+5-1"  # the template gives the tag
-    assert hub.save_traces(recipe.source, here, begun=True) == data
+    assert hub.save_traces(recipe.source, here, opened=True) == data
     # Two epochs of one document each; the last rate is the cosine's, after a warm-up of one step.
     config = replace(on_cpu(recipe.sft), warmup_steps=1, microbatch_tokens=1024)
     run = sft("tiny", data, config, "distilled")
@@ -123,7 +123,7 @@ def test_two_steps_of_distillation(here, name):
 def test_english_traces_are_refused_by_the_small_worlds_tokenizer(here):
     put("openr1_math", here / "data" / "hub")
     recipe = SFT_RECIPES["openr1-0.5b"]
-    data = hub.save_traces(recipe.source, here, begun=True)
+    data = hub.save_traces(recipe.source, here, opened=True)
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"
     with pytest.raises(InputError, match="does not know"):
@@ -134,7 +134,7 @@ def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):
     put("openr1_math", here / "data" / "hub")
     recipe = "sft tiny openr1_math:train[:1] --preset openr1-0.5b --steps 2 --parallel.gpus 0".split()
     assert cli.main(recipe) == 2 and "does not know" in capsys.readouterr().err
-    assert (here / "data" / "hub" / "openr1_math-train-1-begun").is_dir()
+    assert (here / "data" / "hub" / "openr1_math-train-1-opened").is_dir()
     assert cli.main(["sft", "--preset", "openr1-9b"]) == 2
     assert "openthoughts-1.5b" in capsys.readouterr().err
 

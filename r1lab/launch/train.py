@@ -117,7 +117,7 @@ def sft_command(recipe: Distillation | None) -> Callable:
         check_machine(config, model)  # before the Hub is asked for the data
         rows = Path(data)
         if data.partition(":")[0] in SETS:
-            rows = save_traces(data, LOCAL, begun=config.template == "r1")
+            rows = save_traces(data, LOCAL, opened=config.template == "r1")
         _check_resume(name, resume)
         run = fine_tune(model, rows, config, name, resume=resume, overwrite=overwrite)
         console.print(f"Model: {run.model}")

@@ -131,9 +131,9 @@ def load_rows(source: str) -> list[dict]:
     return [row for part in parts for row in part]
 
 
-def load_traces(source: str, begun: bool = False) -> list[dict]:
+def load_traces(source: str, opened: bool = False) -> list[dict]:
     """Rows to learn from (see `training.sft`): a problem's id, family, level, lang and prompt, and
-    the completion. `source` as in `load_source`; `begun` leaves out the opening `<think>`, which
+    the completion. `source` as in `load_source`; `opened` leaves out the opening `<think>`, which
     the template "r1" gives. Raises InputError where a set has no traces."""
     name, _, split = source.partition(":")
     if name not in SETS:
@@ -144,7 +144,7 @@ def load_traces(source: str, begun: bool = False) -> list[dict]:
     traces = []
     for row in rows:
         problem, completion = _problem(name, row), row["completion"]
-        if begun:
+        if opened:
             completion = re.sub(r"^\s*<think>\n?", "", completion)
         traces.append({
             "id": problem.id, "family": problem.family, "level": problem.level,
@@ -153,18 +153,18 @@ def load_traces(source: str, begun: bool = False) -> list[dict]:
     return traces
 
 
-def save_traces(source: str, folder: Path, begun: bool = False) -> Path:
+def save_traces(source: str, folder: Path, opened: bool = False) -> Path:
     """Store `load_traces` as a data set to learn from, in a folder named after it; returns that.
 
     One that is there already is used as it is."""
     import datasets
 
-    kind = "begun" if begun else "whole"
+    kind = "opened" if opened else "whole"
     target = folder / f"{re.sub('[^a-z0-9_]+', '-', source).strip('-')}-{kind}"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = tempfile.mkdtemp(".partial", target.name, folder)
-        datasets.Dataset.from_list(load_traces(source, begun)).save_to_disk(partial)
+        datasets.Dataset.from_list(load_traces(source, opened)).save_to_disk(partial)
         try:
             os.rename(partial, target)
         except OSError:  # another process of the run was faster

@@ -1,7 +1,7 @@
 """What cold start, rejection sampling and distillation share: sample one model, teach another.
 
 The samples go through filters, become examples, and are stored as a data set with its provenance;
-then a base is fine-tuned on it. Each part is found again when a stopped stage is started anew.
+then a base is fine-tuned on it. Each part is found again when a stopped stage goes on.
 """
 
 import json

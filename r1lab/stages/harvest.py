@@ -78,7 +78,7 @@ def finished(samples: Samples) -> list[bool]:
 
 
 def readable(samples: Samples) -> list[bool]:
-    """Can thinking and answer be told apart, and is there some of both, in words?"""
+    """Can thinking and answer be separated, and is there some of both, in words?"""
     return [parse(text).halves is not None and UNKNOWN not in text for text in samples.texts]
 
 

@@ -36,7 +36,7 @@ class Rejection(SampledStage):
     Attributes:
         written_share: of all examples, the written ones (the paper: 200,000 of 800,000).
         french_share: of the reasoning examples, those that are asked and thought in French instead.
-            The paper's R1 answers other languages in English or Chinese; this is what may mend it.
+            The paper's R1 answers other languages in English or Chinese; this is what may fix it.
     """
 
     source: str = "runs/r1/dev2"

@@ -76,7 +76,7 @@ class Family:
         return None
 
     def attempts(self, completion: str) -> list:
-        """The attempts of a completion that can be told apart; none in most families."""
+        """The attempts of a completion that can be recognized; none in most families."""
         return []
 
     def summary(self, problem: Problem, answer: str) -> str:

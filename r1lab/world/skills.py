@@ -46,10 +46,10 @@ def measure_skills(
     """Skills from searches started for the model (`signs`), habits from its own answers."""
 
     def answers(starts: list[str], seed: int) -> list[Sample]:
-        begun = dict(zip((problem.id for problem in problems), starts, strict=True))
+        started = dict(zip((problem.id for problem in problems), starts, strict=True))
 
         def asked(problem: Problem) -> str:
-            return f"{apply_template(template, problem.prompt, tokenizer)} {begun[problem.id]}"
+            return f"{apply_template(template, problem.prompt, tokenizer)} {started[problem.id]}"
 
         drawn = evaluate(
             sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asked
