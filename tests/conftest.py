@@ -1,6 +1,8 @@
 """Settings of every test and, through `-p tests.conftest`, of the notebooks' run."""
 
+import gc
 import os
+import sys
 
 # One thread per process, no drawing window, no network, nothing that moves in a notebook's output:
 # set before torch and transformers are imported, and inherited by kernels and worker processes.
@@ -16,6 +18,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import hypothesis  # noqa: E402
 import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 # From here on, every call of a function of r1lab checks the shapes and types of its signature.
 jaxtyping.install_import_hook("r1lab", "beartype.beartype")
@@ -23,6 +26,17 @@ jaxtyping.install_import_hook("r1lab", "beartype.beartype")
 # The same examples in every run, and no deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("r1lab", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("r1lab")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_process_group_is_left():
+    """A group of one, which a sharded run in this process joins, would be inherited by what the next
+    module forks; and as garbage it would be collected there, and wait for threads for ever."""
+    yield
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
 
 
 def pytest_collectstart(collector):
