@@ -127,14 +127,15 @@ class Dashboard(RunView):
     """
 
     def __init__(
-        self, model: str, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
-    ) -> None:
+        self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path,
+        overwrite: bool = False,
+    ) -> None:  # fmt: skip
         config.check(1)
         folder = Run(run)
-        about = {"model": model, "task": described(task)}
+        about = {"model": str(model), "task": described(task)}
         folder.prepare(config, about, resume=folder.started and not overwrite, overwrite=overwrite)
         self.work = partial(
-            rl_work, run=folder, model=model, task=task, config=config, make=default_learner,
+            rl_work, run=folder, model=str(model), task=task, config=config, make=default_learner,
             stop_after=None,
         )  # fmt: skip
         self.thread: threading.Thread | None = None
@@ -199,7 +200,7 @@ class Dashboard(RunView):
 
 
 def train_live(
-    model: str, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
+    model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
 ) -> Dashboard | None:
     """A dashboard that trains a model on a task in the folder `run`, or goes on with the run there.
 
