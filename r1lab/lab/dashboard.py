@@ -10,6 +10,7 @@ import html
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -161,11 +162,9 @@ class Dashboard(RunView):
         self.request.set()
 
     def draw(self) -> None:
-        """Show the folder as it is."""
-        try:
+        """Show the folder as it is; what is shown stays where it holds nothing new to read yet."""
+        with suppress(InputError):  # no line yet, or one that is half written
             self.refresh()
-        except InputError:  # it holds nothing yet, or a line that is half written
-            pass
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the run has ended; False if it goes on after this number of seconds."""
