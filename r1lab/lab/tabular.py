@@ -6,9 +6,7 @@ gradient is known, and so is the bias of every estimator of it.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 

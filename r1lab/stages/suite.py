@@ -10,7 +10,7 @@ from rich.text import Text
 from transformers import PretrainedConfig
 
 from r1lab.errors import InputError
-from r1lab.evaluation.suites import BESIDE, NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
+from r1lab.evaluation.suites import NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import Sampler, SamplerName, TorchSampler, VLLMConfig, build_sampler
 from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, shape_of

@@ -15,9 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from random import Random
 
-from r1lab.task import Problem
 from r1lab.world.family import Family, Puzzle
 from r1lab.world.voice import Voice, choose
 from r1lab.world.words import NO, OK

@@ -5,9 +5,7 @@ The base has seen each of them, so that its tokenizer and weights already know t
 
 import re
 from functools import lru_cache
-from random import Random
 
-from r1lab.task import Problem
 from r1lab.world.family import Family, Puzzle
 from r1lab.world.puzzles import Moves, parse_attempts, running_totals, write_attempt, write_chain
 from r1lab.world.voice import Voice, choose

@@ -1,6 +1,5 @@
 """The small world as a task: what is asked, and what is paid."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
