@@ -1,13 +1,18 @@
-"""What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`."""
+"""What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`; and `r1lab sample`."""
 
 import html
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+import tyro
+from rich.console import Console
+from rich.text import Text
 
+from r1lab.doors import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge
@@ -17,7 +22,7 @@ from r1lab.report import write_report
 from r1lab.report.figures import draw
 from r1lab.report.html import embedded
 from r1lab.rewards import RewardSet
-from r1lab.sampling import SamplingParams, TorchSampler, build_sampler
+from r1lab.sampling import SamplerName, SamplingParams, TorchSampler, VLLMConfig, build_sampler
 from r1lab.sources.templates import prompt_of
 from r1lab.stages.zero import stored_zero
 from r1lab.task import Problem, Task, columns_of
@@ -28,6 +33,8 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.training.rl import MakeLearner
 from r1lab.training.sft import SFTConfig
+from r1lab.world import FAMILIES, sample_problem
+from r1lab.world.small_world import SmallWorld
 
 
 class Run(run.Run):
@@ -155,21 +162,32 @@ class Group:
     rewards: dict[str, list[float | None]]
     advantages: list[float]
 
+    def __rich__(self) -> Text:
+        """Show the prompt, then each answer under its advantage and rewards."""
+        gold = self.problem.solution or "not checkable"
+        shown = Text(f"{self.prompt}\n(a right answer: {gold})\n")
+        for row, completion in enumerate(self.completions):
+            scores = "  ".join(f"{name} {values[row]}" for name, values in self.rewards.items())
+            head = f"\nadvantage {self.advantages[row]:+.2f}  {scores}  {self.finish[row]}\n"
+            shown.append(head, style="bold").append(f"{completion}\n")
+        return shown
+
 
 def sample(
     model: str | Path, task: Task, problem: Problem | None = None, n: int = 8, *,
-    max_tokens: int = 448, temperature: float = 1.0, seed: int = 0, **sampler,
+    max_tokens: int = 448, temperature: float = 1.0, seed: int = 0, sampler: SamplerName = "torch",
+    vllm: VLLMConfig = VLLMConfig(),
 ) -> Group:  # fmt: skip
     """Ask a model one question of a task's test set n times, and see the group as GRPO sees it.
 
     Args:
         problem: the question; by default the one at place `seed` of the test set.
-        sampler: `name` and `vllm`, as `sampling.build_sampler` takes them.
+        sampler, vllm: what draws the answers, see `sampling.build_sampler`.
     """
     problem = problem or task.test[seed % len(task.test)]
     loaded, tokenizer = load_model(model)
     Policy(loaded)  # refuses what the sampler cannot score
-    drawing = build_sampler(sampler.pop("name", "torch"), loaded, tokenizer, **sampler)
+    drawing = build_sampler(sampler, loaded, tokenizer, vllm)
     prompt = prompt_of(task, problem, tokenizer)
     params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
     drawn = drawing.generate([tokenizer(prompt).input_ids], params)
@@ -188,3 +206,45 @@ def sample(
         rewards={name: [values[row] for row in best] for name, values in parts.items()},
         advantages=[advantages[row] for row in best],
     )
+
+
+def ask(
+    model: tyro.conf.Positional[Path],
+    task: str = "",
+    family: str = "signs",
+    level: int = 3,
+    lang: str = "en",
+    group_size: int = 8,
+    max_tokens: int = 448,
+    temperature: float = 1.0,
+    template: str = "small",
+    seed: int = 0,
+    sampler: SamplerName = "torch",
+    vllm: VLLMConfig = VLLMConfig(),
+) -> None:
+    """Ask a held-out question, see the group's answers with rewards and advantages.
+
+    Args:
+        model: a folder, a run's folder or a Hub id.
+        task: asked in place of the small world, as my_task.py:task or gym:NAME.
+        family: of the question: signs, countdown, sums ...
+        level: its difficulty.
+        lang: en, zh or fr.
+        seed: another seed, another question.
+        sampler: what draws the answers: this package, or vLLM where it is installed.
+    """
+    asked = load_task(task) if task else SmallWorld(template=template).task()
+    problem = None if task else held_out(family, level, lang, seed)
+    group = sample(
+        model, asked, problem, group_size, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        sampler=sampler, vllm=vllm,
+    )  # fmt: skip
+    Console().print(group)
+
+
+def held_out(family: str, level: int, lang: str, seed: int) -> Problem:
+    """Draw a held-out question of the small world. Raises InputError where there is no such family."""
+    if family not in FAMILIES or level not in FAMILIES[family].levels:
+        levels = {f.name: f"levels {f.levels[0]}-{f.levels[-1]}" for f in FAMILIES.values()}
+        raise InputError(f"no {family} of level {level}; there are {levels}.")
+    return sample_problem(random.Random(seed), family, level, lang, for_test=True)

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ COMMANDS = {
     ),
     "skills": Command("r1lab.launch.judge:skills", "measure a model's skills and habits apart"),
     "eval": Command("r1lab.launch.judge:evaluate_model", "measure accuracy by the paper's protocol"),
-    "sample": Command("r1lab.ask:ask", "ask a model one question and grade its answers"),
+    "sample": Command("r1lab.api:ask", "ask a model one question and grade its answers"),
     "report": Command("r1lab.launch.judge:report", "write the report of a run's or chain's folder"),
     "claims": Command("r1lab.report.claims:print_claims", "print the paper's claims and what we saw"),
     "doctor": Command("r1lab.doctor.command:doctor", "say what is wrong with a machine, model or run"),
@@ -91,11 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print_help()
         return 0
-    try:
-        command = load_command(name, args)
-        import tyro  # only now: help must come at once
+    return exit_code(partial(_run, name, args))
 
-        return tyro.cli(command, args=args, prog=f"r1lab {name}") or 0
+
+def _run(name: str, args: Sequence[str]) -> int | None:
+    command = load_command(name, args)
+    import tyro  # only now: help must come at once
+
+    return tyro.cli(command, args=args, prog=f"r1lab {name}")
+
+
+def exit_code(work: Callable[[], int | None]) -> int:
+    """Do the work of a program; bad input and an interruption are each said in one sentence."""
+    try:
+        return work() or 0
     except InputError as error:
         print(f"r1lab: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from r1lab.errors import InputError, exit_codes
+from r1lab.errors import InputError
 from r1lab.lab.search_tree import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model
@@ -261,16 +261,6 @@ def test_held_out_puzzles_are_different_and_always_the_same():
     puzzles = held_out_puzzles(3, 20)
     assert len({problem.id for problem in puzzles}) == 20
     assert puzzles == held_out_puzzles(3, 20) and puzzles[0].lang == "en"
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [(InputError("no such base."), 2, "r1lab: no such base.\n"), (KeyboardInterrupt(), 130, "goes on")],
-)
-def test_a_program_beside_the_command_line_ends_as_it_does(error, code, words, capsys):
-    with pytest.raises(SystemExit) as end, exit_codes():
-        raise error
-    assert end.value.code == code and words in capsys.readouterr().err
 
 
 # ---- the tree to look at -------------------------------------------------------------------------

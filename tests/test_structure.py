@@ -31,7 +31,7 @@ MAX_TREE_BYTES = 15 * 2**20
 ORDER = (
     *("errors", "files", "task", "sources", "kernels", "objective", "models", "sampling", "sandbox"),
     *("rewards", "doors", "evaluation", "training", "world", "stages", "search", "report", "launch"),
-    *("doctor", "api", "lab", "ask", "cli"),
+    *("doctor", "api", "lab", "cli"),
 )
 MAY_IMPORT = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)}
 # Arrows that could run forward and yet must not.

@@ -3,11 +3,13 @@ README."""
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import tyro
 
-from r1lab.errors import InputError, exit_codes
+from r1lab.cli import exit_code
+from r1lab.errors import InputError
 from r1lab.evaluation.table import put_between
 from r1lab.report.claims import claims_table, load_ledger
 from tests.experiments.runner import Laboratory, run_missing
@@ -48,5 +50,4 @@ def budget_seconds(budget: str | None) -> float | None:
 
 
 if __name__ == "__main__":
-    with exit_codes():
-        sys.exit(tyro.cli(run_claims))
+    sys.exit(exit_code(partial(tyro.cli, run_claims)))

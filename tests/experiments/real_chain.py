@@ -19,13 +19,16 @@ Numbers without a source are ours, chosen to fit one GPU and not tuned. On a GPU
 import json
 import random
 import re
+import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from r1lab.errors import InputError, exit_codes
+from r1lab.cli import exit_code
+from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import evaluate, merge
 from r1lab.models.policy import load_model
@@ -316,5 +319,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with exit_codes():
-        tyro.cli(main, description=__doc__)
+    sys.exit(exit_code(partial(tyro.cli, main, description=__doc__)))
