@@ -74,7 +74,7 @@ def save_problems(problems: list[Problem], path: str | Path) -> None:
 
 
 def load_problems(path: str | Path) -> list[Problem]:
-    """Read a JSONL file of problems.
+    """Read a JSONL file of problems; blank lines are skipped.
 
     Raises:
         InputError: the file is missing, empty, or a line is malformed (the line is named).
@@ -84,6 +84,8 @@ def load_problems(path: str | Path) -> list[Problem]:
         raise InputError(f"{path}: no such file of problems; give the path of a .jsonl file.")
     problems = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
         try:
             problems.append(_problem(line))
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such

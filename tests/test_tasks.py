@@ -167,6 +167,9 @@ def test_problems_survive_a_file(tmp_path):
     problems = training_problems(0, 0, 5, {"sums/2": 1.0}, {"zh": 1.0})
     save_problems(problems, tmp_path / "p.jsonl")
     assert load_problems(tmp_path / "p.jsonl") == problems
+    lines = (tmp_path / "p.jsonl").read_text()
+    (tmp_path / "p.jsonl").write_text(lines.replace("\n", "\n\n"))  # an editor's blank lines
+    assert load_problems(tmp_path / "p.jsonl") == problems
 
 
 @pytest.mark.parametrize(
