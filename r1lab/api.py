@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from r1lab import run
 from r1lab.doors import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
@@ -26,7 +27,7 @@ from r1lab.sampling import SamplerName, SamplingParams, TorchSampler, VLLMConfig
 from r1lab.sources.templates import prompt_of
 from r1lab.stages.zero import stored_zero
 from r1lab.task import Problem, Task, columns_of
-from r1lab.training import rl, run
+from r1lab.training import rl
 from r1lab.training import sft as supervised
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World

@@ -13,7 +13,7 @@ from r1lab.errors import InputError
 from r1lab.task import load_problems, save_problems
 from r1lab.training.distributed import fingerprint
 from r1lab.training.processes import StopRequest, join_world
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, sft_work
 from tests.small_run import Job
 from tests.test_fsdp import job, processes  # noqa: F401 - a fixture

@@ -30,7 +30,7 @@ from r1lab.training.distributed import Parallel, clip_gradients
 from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest, _cause_of_death, join_world, launch
 from r1lab.training.rl import default_learner, rl_work
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.supervised import SupervisedConfig, add_gradient, train_supervised
 from tests.elsewhere import by_r1lab, by_transformers
 from tests.small_run import Job, coin_task, tiny_model

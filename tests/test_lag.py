@@ -18,7 +18,7 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import default_learner, rl_work
 from r1lab.training.rollout import Experience
-from r1lab.training.run import Run
+from r1lab.run import Run
 
 SHORT = replace(SMALL, rollouts=4, reference_every=100, loss=LossConfig(beta=0.0))
 

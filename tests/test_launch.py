@@ -15,7 +15,8 @@ from torch.distributed.run import get_args_parser
 from r1lab.files import read_rows
 from r1lab.launch.bootstrap import VLLM_LOCK
 from r1lab.task import load_problems, save_problems
-from r1lab.training.checkpoint import SHARDS, checkpoint_path, list_checkpoints
+from r1lab.run import Run
+from r1lab.training.checkpoint import SHARDS, checkpoint_path
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "r1lab" / "launch"
@@ -93,7 +94,7 @@ def test_node_sh_starts_again_after_a_killed_worker_and_goes_on(tmp_path):
             ),
         )  # fmt: skip
     try:
-        while not list_checkpoints(run) and process.poll() is None:
+        while not Run(run).checkpoints and process.poll() is None:
             time.sleep(0.02)
         assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
         victim = worker(1, str(tmp_path))

@@ -30,8 +30,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
-from r1lab.training.checkpoint import list_checkpoints
+from r1lab.run import Run
 from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 
 TOKENIZER = build_tokenizer()
@@ -81,7 +80,7 @@ def test_the_llama_of_a_size_is_its_qwen2_without_biases(tmp_path):
     for name, each in (("llama", config), ("qwen2", twin)):
         (tmp_path / name).mkdir()
         assert pretrain(World(), StopRequest(), Run(tmp_path / name), each)
-        policy, tokenizer = load_policy(list_checkpoints(tmp_path / name)[-1])
+        policy, tokenizer = load_policy(Run(tmp_path / name).checkpoints[-1])
         shapes[name] = {key: p.shape for key, p in policy.model.named_parameters()}
         assert policy.model.config.model_type == name
         assert tokenizer("make 13 from 9,5,1").input_ids == TOKENIZER("make 13 from 9,5,1").input_ids

@@ -26,8 +26,9 @@ from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.stages.zero import PRESETS
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems, save_problems
+from r1lab.run import Run
 from r1lab.training.batching import pad_rows
-from r1lab.training.checkpoint import checkpoint_path, list_checkpoints, save_checkpoint
+from r1lab.training.checkpoint import checkpoint_path, save_checkpoint
 from r1lab.training.provenance import commit, machine
 from tests.elsewhere import by_r1lab, by_transformers
 
@@ -87,7 +88,7 @@ def zero(folder: Path, name: str, *options: str) -> subprocess.Popen:
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
-    checkpoint = list_checkpoints(run)[-1]
+    checkpoint = Run(run).checkpoints[-1]
     return {
         f"{file}/{name}": value
         for file in ("model", "reference")
@@ -168,11 +169,11 @@ def test_a_killed_run_resumes_to_the_same_weights(real, measured, folder):
     assert zero(folder, "unbroken", *TINY).wait() == 0
     unbroken, run = folder / "runs" / "unbroken", folder / "runs" / "killed"
     process = zero(folder, "killed", *TINY)
-    while not list_checkpoints(run) and process.poll() is None:
+    while not Run(run).checkpoints and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    left = list_checkpoints(run)[-1]
+    left = Run(run).checkpoints[-1]
     assert left != checkpoint_path(run, 4), "it was killed too late"
     assert zero(folder, "killed", *TINY, "--resume").wait() == 0
     expected, got = last_weights(unbroken), last_weights(run)

@@ -18,14 +18,14 @@ from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.evaluation.table import measure_of
 from r1lab.report import chart, figures, html
-from r1lab.report.folder import read_run
+from r1lab.run import Run
 
 DRAWN = list(figures.FIGURES)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return read_run(fake_run(tmp_path_factory.mktemp("runs") / "zero"))
+    return Run(fake_run(tmp_path_factory.mktemp("runs") / "zero"))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def evals(*values, key="pass_at_1", margin=0.03):
 @pytest.mark.parametrize("steps", [12, 240])
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_is_labelled_and_no_words_collide(tmp_path, name, steps):
-    run = read_run(fake_run(tmp_path / "run", steps=steps))
+    run = Run(fake_run(tmp_path / "run", steps=steps))
     figure = figures.draw(name, run.metrics, run.config)
     figure.dpi = chart.STYLE["savefig.dpi"]  # so that extents are those of the image
     image = Image.open(io.BytesIO(chart.png_bytes(figure))).convert("RGBA")
@@ -346,7 +346,7 @@ def test_a_line_cut_while_being_written_is_left_out(tmp_path):
 def test_a_step_written_twice_counts_once_with_its_last_account(tmp_path):
     rows = [{"kind": "train", "step": s, "kl": k} for s, k in ((1, 0.1), (2, 0.2), (2, 0.3))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [row["kl"] for row in read_run(tmp_path).metrics] == [0.1, 0.3]
+    assert [row["kl"] for row in Run(tmp_path).metrics] == [0.1, 0.3]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from r1lab.evaluation.measure import Evaluation
 from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.processes import STOPPED
-from r1lab.training.run import Run
+from r1lab.run import Run
 from tests.small_run import Job, coin_task, tiny_model
 
 SEEDED_KILLS, KILLS_WHILE_WRITING = 20, 5
@@ -179,13 +179,6 @@ def test_only_the_same_settings_and_task_continue_a_run(tmp_path, config, about,
             run.prepare(config, about)
     else:
         run.prepare(config, about)
-
-
-def test_resume_without_a_run_is_refused(tmp_path):
-    run = Run(tmp_path / "none")
-    with pytest.raises(InputError, match="no run to resume"):
-        run.prepare(CONFIG, resume=True)
-    assert not run.folder.exists()
 
 
 def test_two_runs_of_one_name_do_not_write_into_each_other(tmp_path):

@@ -13,7 +13,7 @@ from r1lab.errors import InputError
 from r1lab.models.policy import load_model
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, make_batches, sft, sft_work
 from tests.small_run import tiny_model
 

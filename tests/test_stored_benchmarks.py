@@ -1,14 +1,17 @@
 """Stored benchmarks say what made them: the command, the commit, the day."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 STORED = sorted((ROOT / "data" / "benchmarks").glob("*.json"))
+SCRIPTS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
 EARLIER = ("commit_that_stored_these_numbers", "date_of_that_commit")  # before `record` was written
 
 
@@ -29,3 +32,25 @@ def test_a_result_is_stored_with_command_commit_date_and_machine(tmp_path, monke
     assert told["command"] == "python tests/benchmarks/record.py --model 'two words'"
     assert told["seconds"] == 1.5 and told["machine"]["cores"] > 0
     assert told["date"][4] == "-" and "commit" in told
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A function that reads a benchmark's script without running it, as its module's globals."""
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    with patch.dict(os.environ):
+        yield lambda path: runpy.run_path(str(path), run_name="benchmark")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_benchmark_finds_what_it_imports(path, script):
+    assert script(path)["__doc__"]
+
+
+def test_a_benchmark_that_trains_runs(script, tmp_path, monkeypatch):
+    """With few and short answers of a small model: two steps of each way to grade, in two processes."""
+    bench, out = script(ROOT / "tests/benchmarks/bench_grading.py"), tmp_path / "out.json"
+    bench["main"].__globals__.update(QUESTIONS=4, GROUP=2, UPDATES=2, CAP=8, OWN=4, TOGETHER=2)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "tests/benchmarks/bench_grading.py")])
+    bench["main"](str(ROOT / "data/tiny"), repeats=1, out=out)
+    assert json.loads(out.read_text())["completions"] == 8

@@ -11,7 +11,7 @@ from r1lab.world.bases import build_model
 from r1lab.world.tokenizer import build_tokenizer
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 from r1lab.training.supervised import (
     SupervisedConfig,

@@ -16,9 +16,10 @@ from r1lab.world.tokenizer import build_tokenizer
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.task import Task
+from r1lab.run import MetricsLog, Run
 from r1lab.training import processes
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
-from r1lab.training.checkpoint import list_checkpoints, save_checkpoint
+from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.rollout import Experience
@@ -268,14 +269,22 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(InputError, match="No space left.*--resume"):
         save(2)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001"]
+    assert [path.name for path in Run(tmp_path).checkpoints] == ["step-000001"]
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    policy = tiny_policy()
-    for step in (1, 2, 3):
+@pytest.mark.parametrize(
+    ("accuracies", "best", "kept"),
+    [({}, 4, [3, 4]), ({1: 0.3, 2: 0.5, 3: 0.4}, 2, [2, 3, 4]), ({1: 0.3, 3: 0.3}, 3, [3, 4])],
+)
+def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, accuracies, best, kept):
+    policy, run = tiny_policy(), Run(tmp_path)
+    for step in range(1, 5):
+        if step in accuracies:
+            row = {"kind": "eval", "step": step, "pass_at_1": accuracies[step]}
+            MetricsLog(tmp_path / "metrics.jsonl", step).write(row)
         save_checkpoint(tmp_path, step, policy.model, TOKENIZER, {"step": step}, {})
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000002", "step-000003"]
+    assert [path.name for path in run.checkpoints] == [f"step-00000{step}" for step in kept]
+    assert run.best == run.folder / f"checkpoints/step-00000{best}"
 
 
 def test_a_question_without_room_for_its_answer_is_refused_before_anything_is_sampled():

@@ -18,7 +18,7 @@ from r1lab.lab.dashboard import show_run, train_live
 from r1lab.lab.inspector import TokenScores, rollout_inspector_figure, score_tokens, tokens_html
 from r1lab.lab.widgets import REFERENCE, REWARDS, advantage_explorer_figure, kl_explorer_figure
 from r1lab.models.policy import load_policy
-from r1lab.report.folder import read_run
+from r1lab.run import Run
 from r1lab.training.config import GRPOConfig
 from r1lab.world.small_world import SmallWorld
 
@@ -246,7 +246,7 @@ def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(ta
     ends = [tmp_path / name / "checkpoints" / "step-000003" for name in ("whole", "stopped")]
     one, two = ((end / "model.safetensors").read_bytes() for end in ends)
     assert one == two
-    trained = [row for row in read_run(tmp_path / "stopped").metrics if row["kind"] == "train"]
+    trained = [row for row in Run(tmp_path / "stopped").metrics if row["kind"] == "train"]
     assert [row["step"] for row in trained] == [1, 2, 3]
 
 
@@ -270,7 +270,7 @@ def test_a_run_that_breaks_off_says_why(task, tmp_path):
     ],
 )
 def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):
-    for name, text in files.items():
+    for name, text in ({"config.json": "{}"} | files).items():
         (tmp_path / name).write_text(text)
     assert show_run(tmp_path) is None
     printed = capsys.readouterr()
@@ -278,14 +278,16 @@ def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):
 
 
 def test_a_run_without_samples_or_models_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "reward": 0.5}\n')
     assert "No group of answers" in show_run(tmp_path).table.value
-    assert show_run(ROOT / "data" / "runs" / "zero", tmp_path, tmp_path) is None
+    assert show_run(ROOT / "data" / "runs" / "zero", tmp_path / "none", tmp_path) is None
     assert "no model there" in capsys.readouterr().out
 
 
 def test_refresh_follows_the_folder_and_says_when_it_is_gone(tmp_path):
     row = '{{"kind": "train", "step": {0}, "reward": 0.5}}\n'
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text(row.format(1))
     view = show_run(tmp_path)
     refresh = view.children[0].children[0]

@@ -14,7 +14,7 @@ from r1lab.stages.zero import PRESETS, Zero, stored_zero
 from r1lab.task import Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.run import Run
+from r1lab.run import Run
 
 
 @dataclass(frozen=True)

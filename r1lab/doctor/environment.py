@@ -11,7 +11,7 @@ from r1lab.files import SHIPPED
 from r1lab.launch.bootstrap import ROOT, SUPPORTED
 from r1lab.training.processes import default_processes
 from r1lab.training.provenance import machine
-from r1lab.training.run import Run
+from r1lab.run import Run
 
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
 

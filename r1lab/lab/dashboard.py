@@ -25,14 +25,13 @@ from r1lab.lab.widgets import DRAWING, one_sentence
 from r1lab.models.policy import load_policy
 from r1lab.report.chart import png_bytes
 from r1lab.report.figures import draw
-from r1lab.report.folder import Row, RunFolder, read_run
+from r1lab.run import Row, Run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import default_learner, described, rl_work
-from r1lab.training.run import Run
 
 PERIOD = 0.2  # seconds from one drawing to the next, at least
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
@@ -49,7 +48,7 @@ class RunView(VBox):
     def __init__(
         self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
     ) -> None:
-        self.run, self.found, self.words = Path(run), None, ""
+        self.run, self.rollouts, self.words = Run(run), [], ""
         self.models = [load_policy(model) for model in models]
         self.status, self.table, self.text = HTML(), HTML(), HTML()
         self.pictures = {name: Image(format="png", width=355) for name in CURVES}
@@ -70,28 +69,27 @@ class RunView(VBox):
 
     def refresh(self) -> None:
         """Read the folder again and draw it. Raises InputError where it holds no run."""
-        found = read_run(self.run)
+        rows, samples, config = self.run.measured, self.run.samples, self.run.config
         findings = []
         for name, picture in self.pictures.items():
             with DRAWING:
-                figure = draw(name, found.metrics, found.config)
+                figure = draw(name, rows, config)
                 if figure is not None:
                     picture.value = png_bytes(figure)
                     findings.append(figure.axes[0].get_title(loc="left"))
-        newest = self.found is None or self.rollout.value >= len(_groups(self.found))
-        self.found = found
-        self.words = f"Step {found.metrics[-1]['step']}: {'. '.join(findings)}."
+        newest = self.rollout.value >= len(self.rollouts)
+        self.rollouts = _groups(samples)
+        self.words = f"Step {rows[-1]['step']}: {'. '.join(findings)}."
         self.say(self.words)
-        if newest and _groups(found):
-            _choose(self.rollout, _groups(found), last=True)
+        if newest and self.rollouts:
+            _choose(self.rollout, self.rollouts, last=True)
         self.show_group()
 
     def show_group(self) -> None:
-        rollouts = _groups(self.found) if self.found else []
-        if not rollouts:
+        if not self.rollouts:
             self.table.value = "<p>No group of answers is stored yet.</p>"
             return
-        groups = _choose(self.rollout, rollouts)
+        groups = _choose(self.rollout, self.rollouts)
         group = _choose(self.group, groups)
         place = f"Rollout {self.rollout.value}, step {group[0]['step']}, question {self.group.value}"
         self.table.value = group_html(group, f"{place} of {len(groups)} stored")
@@ -100,7 +98,7 @@ class RunView(VBox):
 
     def tokens_of(self, row: Row) -> str:
         [(policy, tokenizer), (reference, _)] = self.models
-        config = self.found.config
+        config = self.run.config
         template = config.get("task", {}).get("settings", config).get("template", "small")
         prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
@@ -134,7 +132,7 @@ class Dashboard(RunView):
         config.check(1)
         folder = Run(run)
         about = {"model": str(model), "task": described(task)}
-        folder.prepare(config, about, resume=folder.started and not overwrite, overwrite=overwrite)
+        folder.prepare(config, about, resume=True, overwrite=overwrite)
         self.work = partial(
             rl_work, run=folder, model=str(model), task=task, config=config, make=default_learner,
             stop_after=None,
@@ -235,9 +233,9 @@ def show_run(
         return view
 
 
-def _groups(found: RunFolder) -> list[list[list[Row]]]:
+def _groups(samples: list[Row]) -> list[list[list[Row]]]:
     """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
-    trained = [row for row in found.samples if row.get("advantage") is not None]
+    trained = [row for row in samples if row.get("advantage") is not None]
     rollouts = []
     for _, rows in groupby(trained, key=itemgetter("step")):
         groups = [

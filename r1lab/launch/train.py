@@ -21,9 +21,8 @@ from r1lab.stages.ready import open_chain
 from r1lab.stages.recipes import SFT_RECIPES, Distillation
 from r1lab.stages.zero import Zero
 from r1lab.training.estimate import check_machine
-from r1lab.training.processes import first_process
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run, first_process
 from r1lab.training.sft import SFTConfig
 from r1lab.training.sft import sft as fine_tune
 from r1lab.world.corpus import describe

@@ -13,8 +13,8 @@ from r1lab.errors import InputError
 from r1lab.evaluation.suites import paper_value
 from r1lab.evaluation.table import Cell, Measure, Table
 from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, styled
-from r1lab.report.folder import Row
 from r1lab.report.html import duration, embedded, write_page
+from r1lab.run import Row
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
 
 TITLES = {

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from r1lab.errors import InputError
 from r1lab.evaluation.table import measure_of
 from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, finish, panels, styled
-from r1lab.report.folder import Row
+from r1lab.run import Row
 
 Rows = Sequence[Row]
 EVAL, TRAIN = "eval", "train"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from r1lab.evaluation.table import level_table, summary_table
 from r1lab.report.chart import alt_text, png_bytes
 from r1lab.report.figures import FIGURES, draw
-from r1lab.report.folder import Row, RunFolder, read_run
+from r1lab.run import Row, Run
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -25,27 +25,28 @@ def write_report(run_dir: str | Path) -> Path:
     Raises:
         InputError: the folder holds no run, or one of its files is damaged.
     """
-    run = read_run(run_dir)
-    figures = draw_figures(run)
+    run = Run(run_dir)
+    rows, samples, config = run.measured, run.samples, run.config
+    facts = config | (run.summary if run.finished else {})
+    figures = draw_figures(rows, config, run.folder / "figures")
     summaries = {
         "Base": run.evaluation("base"),
         "Final" if run.finished else "Latest": run.evaluation("final"),
     }
-    facts = run.config | run.summary
     return write_page(
-        run.path / "report.html",
+        run.folder / "report.html",
         "page.html",
-        name=run.path.resolve().name,
+        name=run.name,
         finished=run.finished,
-        step=run.metrics[-1]["step"],
+        step=rows[-1]["step"],
         headline=summary_table(summaries, changes=True),
         levels=level_table(summaries, changes=True),
         figures=figures,
         missing=[name.replace("_", " ") for name in FIGURES if name not in figures],
-        samples=pick_samples(run.samples),
+        samples=pick_samples(samples),
         facts=facts,
         machine=flat(facts.get("machine", {})),
-        config=flat(run.config),
+        config=flat(config),
         duration=duration,
     )
 
@@ -71,13 +72,12 @@ def embedded(figure: Figure, caption: str, file: Path | None = None) -> dict[str
     return {"source": source, "alt": alt_text(figure), "caption": caption}
 
 
-def draw_figures(run: RunFolder) -> dict[str, dict[str, str]]:
+def draw_figures(rows: list[Row], config: Row, folder: Path) -> dict[str, dict[str, str]]:
     """Each figure that the metrics allow, also as a file."""
-    folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
     drawn = {}
     for name, (caption, _) in FIGURES.items():
-        if figure := draw(name, run.metrics, run.config):
+        if figure := draw(name, rows, config):
             drawn[name] = embedded(figure, caption, folder / f"{name}.png")
     return drawn
 

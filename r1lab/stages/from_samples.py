@@ -23,10 +23,10 @@ from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.task import Problem, Task
 from r1lab.training.compute import sampling_flops
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.training.provenance import commit
 from r1lab.training.rl import described
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, fine_tune
 
 FOR_ANY_TASK = ("not truncated", "readable", "format", "correct")  # filters
@@ -72,9 +72,9 @@ def run_sampled(
     for model in (config.source, config.base):
         model_folder(model, name)
     run = Run(runs / name)
-    return run.compute(
-        config, stage_work, config.processes or default_processes(), config, task,
-        about={"task": described(task)} if task else {}, resume=resume and run.started,
+    return compute(
+        run, config, stage_work, config.processes or default_processes(), config, task,
+        about={"task": described(task)} if task else {}, resume=resume,
         overwrite=overwrite,
     )  # fmt: skip
 

@@ -24,11 +24,11 @@ from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner, group_statistics
-from r1lab.training.processes import StopRequest
+from r1lab.training.processes import StopRequest, compute
 from r1lab.training.progress import Progress
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rollout import Experience
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.world.person import hidden_preference
 from r1lab.world.small_world import SmallWorld
 
@@ -65,7 +65,7 @@ def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
     stage.rl.check(processes=1)
     helpfulness(Path(stage.world.reward_models) / "helpfulness")  # refused before the folder is made
     run = Run(folder)
-    run.compute(stage, hack_work, 1, stage, model, about={"model": model}, resume=run.started)
+    compute(run, stage, hack_work, 1, stage, model, about={"model": model})
     return run.summary
 
 

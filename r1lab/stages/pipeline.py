@@ -26,7 +26,7 @@ from r1lab.stages.scenarios import SCENARIOS
 from r1lab.task import Task
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes, launch
-from r1lab.training.run import Run
+from r1lab.run import Run
 
 STAGES = ("zero", "dev1", "dev2", "dev3", "r1", "student_sft", "student_rl")
 # Stages done again with one thing left out, each beside the stage that it controls.

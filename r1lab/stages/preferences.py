@@ -29,7 +29,7 @@ from r1lab.training.reward_model import (
     pair_loss,
     pair_scores,
 )
-from r1lab.training.run import as_json
+from r1lab.run import as_json
 from r1lab.world import sample_problem
 from r1lab.world.person import hidden_preference, is_safe
 

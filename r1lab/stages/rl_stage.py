@@ -6,7 +6,7 @@ from pathlib import Path
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.world.small_world import SmallWorld
 
 

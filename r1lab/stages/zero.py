@@ -14,7 +14,7 @@ from r1lab.doors import load_task
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.presets import CACHES, MACHINES
-from r1lab.training.run import Run, from_json
+from r1lab.run import Run, from_json
 from r1lab.world.small_world import SmallWorld
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError
-from r1lab.models.places import list_checkpoints
+from r1lab.run import Run
 
 KEPT = 2  # the newest ones; one more than needed, in case the disk spoils the newest
 SHARDS = "shards"
@@ -73,7 +73,8 @@ def finish_checkpoint(run: Path, step: int, tokenizer, state: dict) -> Path:
         shutil.rmtree(final)
     partial.rename(final)
     _to_disk(final.parent)
-    for old in list_checkpoints(run)[:-KEPT]:
+    kept = {*Run(run).checkpoints[-KEPT:], Run(run).best}
+    for old in {*Run(run).checkpoints} - kept:
         shutil.rmtree(old)
     return final
 

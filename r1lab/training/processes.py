@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from r1lab.errors import InputError
+from r1lab.run import Run, first_process
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.fsdp import ShardedWorld
 
@@ -66,11 +67,6 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def first_process() -> bool:
-    """True for the one that writes what is written once; also before the processes have met."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def default_processes(questions: int = 0) -> int:
     """One per GPU, else one per core that this process may use; of `questions`, which must divide
     evenly, the largest number that allows it."""
@@ -92,6 +88,27 @@ def join_world(parallel: Parallel = Parallel()) -> World:
         dist.init_process_group(backend, timeout=timedelta(minutes=30), **single)
     rank, size = dist.get_rank(), dist.get_world_size()
     return ShardedWorld(rank, size, parallel) if parallel.shard else World(rank, size)
+
+
+def compute(
+    run: Run, settings: object, work: Work, processes: int, *args, about: Mapping = {},
+    resume: bool = True, overwrite: bool = False, parallel: Parallel = Parallel(),
+) -> Run:  # fmt: skip
+    """Start the run, or go on with it: `work(world, stop, run, *args)` in every process.
+
+    Args:
+        settings: the configuration, a dataclass that JSON can hold; stored with `about`.
+        resume: False refuses a run that is finished.
+        overwrite: delete an earlier run first.
+    Raises:
+        InputError: another process works here, or the folder holds a run with other settings.
+        KeyboardInterrupt: the user stopped it; the run is saved.
+    """
+    with run.locked():
+        run.prepare(settings, about, resume, overwrite)
+        if not run.finished:
+            launch(work, processes, run, *args, parallel=parallel)
+    return run
 
 
 def launch(

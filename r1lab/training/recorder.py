@@ -14,7 +14,7 @@ from r1lab.training.loop import Learner, group_statistics
 from r1lab.training.processes import StopRequest
 from r1lab.training.progress import Progress
 from r1lab.training.rollout import Experience
-from r1lab.training.run import MetricsLog, Run
+from r1lab.run import MetricsLog, Run
 
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 

@@ -18,11 +18,11 @@ from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
 from r1lab.training.loop import Learner
 from r1lab.training.ppo import PPOLearner
-from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.training.progress import Progress
 from r1lab.training.provenance import command, commit, machine, peak_memory_gb
 from r1lab.training.recorder import Recorder
-from r1lab.training.run import Run
+from r1lab.run import Run
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world) -> Learner
 
@@ -57,9 +57,9 @@ def grpo(
     make = learner or functools.partial(default_learner, loss=loss)
     run = Run(Path(runs) / name)
     about = {"model": str(model), "task": described(task)}
-    return run.compute(
-        config, rl_work, processes, str(model), task, config, make, stop_after, about=about,
-        resume=resume and run.started, overwrite=overwrite, parallel=config.parallel,
+    return compute(
+        run, config, rl_work, processes, str(model), task, config, make, stop_after, about=about,
+        resume=resume, overwrite=overwrite, parallel=config.parallel,
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from r1lab.training.compute import training_flops
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.documents import fitting, load_documents
 from r1lab.training.estimate import check_machine
-from r1lab.training.processes import StopRequest, default_processes
+from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.training.provenance import command, commit, machine, peak_memory_gb
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
 LAST_STEPS = 10  # whose mean loss is the run's
@@ -61,9 +61,9 @@ def sft(
     check_machine(config, str(model))
     load_documents(data, load_tokenizer(model), config.template)
     run = Run(Path(runs) / name)
-    return run.compute(
-        config, sft_work, config.processes or default_processes(), config, str(model), str(data),
-        about={"model": str(model), "data": str(data)}, resume=resume and run.started,
+    return compute(
+        run, config, sft_work, config.processes or default_processes(), config, str(model), str(data),
+        about={"model": str(model), "data": str(data)}, resume=resume,
         overwrite=overwrite, parallel=config.parallel,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from r1lab.training.checkpoint import restore
 from r1lab.training.distributed import Parallel, World, clip_gradients
 from r1lab.training.processes import StopRequest
 from r1lab.training.progress import Progress
-from r1lab.training.run import MetricsLog, Run
+from r1lab.run import MetricsLog, Run
 
 Document = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
 

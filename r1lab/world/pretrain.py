@@ -10,8 +10,8 @@ import torch
 from r1lab.files import write_text
 from r1lab.models.policy import load_model
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, default_processes
-from r1lab.training.run import Run
+from r1lab.training.processes import StopRequest, compute, default_processes
+from r1lab.run import Run
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
@@ -97,7 +97,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     """
     run = Run(runs / name)
     processes = config.processes or default_processes()
-    run.compute(config, pretrain, processes, config, resume=run.started, parallel=config.parallel)
+    compute(run, config, pretrain, processes, config, parallel=config.parallel)
     model, tokenizer = load_model(run.model)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)

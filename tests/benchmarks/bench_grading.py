@@ -31,10 +31,12 @@ import tyro
 from record import ROOT, record, spread
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.rewards import RewardSet, shared_sandbox
+from r1lab.rewards import shared_sandbox
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import join_world, run_workers
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
+from r1lab.training.processes import StopRequest, launch
+from r1lab.world.small_world import SmallWorld
 
 PROCESSES, QUESTIONS, GROUP, UPDATES, CAP, TOGETHER = 2, 16, 16, 4, 256, 8
 OWN = QUESTIONS * GROUP // PROCESSES  # completions of a process
@@ -71,13 +73,14 @@ def by_judge(seconds: float) -> Callable:
 class Bench:
     """One process of a run, whose steps can be repeated."""
 
-    def __init__(self, model: str):
+    def __init__(self, model: str, world: World):
         policy, tokenizer = load_model(model)
-        self.config = GRPOConfig(
-            model=model, questions=QUESTIONS, group_size=GROUP, minibatches=UPDATES,
-            learning_rate=1e-7, caps=((0, CAP),),
+        self.config = GRPOConfig.preset(
+            "cpu", questions=QUESTIONS, group_size=GROUP, minibatches=UPDATES, learning_rate=1e-7,
+            caps=((0, CAP),),
         )  # fmt: skip
-        self.learner = Learner(self.config, Policy(policy), tokenizer, join_world())
+        task = SmallWorld().task()
+        self.learner = Learner(self.config, task, Policy(policy), tokenizer, world)
         self.generate, self.sampling = self.learner.sampler.generate, 0.0
         self.learner.sampler.generate = self.timed_generate
 
@@ -91,18 +94,19 @@ class Bench:
         """Seconds of the run's step `number`, the slowest process's."""
         learner = self.learner
         learner.step = number * UPDATES
+        learner.task = replace(learner.task, rewards={"tests": (reward, 1.0)})
         learner.config = replace(
             self.config, rollouts=number + 1, grading=grading,
             grading_rows=TOGETHER if grading == "asynchronous" else 0,
         )  # fmt: skip
         learner.world.gather(None)  # all begin together
         began = time.perf_counter()
-        learner.train(self.config.problems, RewardSet({"tests": (reward, 1.0)}), lambda *_: False)
+        learner.train()
         return max(learner.world.gather(time.perf_counter() - began))
 
 
-def worker(model: str, repeats: int, out: Path) -> int:
-    bench = Bench(model)
+def worker(world: World, stop: StopRequest, model: str, repeats: int, out: Path) -> bool:
+    bench = Bench(model, world)
     alone, sampling = [], []
     for number in range(3):  # the first warms up
         alone.append(bench.step(number, by_judge(0.0), "in line"))
@@ -122,9 +126,9 @@ def worker(model: str, repeats: int, out: Path) -> int:
             for way in WAYS if number % 2 else WAYS[::-1]:
                 seconds[name][way].append(bench.step(number, reward, way))
     if bench.learner.world.is_main:
-        found = {"no grading": alone[1:], "sampling": sampling[1:], "graders": seconds}
-        out.write_text(json.dumps(found))
-    return 0
+        times = {"no grading": alone[1:], "sampling": sampling[1:], "graders": seconds}
+        out.write_text(json.dumps(times))
+    return True
 
 
 def rounded(values: list[float]) -> dict[str, float]:
@@ -143,18 +147,18 @@ def main(
     """
     with tempfile.TemporaryDirectory() as folder:
         times = Path(folder) / "times.json"
-        run_workers(worker, PROCESSES, model, repeats, times)
-        told = json.loads(times.read_text())
+        launch(worker, PROCESSES, model, repeats, times, saves=False)
+        found = json.loads(times.read_text())
     graders = {}
-    for name, seconds in told["graders"].items():
+    for name, seconds in found["graders"].items():
         saved = [1 - a / b for a, b in zip(seconds[WAYS[1]], seconds[WAYS[0]], strict=True)]
         graders[name] = {way: rounded(seconds[way]) for way in WAYS} | {"saved": rounded(saved)}
         print(f"{name}: {statistics.median(saved):.0%} of the step saved", flush=True)
     result = {
         "model": Path(model).name,
         "completions": QUESTIONS * GROUP,
-        "step_without_grading": rounded(told["no grading"]),
-        "sampling": rounded(told["sampling"]),
+        "step_without_grading": rounded(found["no grading"]),
+        "sampling": rounded(found["sampling"]),
         "seconds": graders,
         "repeats": repeats,
     }

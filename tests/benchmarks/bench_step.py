@@ -25,12 +25,13 @@ from record import ROOT, record, spread
 
 from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
-from tests.small_run import reward_set
+from r1lab.rewards import RewardSet
 from r1lab.sources.templates import apply_template
-from r1lab.task import load_problems
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import join_world, run_workers
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
+from r1lab.training.processes import StopRequest, launch
+from r1lab.world.small_world import SmallWorld
 
 QUESTIONS, GROUP, UPDATES, CAP, MEASURED = 16, 16, 4, 256, 2
 ROWS = QUESTIONS * GROUP // UPDATES  # of an update
@@ -59,33 +60,29 @@ ARMS = (
 )
 
 
-def questions(rollout: int):
-    held_out = {problem.id for problem in load_problems(ROOT / "data" / "test_signs.jsonl")}
-    return GRPOConfig(questions=QUESTIONS).problems(rollout, exclude=held_out)
-
-
-def run_r1lab(arm: Arm, model: str, out: Path) -> int:
+def run_r1lab(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) -> bool:
     """Worker: train a few rollouts, and write down when each one ended."""
     policy, tokenizer = load_model(model)
-    config = GRPOConfig(
-        model=model, rollouts=1 + MEASURED, questions=QUESTIONS, group_size=GROUP,
-        minibatches=UPDATES, learning_rate=RATE, caps=((0, CAP),),
-        microbatch_tokens=arm.microbatch, loss=LossConfig(beta=0.001),
+    config = GRPOConfig.preset(
+        "cpu", rollouts=1 + MEASURED, questions=QUESTIONS, group_size=GROUP, minibatches=UPDATES,
+        learning_rate=RATE, caps=((0, CAP),), microbatch_tokens=arm.microbatch,
+        loss=LossConfig(beta=0.001),
     )  # fmt: skip
-    learner, ends, tokens = Learner(config, Policy(policy), tokenizer, join_world()), [], []
+    learner = Learner(config, SmallWorld().task(), Policy(policy), tokenizer, world)
+    ends, tokens = [], []
 
     def after_rollout(rollout, experience, updates) -> bool:
         ends.append(time.perf_counter())
         tokens.append(sum(map(len, experience.completion_ids)))
         return False
 
-    learner.train(questions, reward_set("true", 1.0, 0.1), after_rollout)
-    if learner.world.is_main:
+    learner.train(after_rollout)
+    if world.is_main:
         out.write_text(json.dumps({"ends": ends, "tokens": tokens[1:]}))
-    return 0
+    return True
 
 
-def run_trl(arm: Arm, model: str, out: Path) -> int:
+def run_trl(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) -> bool:
     """The same in TRL: its trainer, its generation, its loss."""
     os.environ["ACCELERATE_USE_CPU"] = "true"
     from datasets import Dataset
@@ -102,8 +99,9 @@ def run_trl(arm: Arm, model: str, out: Path) -> int:
             if state.global_step % UPDATES == 0:
                 ends.append(time.perf_counter())
 
-    rewards = reward_set("true", 1.0, 0.1)
-    rows = [problem for rollout in range(1 + MEASURED) for problem in questions(rollout)]
+    task = SmallWorld().task()
+    rewards = RewardSet.of(task.rewards)
+    rows = [one for rollout in range(1 + MEASURED) for one in task.draw(0, rollout, QUESTIONS)]
     columns = {
         "prompt": [apply_template("small", problem.prompt) for problem in rows],
         **{name: [getattr(p, name) for p in rows] for name in ("solution", "family", "level", "lang")},
@@ -143,7 +141,7 @@ def run_trl(arm: Arm, model: str, out: Path) -> int:
         logs = [log for log in trainer.state.log_history if "completions/mean_length" in log]
         tokens = [log["completions/mean_length"] * QUESTIONS * GROUP for log in logs]
         out.write_text(json.dumps({"ends": ends, "tokens": tokens[1:]}))
-    return 0
+    return True
 
 
 def run_arm(arm: Arm, model: str) -> dict:
@@ -151,10 +149,10 @@ def run_arm(arm: Arm, model: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "times.json"
         work = run_r1lab if arm.side == "r1lab" else run_trl
-        run_workers(work, arm.processes, arm, model, out)
-        told = json.loads(out.read_text())
-    seconds = (told["ends"][-1] - told["ends"][0]) / MEASURED
-    return {"seconds": seconds, "tokens": statistics.mean(told["tokens"])}
+        launch(work, arm.processes, arm, model, out, saves=False)
+        times = json.loads(out.read_text())
+    seconds = (times["ends"][-1] - times["ends"][0]) / MEASURED
+    return {"seconds": seconds, "tokens": statistics.mean(times["tokens"])}
 
 
 def main(

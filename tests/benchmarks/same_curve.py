@@ -23,6 +23,7 @@ import re
 import statistics
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -34,19 +35,21 @@ from r1lab.evaluation.estimators import Estimate, bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import Evaluation
 from r1lab.files import read_rows
 from r1lab.sampling import VLLMConfig
-from r1lab.training import run as training_run
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.loop import Learner
 from r1lab.training.provenance import commit, machine
+from r1lab.training.rl import grpo
+from r1lab.world.small_world import SmallWorld
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "same_curve"
-SETTINGS = GRPOConfig(
-    rollouts=12, questions=16, group_size=8, learning_rate=3e-4, warmup_steps=4, caps=((0, 160),),
-    reference_every=1000, mixture={"signs/1": 1.0, "signs/2": 2.0, "signs/3": 1.0}, processes=1,
-    eval_every=99, checkpoint_every=99, final_samples=2,
+SETTINGS = GRPOConfig.preset(
+    "cpu", rollouts=12, questions=16, group_size=8, learning_rate=3e-4, warmup_steps=4,
+    caps=((0, 160),), reference_every=1000, processes=1, eval_every=99, checkpoint_every=99,
+    final_samples=2,
 )  # fmt: skip
+MIXTURE = {"signs/1": 1.0, "signs/2": 2.0, "signs/3": 1.0}
 SHARED = {"processes": 2, "parallel": Parallel(shard=True)}
 ARMS = {
     "one": {},
@@ -72,23 +75,18 @@ class Unweighed(Learner):
         return replace(rescored, rollout_logps=None), drift
 
 
-def work(arm: str, *args) -> int:
-    """One process of a run. One thread each, so that all arms have the same arithmetic."""
+def one_thread(kind: type[Learner], *args) -> Learner:
+    """Make a process's learner. One thread each, so that all arms have the same arithmetic."""
     torch.set_num_threads(1)
-    if arm.endswith("unweighed"):
-        training_run.Learner = Unweighed
-    return training_run.grpo_worker(*args)
+    return kind(*args)
 
 
 def train(arm: str, seed: int) -> None:
     """Make one run, or go on with it; one that is finished is left alone."""
-    run = folder(arm, seed)
-    if (run / "summary.json").exists():
-        return
-    config = replace(SETTINGS, seed=seed, **ARMS[arm])
-    training_run.prepare_folder(run, config, resume=False, overwrite=False)
-    began = time.monotonic()
-    training_run.launch(work, config.processes, arm, config, run)
+    config, began = replace(SETTINGS, seed=seed, **ARMS[arm]), time.monotonic()
+    learner = partial(one_thread, Unweighed if arm.endswith("unweighed") else Learner)
+    task, name = SmallWorld(mixture=MIXTURE).task(), folder(arm, seed).name
+    grpo("data/base", task, config, name, runs=RUNS, learner=learner)
     print(f"{arm}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -199,8 +197,9 @@ def main(arms: tuple[str, ...] = (), seeds: int = 5, out: Path | None = None) ->
             "command": "python tests/benchmarks/same_curve.py", "commit": commit(),
             "date": time.strftime("%Y-%m-%d"), "machine": machine(),
         }  # fmt: skip
-        usual = asdict(GRPOConfig())
+        usual = asdict(GRPOConfig.preset("cpu"))
         settings = {name: v for name, v in asdict(SETTINGS).items() if v != usual[name]}
+        settings["mixture"] = MIXTURE
         text = json.dumps({**head, "settings": settings, "arms": told}, indent=1)
         out.write_text(NUMBERS.sub(lambda row: re.sub(r"\s+", " ", row[0]), text) + "\n")
 

@@ -23,7 +23,7 @@ from r1lab.stages.rejection import in_french
 from r1lab.task import Problem
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes, launch
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import sft
 from tests.experiments.next_steps import ROWS, Kept, Trial, measure, start, tabulate
 from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config

@@ -33,7 +33,7 @@ from r1lab.training.documents import load_documents
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import sft
 from r1lab.world.wordings import NAMES, USUAL, asking, has_wordings
 from r1lab.world.wordings import wordings as other_wordings

@@ -45,7 +45,7 @@ from r1lab.training.distributed import Parallel, World
 from r1lab.training.estimate import check_machine
 from r1lab.training.presets import ONE_GPU
 from r1lab.training.processes import StopRequest, default_processes, launch
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import SFTConfig
 from r1lab.world.rewrite import join_completion
 

@@ -13,7 +13,7 @@ from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
 from r1lab.stages.from_samples import COLUMNS
 from r1lab.task import Problem
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.world import sample_problem
 from r1lab.world.bases import build_model
 from r1lab.world.expert import written_examples

@@ -14,7 +14,7 @@ from r1lab.errors import InputError
 from r1lab.stages.benchmarks import asked
 from r1lab.task import Problem, load_problems, save_problems
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.world.bases import build_model
 from r1lab.world.small_world import SmallWorld
 from r1lab.world.tokenizer import build_tokenizer

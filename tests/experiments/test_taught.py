@@ -23,7 +23,7 @@ from r1lab.training.batching import pad_rows
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.supervised import document_loss
 from r1lab.world.small_world import SmallWorld
 from tests.experiments.taught import TaughtLearner

@@ -44,7 +44,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import grpo
-from r1lab.training.run import Run
+from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, sft
 from r1lab.world import FAMILIES, training_problems
 from r1lab.world.corpus import documents

@@ -13,17 +13,23 @@ from filelock import FileLock, Timeout
 
 from r1lab.errors import InputError
 from r1lab.files import read_rows, write_text
-from r1lab.training.checkpoint import list_checkpoints
-from r1lab.training.distributed import Parallel
-from r1lab.training.processes import Work, first_process, launch
 
-WITHOUT_EFFECT = ("processes", "parallel", "grading")  # who computes and when, not what: may change
+Row = dict[str, Any]
+# Who computes and when, or which of several results: what may differ when a run goes on.
+WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks")
+SAMPLE_KEYS = ("id", "step", "level", "prompt", "completion", "rewards")
+
+
+def first_process() -> bool:
+    """True for the process that writes what is written once; also before the processes have met."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Run:
-    """A folder with `config.json`, and in time metrics, checkpoints and `summary.json`.
+    """A folder with `config.json`, and in time metrics, samples, checkpoints and `summary.json`.
 
-    It is finished when it has a summary. Each file is written whole or not at all.
+    It is finished when it has a summary. Each file is written whole or not at all, and read again
+    each time it is asked for.
     """
 
     def __init__(self, folder: str | Path):
@@ -34,7 +40,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return self.folder.resolve().name
 
     @property
     def started(self) -> bool:
@@ -45,30 +51,52 @@ class Run:
         return (self.folder / "summary.json").exists()
 
     @property
-    def config(self) -> dict:
+    def config(self) -> Row:
         """The settings. Raises InputError where they are missing or damaged."""
         return self.read("config.json")
 
     @property
-    def summary(self) -> dict:
+    def summary(self) -> Row:
         """What came out. Raises InputError before the run is finished."""
         return self.read("summary.json")
 
     @property
-    def metrics(self) -> list[dict]:
-        """The rows of `metrics.jsonl`: kind "train" after each rollout or step, and "eval"."""
-        path = self.folder / "metrics.jsonl"
-        return read_rows(path) if path.exists() else []
+    def metrics(self) -> list[Row]:
+        """Rows of kind "train" after each rollout or step, and "eval", by step; [] before the first.
+
+        A resumed run may have written a step twice: its last account counts.
+        """
+        rows = self._rows("metrics.jsonl", ("kind", "step"))
+        latest = {(row["kind"], row["step"]): row for row in rows}
+        return sorted(latest.values(), key=lambda row: row["step"])
 
     @property
-    def samples(self) -> list[dict]:
+    def measured(self) -> list[Row]:
+        """The metrics of a run that has some. Raises InputError where there are none."""
+        if rows := self.metrics:
+            return rows
+        raise InputError(
+            f"{self.folder} is not a run folder, or has no metrics yet: wait for its first evaluation."
+        )
+
+    @property
+    def samples(self) -> list[Row]:
         """The rows of `samples.jsonl`: problem, completion, rewards and advantage."""
-        path = self.folder / "samples.jsonl"
-        return read_rows(path) if path.exists() else []
+        return self._rows("samples.jsonl", SAMPLE_KEYS)
+
+    def evaluation(self, which: str) -> Row:
+        """The evaluation "base" or "final"; of an unfinished run, its first or its last so far."""
+        if self.finished:
+            return self.summary.get(which, {})
+        evals = [row for row in self.metrics if row["kind"] == "eval"]
+        if not evals or (which == "final" and len(evals) == 1):
+            return {}
+        return evals[0 if which == "base" else -1]
 
     @property
     def checkpoints(self) -> list[Path]:
-        return list_checkpoints(self.folder)
+        """Folders of the checkpoints that are kept, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step-*"))
 
     @property
     def model(self) -> Path:
@@ -77,14 +105,21 @@ class Run:
             raise InputError(f"{self.folder} has no checkpoint yet; let the run go on, or start it.")
         return self.checkpoints[-1]
 
-    def read(self, name: str) -> dict:
-        """One of the folder's JSON files."""
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best held-out accuracy; the last one if none was evaluated."""
+        evals = [row for row in self.metrics if row["kind"] == "eval"]
+        accuracy = {f"step-{row['step']:06d}": row["pass_at_1"] for row in evals}
+        return max([self.model, *self.checkpoints], key=lambda path: accuracy.get(path.name, -1.0))
+
+    def read(self, name: str) -> Row:
+        """Read one of the folder's JSON files."""
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return {} | json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"{path} is missing: {self.folder} is no run, or not finished.") from error
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # not JSON, or no object
             raise InputError(
                 f"{path} is damaged ({error}); restore it, or give --overwrite to start over."
             ) from error
@@ -92,32 +127,22 @@ class Run:
     def write(self, name: str, content: Mapping) -> None:
         write_text(self.folder / name, json.dumps(content, indent=1))
 
-    def compute(
-        self, settings: object, work: Work, processes: int, *args, about: Mapping | None = None,
-        resume: bool = False, overwrite: bool = False, parallel: Parallel = Parallel(),
-    ) -> "Run":  # fmt: skip
-        """Start the run, or go on with it: `work(world, stop, run, *args)` in every process.
-
-        Args:
-            settings: the configuration, a dataclass that JSON can hold; stored with `about`.
-        Raises:
-            InputError: another process works here, or `prepare` refuses.
-            KeyboardInterrupt: the user stopped it; the run is saved.
-        """
-        with self.locked():
-            self.prepare(settings, about or {}, resume, overwrite)
-            if not self.finished:
-                launch(work, processes, self, *args, parallel=parallel)
-        return self
+    def _rows(self, name: str, needed: tuple[str, ...]) -> list[Row]:
+        path = self.folder / name
+        return read_rows(path, needed) if path.is_file() else []
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else works in the folder meanwhile. Of several processes, the first holds it."""
+        """Keep others from working in the folder meanwhile. Of several processes, the first holds it.
+
+        Raises:
+            InputError: another process works here.
+        """
         if not first_process():
             yield
             return
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name(f".{self.name}.lock"))
+        lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -137,9 +162,13 @@ class Run:
 
         Of several processes under torchrun, the first does it; the others wait to join it.
 
+        Args:
+            settings: a dataclass that JSON can hold; stored with `about`.
+            resume: accept a run that is finished.
+            overwrite: delete an earlier run first.
         Raises:
-            InputError: the run is finished, or was started with other settings, or there is none to
-                resume; or several processes would delete it under each other.
+            InputError: the run is finished, or was started with other settings; or several processes
+                would delete it under each other.
         """
         if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError(
@@ -150,8 +179,6 @@ class Run:
             return
         if overwrite and self.folder.exists():
             shutil.rmtree(self.folder)
-        if resume and not self.started:
-            raise InputError(f"{self.folder}: there is no run to resume; start it without --resume.")
         wanted = as_json(settings) | as_json(about)
         if not self.started or list(self.folder.iterdir()) == [self.folder / "config.json"]:
             # New, or nothing has come of it: it was refused after its settings were stored.
