@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Aggregation = Literal["sequence", "token", "constant"]
-RatioLevel = Literal["token", "sequence"]
-KL = Literal["k1", "k2", "k3"]
+Groups = Float[Tensor, "questions group"]
+Tokens = Float[Tensor, "batch completion"]  # one number for each token of each completion
+Mask = Bool[Tensor, "batch completion"]  # which of the columns are tokens of the completion
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,16 @@ class LossConfig:
     clip_high: float = 0.28
     beta: float = 0.001
     aggregation: Aggregation = "token"
-    ratio: RatioLevel = "token"
-    kl: KL = "k3"
+    ratio: Literal["token", "sequence"] = "token"
+    kl: Literal["k1", "k2", "k3"] = "k3"
     weigh_kl: bool = False
     rollout_weight_cap: float = 2.0
 
 
-def group_advantages(
-    rewards: Float[Tensor, "questions group"], *, divide_by_std: bool = True, epsilon: float = 1e-6
-) -> Float[Tensor, "questions group"]:
+def group_advantages(rewards: Groups, *, divide_by_std: bool = True) -> Groups:
     """A_i = (r_i - mean(r)) / std(r) within each group (R1 v2 eq. 3).
 
-    The paper does not say which std; this is the population's, with `epsilon` added. A NaN is a
+    The paper does not say which std; this is the population's, with 1e-6 added. A NaN is a
     completion that could not be scored: it is left out of mean and std and gets advantage 0. A
     group whose rewards are all equal has nothing to compare: its advantages are exactly 0.
     """
@@ -62,34 +61,28 @@ def group_advantages(
     centered = (values - mean) * scored
     if divide_by_std:
         std = ((centered**2).sum(1, keepdim=True) / count).sqrt()
-        centered = centered / (std + epsilon)
+        centered = centered / (std + 1e-6)
     return torch.where(groups_that_differ(rewards)[:, None], centered, 0.0)
 
 
-def groups_that_differ(rewards: Float[Tensor, "questions group"]) -> Bool[Tensor, " questions"]:
+def groups_that_differ(rewards: Groups) -> Bool[Tensor, " questions"]:
     """Which groups hold two different rewards, and so teach something."""
     highest = rewards.nan_to_num(-math.inf).amax(1)
     lowest = rewards.nan_to_num(math.inf).amin(1)
     return highest > lowest
 
 
-def k1(
-    logps: Float[Tensor, "batch completion"], ref_logps: Float[Tensor, "batch completion"]
-) -> Float[Tensor, "batch completion"]:
+def k1(logps: Tokens, ref_logps: Tokens) -> Tokens:
     """log(pi/pi_ref) per token: unbiased on-policy; its own gradient is 0 on average."""
     return logps - ref_logps
 
 
-def k2(
-    logps: Float[Tensor, "batch completion"], ref_logps: Float[Tensor, "batch completion"]
-) -> Float[Tensor, "batch completion"]:
+def k2(logps: Tokens, ref_logps: Tokens) -> Tokens:
     """log(pi/pi_ref)^2 / 2 per token: biased; its mean on-policy gradient is the KL's."""
     return (logps - ref_logps) ** 2 / 2
 
 
-def k3(
-    logps: Float[Tensor, "batch completion"], ref_logps: Float[Tensor, "batch completion"]
-) -> Float[Tensor, "batch completion"]:
+def k3(logps: Tokens, ref_logps: Tokens) -> Tokens:
     """pi_ref/pi - log(pi_ref/pi) - 1 per token (v2 eq. 2): at least 0, unbiased on-policy.
 
     Its mean on-policy gradient is that of the other divergence, KL(pi_ref || pi).
@@ -101,9 +94,7 @@ def k3(
 KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
 
 
-def sequence_ratio(
-    log_ratio: Float[Tensor, "batch completion"], mask: Bool[Tensor, "batch completion"]
-) -> Float[Tensor, "batch completion"]:
+def sequence_ratio(log_ratio: Tokens, mask: Mask) -> Tokens:
     """(pi(o)/pi_old(o))^(1/|o|), the geometric mean of a completion's token ratios, in each column.
 
     GSPO-token's form: the value is the sequence's, the gradient of a column flows through its own
@@ -117,19 +108,14 @@ def sequence_ratio(
 
 
 def clipped_objective(
-    ratio: Float[Tensor, "batch completion"],
-    advantages: Float[Tensor, "batch #completion"],
-    clip_low: float,
-    clip_high: float,
-) -> Float[Tensor, "batch completion"]:
+    ratio: Tokens, advantages: Float[Tensor, "batch #completion"], clip_low: float, clip_high: float
+) -> Tokens:
     """min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) per token (v2 eq. 1)."""
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def loss_normalizer(
-    aggregation: Aggregation, lengths: list[int], max_tokens: int
-) -> float:
+def loss_normalizer(aggregation: Aggregation, lengths: list[int], max_tokens: int) -> float:
     """What the summed loss is divided by, over all processes and micro-batches.
 
     Args:
@@ -137,25 +123,15 @@ def loss_normalizer(
         max_tokens: the length cap, which makes Dr. GRPO's constant.
     """
     sequences = sum(length > 0 for length in lengths)
-    count = {
-        "sequence": sequences,
-        "token": sum(lengths),
-        "constant": sequences * max_tokens,
-    }[aggregation]
-    return float(max(1, count))
+    counts = {"sequence": sequences, "token": sum(lengths), "constant": sequences * max_tokens}
+    return float(max(1, counts[aggregation]))
 
 
 def policy_loss(
-    logps: Float[Tensor, "batch completion"],
-    old_logps: Float[Tensor, "batch completion"],
-    ref_logps: Float[Tensor, "batch completion"] | None,
-    advantages: Float[Tensor, " batch"] | Float[Tensor, "batch completion"],
-    mask: Bool[Tensor, "batch completion"],
-    config: LossConfig,
-    *,
-    rollout_logps: Float[Tensor, "batch completion"] | None = None,
-    normalizer: float | None = None,
-) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    logps: Tokens, old_logps: Tokens, ref_logps: Tokens | None,
+    advantages: Float[Tensor, " batch"] | Tokens, mask: Mask, config: LossConfig, *,
+    rollout_logps: Tokens | None = None, normalizer: float | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:  # fmt: skip
     """Minus the GRPO objective (DeepSeekMath eq. 3), and sums for the metrics.
 
     Args:
@@ -201,12 +177,8 @@ def policy_loss(
 
 
 def generalized_advantages(
-    rewards: Float[Tensor, "batch completion"],
-    values: Float[Tensor, "batch completion"],
-    mask: Bool[Tensor, "batch completion"],
-    lam: float,
-    gamma: float = 1.0,
-) -> Float[Tensor, "batch completion"]:
+    rewards: Tokens, values: Tokens, mask: Mask, lam: float, gamma: float = 1.0
+) -> Tokens:
     """A_t = sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t (GAE, eq. 16).
 
     Args:
@@ -230,11 +202,7 @@ def generalized_advantages(
 
 
 def value_loss(
-    values: Float[Tensor, "batch completion"],
-    returns: Float[Tensor, "batch completion"],
-    mask: Bool[Tensor, "batch completion"],
-    *,
-    normalizer: float | None = None,
+    values: Tokens, returns: Tokens, mask: Mask, *, normalizer: float | None = None
 ) -> Float[Tensor, ""]:
     """(V - return)^2 / 2, summed over tokens and divided by `normalizer` (default: their number).
 

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
+from r1lab.objective import LossConfig
 from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_stage
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import MIXTURE
 from r1lab.stages.rl_stage import RLStage
 from r1lab.sources.templates import apply_template
-from r1lab.training.compute import rl_flops, sampling_flops, training_flops
+from r1lab.training.config import GRPOConfig
 
 
 def account(flops: int, mixture: dict | None = None) -> dict:
@@ -20,15 +21,16 @@ def account(flops: int, mixture: dict | None = None) -> dict:
 
 
 def test_a_token_costs_six_operations_a_weight_to_learn_and_two_to_read():
-    assert training_flops(10, 3) == 180 and sampling_flops(10, 3) == 60
-    assert rl_flops(10, 3) == 240 and rl_flops(10, 3, scored_by_reference=True) == 300
+    plain = GRPOConfig(loss=LossConfig(beta=0.0))
+    assert plain.flops(10, 3) == 6 * 30 + 2 * 30 and GRPOConfig().flops(10, 3) == 300
+    assert replace(plain, lag=1).flops(10, 3) == 300, "the policy itself reads them, too"
 
 
 @settings(max_examples=20)  # each loads the student
 @given(flops=st.integers(10**9, 10**13), tokens=st.integers(FEWEST_TOKENS, 400))
 def test_rl_spends_what_distilling_took_before_its_rollouts_end(flops, tokens):
     config = student_rl_stage(account(flops), "data/tiny", RLStage()).rl
-    rollout = rl_flops(29_600, config.questions * config.group_size * tokens, True)
+    rollout = config.flops(29_600, config.questions * config.group_size * tokens)
     assert config.flops_limit == flops <= config.rollouts * rollout
 
 

@@ -12,7 +12,6 @@ from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.objective import LossConfig
 from r1lab.training import checkpoint
-from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
@@ -131,7 +130,7 @@ def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(model, tmp_pa
     work(model, CONFIG, tmp_path / "free", stops)
     parameters = tiny_policy().model.num_parameters()
     free = json.loads((tmp_path / "free/summary.json").read_text())
-    tokens = free["flops"] / rl_flops(parameters, 1)
+    tokens = free["flops"] / CONFIG.flops(parameters, 1)
     assert free["steps"] == CONFIG.steps and tokens == int(tokens) > 0
 
     limited = replace(CONFIG, flops_limit=free["flops"] // 2)
@@ -143,4 +142,4 @@ def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(model, tmp_pa
     assert summary["checkpoint"].endswith(f"step-{summary['steps']:06d}")
     written = rows[-1]["tokens_mean"] * CONFIG.questions * CONFIG.group_size
     prompts = 20 * CONFIG.questions * CONFIG.group_size  # of the last rollout, at most
-    assert summary["flops"] - rl_flops(parameters, round(written + prompts)) < limited.flops_limit
+    assert summary["flops"] - CONFIG.flops(parameters, round(written + prompts)) < limited.flops_limit

@@ -25,7 +25,7 @@ from r1lab.stages.recipes import SFT_RECIPES
 from r1lab.stages import zero
 from r1lab.training import estimate
 from r1lab.training.batching import pad_rows
-from r1lab.training.config import GRPOConfig
+from r1lab.training.config import CACHES, MACHINES, GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.estimate import (
     GB,
@@ -38,7 +38,6 @@ from r1lab.training.estimate import (
     memory,
     shape_of,
 )
-from r1lab.training.presets import CACHES, MACHINES
 from r1lab.training.rl import grpo
 from r1lab.training.sft import sft
 

@@ -12,7 +12,6 @@ from r1lab.models.policy import load_model
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.stages.rl_stage import RLStage
-from r1lab.training.compute import rl_flops
 from r1lab.training.sft import SFTConfig
 
 # Of prompt and completion, in RL on the student: no mean is lower, so that its compute is spent
@@ -40,7 +39,7 @@ def student_rl_stage(distilled: dict, student: str, stage: RLStage) -> RLStage:
     """RL on the student, on the same kinds of questions, until it has spent what distilling took.
 
     Counted is what the student's own learning cost (`flops` of the summaries). R1's sampling
-    (`sampling_flops`) is beside it: it is paid once for all students, as R1's own training is.
+    is beside it: it is paid once for all students, as R1's own training is.
 
     Args:
         distilled: the `summary.json` of the student's fine-tuning.
@@ -48,8 +47,7 @@ def student_rl_stage(distilled: dict, student: str, stage: RLStage) -> RLStage:
     """
     rl = stage.rl
     parameters = load_model(student)[0].num_parameters()
-    answers = rl.questions * rl.group_size
-    flops = rl_flops(parameters, answers * FEWEST_TOKENS, rl.loss.beta > 0)
+    flops = rl.flops(parameters, rl.questions * rl.group_size * FEWEST_TOKENS)
     rollouts = math.ceil(distilled["flops"] / flops)
     sampling = distilled["data"]["settings"]["sampling"]
     stage = stage.with_world(mixture=sampling["mixture"], lang_weights=sampling["lang_weights"])

@@ -21,7 +21,7 @@ from r1lab.rewards import shared_sandbox
 from r1lab.sampling import TorchSampler
 from r1lab.stages.harvest import HarvestConfig, harvest, read_harvest, select
 from r1lab.task import Problem, Task
-from r1lab.training.compute import sampling_flops
+from r1lab.training.config import SAMPLING_FLOPS
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.training.provenance import commit
@@ -123,7 +123,7 @@ def stage_work(
         make_data(replace(config, sampling=sampling), run, examples, str(source), left_out, tokenizer)
     world.gather(None)  # nobody reads the data before they are written
     provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
-    cost = sampling_flops(parameters, provenance["tokens"])
+    cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
     about = {"data": provenance, "sampling_flops": cost}
     return fine_tune(world, stop, run, config.sft, base, data, about, started, before)
 

@@ -8,7 +8,7 @@ for, and a run on a smaller one is refused before anything is loaded.
 
 from dataclasses import dataclass
 
-from r1lab.training.presets import ONE_GPU
+from r1lab.training.config import ONE_GPU
 from r1lab.training.sft import SFTConfig
 
 

@@ -12,8 +12,7 @@ import tyro
 from r1lab.errors import InputError
 from r1lab.doors import load_task
 from r1lab.task import Task
-from r1lab.training.config import GRPOConfig
-from r1lab.training.presets import CACHES, MACHINES
+from r1lab.training.config import CACHES, MACHINES, GRPOConfig
 from r1lab.run import Run, from_json
 from r1lab.world.small_world import SmallWorld
 

@@ -6,7 +6,7 @@ implementation looks at a mask (sdpa); that of flash attention skips the rest.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Int
@@ -18,13 +18,13 @@ def balanced_share(lengths: Sequence[int], rank: int, size: int) -> list[int]:
 
     Every process computes all shares alike, so nothing has to be sent around.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [i for place, i in enumerate(order) if _snake(place, size) == rank]
+    order, lap = longest_first(lengths, range(len(lengths))), 2 * size
+    turns = (rank, lap - 1 - rank)  # on the way there, and on the way back
+    return [row for place, row in enumerate(order) if place % lap in turns]
 
 
-def _snake(place: int, size: int) -> int:
-    lap, seat = divmod(place, size)
-    return seat if lap % 2 == 0 else size - 1 - seat
+def longest_first(lengths: Sequence[int], rows: Iterable[int]) -> list[int]:
+    return sorted(rows, key=lambda row: (-lengths[row], row))
 
 
 def microbatches(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -33,7 +33,7 @@ def microbatches(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -
     A row longer than `max_tokens` gets a batch of its own.
     """
     batches: list[list[int]] = []
-    for row in sorted(rows, key=lambda i: (-lengths[i], i)):
+    for row in longest_first(lengths, rows):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
             batches[-1].append(row)
         else:
@@ -50,7 +50,7 @@ def best_fit(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -> li
     """
     bins: list[list[int]] = []
     space: list[tuple[int, int]] = []  # (tokens left, bin), the fullest first
-    for row in sorted(rows, key=lambda i: (-lengths[i], i)):
+    for row in longest_first(lengths, rows):
         place = bisect_left(space, (lengths[row], 0))
         left, number = space.pop(place) if place < len(space) else (max_tokens, len(bins))
         if number == len(bins):
@@ -60,9 +60,16 @@ def best_fit(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -> li
     return bins
 
 
-def batching(pack: bool) -> Callable[[Sequence[int], Sequence[int], int], list[list[int]]]:
-    """How rows become micro-batches: packed, or padded to the longest."""
-    return best_fit if pack else microbatches
+def own_batches(config, world, lengths: Sequence[int], rows: Sequence[int]) -> list[list[int]]:
+    """This process's share of some rows, in micro-batches.
+
+    Args:
+        config: settings with `microbatch_tokens` and `pack`.
+        lengths: of all rows.
+    """
+    mine = balanced_share([lengths[row] for row in rows], world.rank, world.size)
+    cut = best_fit if config.pack else microbatches
+    return cut(lengths, [rows[place] for place in mine], config.microbatch_tokens)
 
 
 def pad_rows(

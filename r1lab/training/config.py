@@ -1,4 +1,4 @@
-"""How one GRPO run learns: every number that changes its result, beside model and task."""
+"""How a run of GRPO learns: every number that changes its result, beside model and task, and presets."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -7,6 +7,10 @@ from r1lab.errors import InputError
 from r1lab.objective import LossConfig
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.training.distributed import Parallel
+
+# Floating-point operations per weight and token. Attention's own products are left out, so that
+# long rows cost somewhat more. Tied embeddings count once: they are multiplied as the head.
+TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class GRPOConfig:
     Attributes:
         rollouts: the number of them; the run has rollouts x minibatches steps.
         flops_limit: the run ends with the rollout in which it has spent this many floating-point
-            operations on its answers (`training.compute`); 0: with the last rollout.
+            operations on its answers (see `flops`); 0: with the last rollout.
         warmup_steps: linear; the learning rate is constant after them.
         lag: rollouts are drawn from the policy as it was this number of rollouts before, as
             asynchronous sampling does; what that changes is weighed as a sampler's drift is.
@@ -30,8 +34,7 @@ class GRPOConfig:
         grading: "asynchronous" grades completions in a thread as they end, while others are still
             sampled and then scored, with the same results; worth it where grading waits (for
             programs, a judge).
-        grading_rows: how many are graded together, in the order in which they end (0: all at once,
-            when the last has ended).
+        grading_rows: how many are then graded together, in the order in which they end.
         advantage: "group" compares answers to the same question (GRPO); "gae" asks a critic what
             was to be expected at each token (PPO).
         gae_lambda: 1 takes the reward that came, 0 the critic's word for it, one token later.
@@ -87,12 +90,10 @@ class GRPOConfig:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "GRPOConfig":
-        """The settings of this name in `training.presets`, with changes.
+        """The settings of this name in GRPO_PRESETS, with changes.
 
         Raises InputError where there is no such preset.
         """
-        from r1lab.training.presets import GRPO_PRESETS  # which are made of this class
-
         if name not in GRPO_PRESETS:
             raise InputError(f"there is no preset {name!r}; choose one of {', '.join(GRPO_PRESETS)}.")
         return replace(GRPO_PRESETS[name], **changes)
@@ -101,9 +102,22 @@ class GRPOConfig:
     def steps(self) -> int:
         return self.rollouts * self.minibatches
 
+    @property
+    def rescores(self) -> bool:
+        """Does the sampler differ from the policy, which must then score the samples itself?"""
+        return self.sampler != "torch" or self.lag > 0
+
     def cap(self, step: int) -> int:
         """The longest completion allowed from `step` on."""
         return [tokens for start, tokens in self.caps if start <= step][-1]
+
+    def flops(self, parameters: int, tokens: int) -> int:
+        """Floating-point operations of tokens that are sampled and then learned from once.
+
+        The reference policy reads them too, and so does the policy itself where it `rescores`.
+        """
+        readings = 1 + (self.loss.beta > 0) + self.rescores
+        return (TRAINING_FLOPS + readings * SAMPLING_FLOPS) * parameters * tokens
 
     def check(self, processes: int) -> None:
         """Refuse settings that cannot train.
@@ -111,13 +125,7 @@ class GRPOConfig:
         Raises:
             InputError: names the setting and its remedy.
         """
-        for refused, sentence in self._refusals(processes):
-            if refused:
-                raise InputError(sentence)
-
-    def _refusals(self, processes: int) -> list[tuple[bool, str]]:
-        """What cannot train, and the sentence that says so."""
-        return [
+        refusals = [
             (
                 self.group_size < 2 and self.advantage == "group",
                 f"group_size is {self.group_size}: a group of one has no mean to beat, so every "
@@ -142,14 +150,9 @@ class GRPOConfig:
                 "caps must begin at step 0, for example ((0, 192), (96, 384)).",
             ),
             (
-                not self.temperature > 0,
-                f"temperature is {self.temperature:g}: all completions of a question would be the "
-                "same, and nothing could be compared; use 1.",
-            ),
-            (
-                not self.max_grad_norm > 0,
-                f"max_grad_norm is {self.max_grad_norm:g}, which cuts every gradient to nothing; use 1, "
-                "or a large number for no limit.",
+                not self.temperature > 0 or not self.max_grad_norm > 0,
+                f"temperature ({self.temperature:g}) and max_grad_norm ({self.max_grad_norm:g}) must be "
+                "above 0, or all completions of a question are the same, or all gradients 0; use 1.",
             ),
             (
                 self.warmup_steps < 0 or self.seed < 0 or self.flops_limit < 0 or self.lag < 0,
@@ -157,17 +160,81 @@ class GRPOConfig:
                 f"({self.flops_limit}) and lag ({self.lag}) must not be negative.",
             ),
             (
-                self.grading == "asynchronous" and self.grading_rows < 1,
-                "asynchronous grading starts before the last completion has ended; set grading_rows, "
-                "for example to 16.",
-            ),
-            (
-                self.grading_rows > 0 and self.sampler != "torch",
-                f"the sampler {self.sampler!r} reports no completion before the last has ended; set "
-                'grading_rows to 0 and grading to "in line".',
+                self.grading == "asynchronous" and (self.grading_rows < 1 or self.sampler != "torch"),
+                "asynchronous grading starts before the last completion has ended, which only the torch "
+                "sampler reports; set grading_rows, for example to 16, and sampler to torch.",
             ),
             (
                 not 0 <= self.gae_lambda <= 1,
                 f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.",
             ),
         ]
+        for refused, sentence in refusals:
+            if refused:
+                raise InputError(sentence)
+
+
+# Presets by name: the small world's, the paper's, and those of real models on GPUs. `stages.zero`
+# says which model and task go with a name. Those of GPUs have not run on any GPU yet: numbers
+# without a source are ours, and not tuned; by `r1lab plan`, each fits the machine it names.
+
+# Sharding over one GPU is what bfloat16 and recomputed activations come with: without them, 1.5B
+# would need 125 GB for R1-Zero and more for fine-tuning.
+ONE_GPU = Parallel(shard=True, precision="bfloat16", recompute=True, gpus=1)
+CPU = GRPOConfig(
+    rollouts=44, questions=24, learning_rate=1e-4, caps=((0, 320), (80, 448)),
+    microbatch_tokens=1_024, reference_every=40, eval_every=5, eval_samples=16, eval_problems=16,
+    final_samples=16, checkpoint_every=2,
+)  # fmt: skip
+# TinyZero (README): of the Qwen2.5 bases on Countdown, 0.5B fails and 1.5B learns to search. Rate
+# and group are of the order that the field uses at this size; KL as in the paper (v2 2.1).
+COUNTDOWN = GRPOConfig(
+    caps=((0, 512), (400, 1_024)), processes=1, parallel=ONE_GPU, checkpoint_every=20
+)
+GRPO_PRESETS: dict[str, GRPOConfig] = {
+    "cpu": CPU,
+    # v2 §2.1 and §3.2.1. The paper leaves open: clip (it gives 10 for R1's first RL stage),
+    # aggregation, the optimizer's settings. 512 GPUs: v2 B.4.4. It documents; a model of 671
+    # billion weights does not fit the way we spread it.
+    "paper": replace(
+        CPU, rollouts=650, questions=512, minibatches=16, learning_rate=3e-6,
+        loss=LossConfig(clip_low=10.0, clip_high=10.0, beta=0.001, aggregation="sequence"),
+        caps=((0, 32_768), (8_200, 65_536)), microbatch_tokens=65_536, reference_every=400,
+        parallel=replace(ONE_GPU, reduce_every=True, gpus=512),
+    ),
+    # A real language model on two cores; a rollout is 64 short answers.
+    "smollm2": GRPOConfig(
+        rollouts=60, questions=8, group_size=8, minibatches=2, learning_rate=1e-5,
+        caps=((0, 64), (60, 96)), microbatch_tokens=2_048, reference_every=40, eval_problems=8,
+    ),
+    "countdown": COUNTDOWN,
+    "gsm8k": replace(COUNTDOWN, rollouts=116),
+    "math": replace(COUNTDOWN, rollouts=234, caps=((0, 1_024), (400, 2_048))),
+}  # fmt: skip
+
+# GiB of vLLM's key-value cache: room for 256 completions of half the cap.
+CACHES = {"qwen2.5-0.5b": 2.0, "qwen2.5-1.5b": 5.0, "qwen2.5-7b": 10.0}
+MACHINES = {"1gpu": 1, "4gpu": 4, "8gpu": 8, "2nodes": 16}  # GPUs in all
+
+
+def spread(size: str, gpus: int) -> GRPOConfig:
+    """Countdown's settings for a model of this size over so many GPUs.
+
+    On one GPU and on eight the torch sampler draws; on four, and on two nodes, vLLM, while FSDP2
+    trains. Only memory and time change, not what is learned. Rows are sorted and padded, not
+    packed: attention (sdpa) would multiply every token with its whole line, which by the plan
+    makes training 40 to 140 % longer, and padding is less.
+    """
+    large = size.endswith("7b")
+    # Where 20 bytes a weight, divided over the GPUs, leave no room beside the sampler's copy, the
+    # shares wait in the host's memory.
+    parallel = replace(ONE_GPU, reduce_every=large, offload=large and gpus < 8, gpus=gpus)
+    sampling = {"sampler": "vllm", "vllm": VLLMConfig(kv_cache_gb=CACHES[size])}
+    return replace(
+        COUNTDOWN, parallel=parallel, processes=0, **(sampling if gpus in (4, 16) else {})
+    )
+
+
+for _size in CACHES:
+    for _machine, _gpus in MACHINES.items():
+        GRPO_PRESETS[f"{_size}-{_machine}"] = spread(_size, _gpus)

@@ -16,9 +16,8 @@ from r1lab.objective import groups_that_differ, loss_normalizer, policy_loss
 from r1lab.models.policy import Policy
 from r1lab.sampling import build_sampler
 from r1lab.task import Task
-from r1lab.training.batching import balanced_share, batching, pad_columns, pad_rows
+from r1lab.training.batching import own_batches, pad_columns, pad_rows
 from r1lab.training.checkpoint import restore
-from r1lab.training.compute import rl_flops
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, clip_gradients
 from r1lab.training.rollout import Experience, Samples, sampled, with_advantages
@@ -144,9 +143,7 @@ class Learner:
 
     def flops(self, experience: Experience) -> int:
         """Floating-point operations of a rollout and its updates."""
-        parameters, tokens = self.policy.model.num_parameters(), sum(experience.lengths)
-        rescored = experience.rollout_logps is not None
-        return rl_flops(parameters, tokens, self.config.loss.beta > 0, rescored)
+        return self.config.flops(self.policy.model.num_parameters(), sum(experience.lengths))
 
     def _apply_gradient(self, sums: dict[str, float]) -> dict[str, float]:
         """Sum gradients over the processes and step, unless the loss is not a number."""
@@ -262,10 +259,7 @@ class Learner:
 
     def _batches(self, samples: Samples, rows: list[int]) -> list[list[int]]:
         """This process's share of the rows, in micro-batches."""
-        lengths = samples.lengths
-        own = balanced_share([lengths[row] for row in rows], self.world.rank, self.world.size)
-        cut = batching(self.config.pack)
-        return cut(lengths, [rows[i] for i in own], self.config.microbatch_tokens)
+        return own_batches(self.config, self.world, samples.lengths, rows)
 
     def _batch(self, experience: Experience, ref_logps: dict[int, Tensor], own: list[int]) -> Batch:
         """The rows of a micro-batch as tensors on the policy's device."""

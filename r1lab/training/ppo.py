@@ -16,8 +16,7 @@ from r1lab.objective import generalized_advantages, policy_loss, value_loss
 from r1lab.models.policy import Policy, completion_columns
 from r1lab.task import Task
 from r1lab.training.batching import pad_columns
-from r1lab.training.config import GRPOConfig
-from r1lab.training.compute import rl_flops
+from r1lab.training.config import SAMPLING_FLOPS, TRAINING_FLOPS, GRPOConfig
 from r1lab.training.distributed import World, clip_gradients
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience, Samples
@@ -120,7 +119,8 @@ class PPOLearner(Learner):
     def flops(self, experience: Experience) -> int:
         """The critic reads each answer before it learns from it, as the policy does."""
         weights = sum(parameter.numel() for parameter in self.critic.parameters())
-        return super().flops(experience) + rl_flops(weights, sum(experience.lengths))
+        each = TRAINING_FLOPS + SAMPLING_FLOPS
+        return super().flops(experience) + each * weights * sum(experience.lengths)
 
     def values(self, experience: Experience) -> dict[int, Float[Tensor, " _"]]:
         """By row, what the critic expects at each token, for this process's share of the rows."""

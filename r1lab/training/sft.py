@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.training.checkpoint import checkpoint_path
-from r1lab.training.compute import training_flops
+from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.documents import fitting, load_documents
 from r1lab.training.estimate import check_machine
@@ -113,7 +113,7 @@ def fine_tune(
             "examples": len(documents),
             "overlong": len(rows) - len(documents),
             "tokens": tokens,
-            "flops": training_flops(loaded.num_parameters(), tokens),
+            "flops": TRAINING_FLOPS * loaded.num_parameters() * tokens,
             "loss": sum(last) / len(last),
             "wall_seconds": round(time.monotonic() - started + spent + earlier, 1),
             "train_seconds": round(sum(row["seconds"] for row in steps), 1),

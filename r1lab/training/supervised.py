@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.training.batching import balanced_share, batching, pad_rows
+from r1lab.training.batching import own_batches, pad_rows
 from r1lab.training.checkpoint import restore
 from r1lab.training.distributed import Parallel, World, clip_gradients
 from r1lab.training.processes import StopRequest
@@ -160,8 +160,7 @@ def add_gradient(
     learned = learned_tokens(prompts, ends, max(lengths), learn_prompts)
     normalizer = learned.sum().item()
     total = 0.0
-    mine = balanced_share(lengths, world.rank, world.size)
-    batches = batching(config.pack)(lengths, mine, config.microbatch_tokens)
+    batches = own_batches(config, world, lengths, range(len(lengths)))
     for rows in world.in_step(batches, policy):
         ids, _ = pad_rows(*zip(*(pairs[i] for i in rows)), tokenizer.pad_token_id)
         ids, mask = ids.to(world.device), learned[rows, : ids.shape[1]].to(world.device)

@@ -40,10 +40,9 @@ from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.rl_stage import RLStage
 from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
-from r1lab.training.config import GRPOConfig
+from r1lab.training.config import ONE_GPU, GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.estimate import check_machine
-from r1lab.training.presets import ONE_GPU
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.run import Run
 from r1lab.training.sft import SFTConfig

@@ -2,7 +2,7 @@
 
 import random
 
-from r1lab.training.compute import training_flops
+from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.documents import fitting, load_documents
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience
@@ -46,4 +46,4 @@ class TaughtLearner(Learner):
         steps = range(self.step - self.config.minibatches, self.step)
         tokens = [len(p) + len(c) for step in steps for p, c in self.demonstrations(step)]
         parameters = self.policy.model.num_parameters()
-        return super().flops(experience) + training_flops(parameters, sum(tokens))
+        return super().flops(experience) + TRAINING_FLOPS * parameters * sum(tokens)
