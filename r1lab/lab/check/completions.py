@@ -1,4 +1,4 @@
-"""The exercises on rewards (notebook 02) and on measuring (notebook 03).
+"""The exercises on values and texts (notebooks 02, 03, 10 and 12).
 
 The examples of `examples.json`, [why, arguments, what must come out], then generated ones.
 """
@@ -8,21 +8,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from fractions import Fraction
-from itertools import combinations
-from statistics import fmean
+from itertools import product
+from math import comb
 
-import numpy as np
-
-from r1lab.evaluation import estimators
-from r1lab.evaluation.text import count_words
-from r1lab.lab.check.engine import Asked, exercise, require
+from r1lab.lab.check.engine import exercise, require
 from r1lab.rewards import parse
+from r1lab.training import batching
 
 EVALUATED: list[int] = []  # what an answer fills that is executed instead of read
 
 
 @exercise
-def format_reward(ask: Asked) -> None:
+def format_reward(ask):
     """fn(completion) -> 1.0 for <think>…</think> then <answer>…</answer>, nothing else; or 0.0."""
     ask.examples("format_reward")
     rng = random.Random(0)
@@ -30,8 +27,7 @@ def format_reward(ask: Asked) -> None:
     for _ in range(300):
         one = list(parts)
         for _ in range(rng.randint(0, 2)):
-            place = rng.randrange(len(one))
-            one[place : place + 1] = rng.choice([[], [rng.choice(parts)], [one[place]] * 2])
+            one[rng.randrange(8)] = rng.choice(["", *parts])
         text = "".join(one)
         if "<answer></answer>" not in "".join(text.split()):  # an empty answer: either way
             tidy = float(parse(text).well_formed)
@@ -39,13 +35,13 @@ def format_reward(ask: Asked) -> None:
 
 
 @exercise
-def final_answer(ask: Asked) -> None:
+def final_answer(ask):
     """fn(completion) -> the one answer, or None where there is none or several different ones."""
     ask.examples("final_answer")
 
 
 @exercise
-def language_consistency(ask: Asked) -> None:
+def language_consistency(ask):
     """fn(words, is_target) -> share of target-language words among words with letters."""
 
     def in_list(words: list[str], language: list[str]) -> tuple:
@@ -59,61 +55,87 @@ def language_consistency(ask: Asked) -> None:
 
 
 @exercise
-def safe_accuracy(ask: Asked) -> None:
+def safe_accuracy(ask):
     """fn(answer, gold) -> do two whole numbers or fractions have the same value? Never executed."""
-
-    def never_executed(answer: str, gold: str) -> tuple[str, str]:
-        require(not EVALUATED, "your function executed an answer; a model's text is never run: "
-                "read it with a pattern or with Fraction.")  # fmt: skip
-        return answer, gold
-
     EVALUATED.clear()
-    ask.examples("safe_accuracy", never_executed)
-    never_executed("", "")
-    rng = random.Random(0)
-    for _ in range(60):
-        gold, other = (Fraction(rng.randint(-30, 30), rng.randint(1, 12)) for _ in range(2))
-        times = rng.randint(2, 5)
-        same = f"{gold.numerator * times}/{gold.denominator * times}"
-        ask.example("the same value", [same, str(gold)], True)
-        ask.example("compared as values", [str(other), str(gold)], other == gold)
+    ask.examples("safe_accuracy")
+    never = "a model's text is never run: read it with a pattern or with Fraction"
+    require(not EVALUATED, f"your function executed an answer, {ask.last}; {never}.")
+    values = {Fraction(*both) for both in product(range(-5, 6), (1, 2, 3, 10))}
+    for answer, gold in product(values, repeat=2):
+        ask.example("compared as values", [str(answer), str(gold)], answer == gold)
+    for one in values:
+        same = f"{3 * one.numerator}/{3 * one.denominator}"
+        ask.example("the same value", [same, str(one)], True)
 
 
 @exercise
-def pass_at_k(ask: Asked) -> None:
+def pass_at_k(ask):
     """fn(n, correct, k) -> chance that k of n samples, drawn without replacement, hold a right one."""
     ask.examples("pass_at_k")
-    for n, right, k in ((4, 1, 2), (5, 2, 2), (6, 2, 3), (7, 3, 4)):
-        draws = list(combinations([1] * right + [0] * (n - right), k))
-        lucky = sum(map(any, draws))
-        why = f"of the {len(draws)} ways to draw {k} of {n}, {lucky} hold a right one"
-        ask.example(why, [n, right, k], lucky / len(draws))
-    rng = random.Random(0)
-    drawn = [(n, rng.randint(0, n), rng.randint(1, n)) for n in range(1, 41)]
-    for n, right, k in [(2000, 3, 100), (64, 3, 16), *drawn]:
-        truth = float(estimators.pass_at_k(n, np.array([right]), k)[0])
-        ask.example("1 - C(n-c, k) / C(n, k)", [n, right, k], truth)
+    small = (one for one in product(range(10), repeat=3) if 1 <= one[2] <= one[0] >= one[1])
+    for n, right, k in [(2000, 3, 100), (64, 3, 16), *small]:
+        ask.example("1 - C(n-c, k) / C(n, k)", [n, right, k], 1 - comb(n - right, k) / comb(n, k))
 
 
 @exercise
-def majority_vote(ask: Asked) -> None:
+def majority_vote(ask):
     """fn(answers) -> the most frequent answer; None does not vote; ties go to the first seen."""
     ask.examples("majority_vote")
-    rng = random.Random(0)
-    for _ in range(60):
-        answers = rng.choices(["7", "12", "-3", "0", None], k=rng.randint(1, 9))
-        votes = Counter(answer for answer in answers if answer is not None)
-        winner = max(votes, key=votes.get) if votes else None
-        ask.example("most votes, then first seen", [answers], winner)
+    for answers in product(["7", "12", "-3", None], repeat=5):
+        votes = Counter(filter(None, answers))
+        winner = max(votes, key=votes.get, default=None)
+        ask.example("most votes, then first seen", [list(answers)], winner)
 
 
 @exercise
-def reflection_rate(ask: Asked) -> None:
+def reflection_rate(ask):
     """fn(completions, markers) -> mean number of marker words, whole ones, in a completion."""
     ask.examples("reflection_rate", lambda texts, markers: (texts, set(markers)))
-    rng, markers = random.Random(0), {"wait", "but", "retry"}
-    words = [*sorted(markers), "butter", "ok", "13:13", "wait,"]
-    for _ in range(40):
-        texts = [" ".join(rng.choices(words, k=6)) for _ in range(rng.randint(1, 4))]
-        truth = fmean(count_words(text, markers) for text in texts)
-        ask.example("the mean number", [texts, markers], truth)
+
+
+@exercise
+def tree_value(ask):
+    """fn(node) -> chance to end right: a node is its leaf's 0 or 1, or [(chance, node), ...]."""
+
+    def pairs(node: list | int) -> list | int:
+        """The node with its children as tuples, which JSON has not."""
+        if isinstance(node, int):
+            return node
+        return [(chance, pairs(child)) for chance, child in node]
+
+    ask.examples("tree_value", lambda node: [pairs(node)])
+
+
+@exercise
+def puct_score(ask):
+    """fn(total, visits, prior, siblings, c) -> total/visits + c prior sqrt(siblings)/(1 + visits)."""
+    ask.examples("puct_score")
+
+
+@exercise
+def bytes_on_gpu(ask):
+    """fn(weights, gpus, sharded: set of names) -> bytes that one GPU holds: 4, 4 and 8 a weight."""
+    ask.examples("bytes_on_gpu", lambda weights, gpus, sharded: (weights, gpus, set(sharded)))
+
+
+@exercise
+def best_fit(ask):
+    """fn(lengths: list, capacity) -> lists of row numbers, packed longest first by best fit."""
+    rng = random.Random(0)
+    drawn = [[rng.randint(1, 30) for _ in range(rng.randint(1, 25))] for _ in range(25)]
+    for lengths in ([7, 6, 3, 4], [5, 5], [6, 4, 5, 5, 3], [4, 12, 6], [], *drawn):
+        capacity, numbers = 10 if max(lengths, default=0) <= 12 else 32, range(len(lengths))
+        lines, _ = ask(lengths, capacity)
+        listed = isinstance(lines, list) and all(isinstance(line, list) for line in lines)
+        require(listed, f"a list of lists of row numbers is expected for {ask.last}.")
+        rows = sum(lines, [])
+        once = all(isinstance(row, int) for row in rows) and sorted(rows) == [*numbers]
+        each = f"each row from 0 to {len(lengths) - 1} must be in one line"
+        require(once, f"{each}; for {ask.last} your lines hold {str(rows)[:80]}.")
+        yours, best = (
+            sorted(sum(lengths[row] for row in line) for line in packed)
+            for packed in (lines, batching.best_fit(lengths, numbers, capacity))
+        )
+        rule = "longest first, each into the fullest line that it fits in, fills the lines with"
+        require(yours == best, f"{rule} {best} tokens for {ask.last}; yours hold {yours}.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import math
 import numbers
 import signal
 import sys
@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import no_type_check
 
 import numpy as np
@@ -22,7 +21,8 @@ from torch import Tensor
 SECONDS = 10.0  # for all calls of one check
 AGAIN = 0.02  # seconds until a function that swallowed the alarm hears it again
 TOLERANCE = 1e-4  # differences below this, in relation to 1 + |truth|, are rounding
-EXERCISES: dict[str, Callable[[object], bool]] = {}
+EXAMPLES = json.loads(Path(__file__).with_name("examples.json").read_text("utf-8"))
+EXERCISES: dict[str, Callable] = {}
 
 
 class NotYet(Exception):
@@ -33,7 +33,7 @@ class Overdue(BaseException):
     """Raised inside a learner's function that does not end; no `except Exception` catches it."""
 
 
-def exercise(properties: Callable[[Asked], None]) -> Callable[[object], bool]:
+def exercise(properties: Callable) -> Callable:
     """Make a check of a function that asks a learner's function and raises NotYet where it fails.
 
     The check prints one line and says whether all properties hold. It is named as the exercise.
@@ -41,12 +41,10 @@ def exercise(properties: Callable[[Asked], None]) -> Callable[[object], bool]:
     name = properties.__name__
 
     def check(fn: object) -> bool:
-        if not callable(fn):
-            print(f"{name}: hand over the function itself, without calling it: check.{name}({name}).")
-            return False
         asked = Asked(fn)
         verdict = "right"
         try:
+            require(callable(fn), f"hand over the function itself, without calling it: check.{name}({name}).")
             with deadline(SECONDS):
                 properties(asked)
         except NotYet as fault:
@@ -70,25 +68,20 @@ def require(holds: object, sentence: str) -> None:
         raise NotYet(sentence)
 
 
-def number(value: Tensor | float) -> str:
-    """Four digits are enough to see what is wrong."""
-    return f"{float(value):.4g}"
-
-
 class Asked:
     """A learner's function, asked on copies, so that nothing it does reaches the next question."""
 
-    def __init__(self, fn: Callable) -> None:
+    def __init__(self, fn: object) -> None:
         self.fn, self.last = fn, "nothing yet"
 
     def __call__(self, *args: object, wrt: int | None = None) -> tuple[object, list]:
-        """(what the function returns, the copies it was given); `wrt` gets a gradient."""
-        given = [_copy(arg) for arg in args]
+        """(what the function returns, the copies it was given); argument `wrt` gets a gradient."""
+        given = copy.deepcopy(list(args))
         if wrt is not None:
             given[wrt].requires_grad_(True)
-        self.last = _cut(args, lambda args: f"({', '.join(map(_typed, args))})")
+        self.last = _shown(args, lambda args: f"({', '.join(map(_typed, args))})")
         try:
-            result = _run(self.fn, given)
+            result = self.fn(*given)
         except (Exception, SystemExit) as error:
             raise NotYet(_blame(error, self.last)) from None
         require(
@@ -98,103 +91,94 @@ class Asked:
         )
         return result, given
 
-    def tensor(self, shape: tuple[int, ...] | None, *args: object) -> Tensor:
-        """A finite floating-point tensor of this shape (None: of any), without its graph."""
-        return self._tensor(shape, self(*args)[0])
+    def tensors(
+        self, args: Iterable, shape: tuple[int, ...] | None, wrt: int | None = None
+    ) -> list[Tensor]:
+        """[the result], a finite floating-point tensor of this shape (None: of any).
 
-    def gradient(
-        self, shape: tuple[int, ...] | None, wrt: int, *args: object
-    ) -> tuple[Tensor, Tensor]:
-        """(the tensor, the gradient of its sum with respect to argument number `wrt`)."""
+        With `wrt` also the finite gradient of its sum with respect to that argument.
+        """
         result, given = self(*args, wrt=wrt)
-        value = self._tensor(shape, result)
-        require(
-            result.requires_grad,
-            "no gradient flows through your result: look for .detach(), .item() or "
-            f"torch.tensor(...) on the way from {self.last}.",
-        )
+        wanted = f"a floating-point tensor of shape {shape} is expected"
+        right_type = isinstance(result, Tensor) and result.is_floating_point()
+        require(right_type, f"your function returns {_kind(result)}; {wanted}.")
+        found = tuple(result.shape)
+        require(shape in (None, found), f"your result has shape {found}; {wanted}.")
+        odd = result[~result.isfinite()].tolist()
+        fault = "something is divided by 0, or let in by the mask"
+        require(not odd, f"your result holds {odd[:1]} for {self.last}: {fault}.")
+        if wrt is None:
+            return [result.detach()]
+        fault = "look for .detach(), .item() or torch.tensor(...) on the way"
+        require(result.requires_grad, f"no gradient flows to your result for {self.last}: {fault}.")
         try:
             [slope] = torch.autograd.grad(result.sum(), given[wrt], materialize_grads=True)
         except RuntimeError as error:
             raise NotYet(_blame(error, self.last)) from None
-        return value, slope
+        fault = "select before you compute, not after"
+        require(slope.isfinite().all(), f"your gradient is not finite for {self.last}: {fault}.")
+        return [result.detach(), slope]
 
     def agree(
-        self, truths: list[Callable], args: list, what: Callable, wrt: int | None = None
+        self, truths: list[Callable], args: list, words: str, wrt: int | None = None
     ) -> None:
         """The result, and its gradient over argument `wrt`, is that of one of `truths`.
 
         Args:
             truths: right functions; the learner's is compared with the nearest.
-            what: words for the entry at an index, with the numbers that went into it.
+            words: what is compared; {0} is the first argument, or its entry at the place of the
+                largest difference.
         """
-        if wrt is None:
-            right = [Asked(truth).tensor(None, *args) for truth in truths]
-            return _compare(self.tensor(tuple(right[0].shape), *args), right, what)
-        pairs = [Asked(truth).gradient(None, wrt, *args) for truth in truths]
-        right, right_slopes = zip(*pairs, strict=True)
-        yours, slope = self.gradient(tuple(right[0].shape), wrt, *args)
-        _compare(yours, right, what)
-        require(
-            bool(slope.isfinite().all()),
-            "the value is right, but its gradient is not finite "
-            f"for {self.last}: select before you compute, not after.",
-        )
-        _compare(slope, right_slopes, lambda at: f"{what(at)} has the right value, but its slope")
+        right = [Asked(truth).tensors(args, None, wrt) for truth in truths]
+        yours = self.tensors(args, tuple(right[0][0].shape), wrt)
+        parts = ("", " has the right value, but its slope")
+        for part, own, *options in zip(parts, yours, *right, strict=False):
+            offs = [(own - one).abs() / (1 + one.abs()) for one in options]
+            nearest = min(range(len(offs)), key=lambda place: offs[place].max().item())
+            off, truth = offs[nearest], options[nearest]
+            at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
+            what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
+            both = f"must be {truth[*at]:.4g}; yours is {own[*at]:.4g}"
+            require(off.max() < TOLERANCE, f"{what}{part} {both}.")
+
+    def cases(
+        self, name: str, truth: Callable, words: str, wrt: int | None = None, tensors: object = list
+    ) -> None:
+        """`agree` on all of `examples.json` for this exercise, [why, arguments].
+
+        Args:
+            tensors: arguments of these types are given as tensors.
+        """
+        for why, stored in EXAMPLES[name]:
+            args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
+            self.agree([truth], args, f"{why}: {words}", wrt)
 
     def examples(self, name: str, arguments: Callable = lambda *args: args) -> None:
-        """All of `examples.json` for this exercise; `arguments` makes what JSON cannot hold."""
-        examples = json.loads(Path(__file__).with_name("examples.json").read_text("utf-8"))
-        for why, args, truth in examples[name]:
+        """All of `examples.json` for this exercise, [why, arguments, truth].
+
+        Args:
+            arguments: makes what JSON cannot hold.
+        """
+        for why, args, truth in EXAMPLES[name]:
             self.example(why, arguments(*args), truth)
 
     def example(self, why: str, args: Iterable, truth: bool | float | str | None) -> None:
         """The result is `truth`, and of its kind: True or False, a number, or a text or None."""
         yours, _ = self(*args)
-        if isinstance(yours, Tensor) and yours.ndim == 0 and not yours.is_complex():
+        if isinstance(yours, Tensor) and yours.ndim == 0:
             yours = yours.item()
         kind, name = str | None, "a text or None"
         if isinstance(truth, bool):
             kind, name = bool | np.bool_, "True or False"
         elif isinstance(truth, float):
             kind, name = numbers.Real, "a number"
-        require(
-            isinstance(yours, kind),
-            f"your function returns {_kind(yours)} for {self.last}; {name} is expected.",
-        )
+        wrong = f"your function returns {_kind(yours)} for {self.last}; {name} is expected."
+        require(isinstance(yours, kind), wrong)
         if isinstance(truth, float):
-            same = -9 < yours < 9e9 and math.isclose(yours, truth, rel_tol=0, abs_tol=1e-6)
+            same = -9 < yours < 9e9 and abs(yours - truth) < 1e-6
         else:
             same = (yours.strip() if isinstance(yours, str) else yours) == truth
-        require(same, f"{why}: for {self.last} the result must be {truth!r}; yours is {_cut(yours)}.")
-
-    def _tensor(self, shape: tuple[int, ...] | None, result: object) -> Tensor:
-        wanted = f"a floating-point tensor of shape {shape} is expected"
-        right_type = isinstance(result, Tensor) and result.is_floating_point()
-        require(right_type, f"your function returns {_kind(result)}; {wanted}.")
-        found = tuple(result.shape)
-        require(shape in (None, found), f"your result has shape {found}; {wanted}.")
-        odd = (~result.detach().isfinite()).nonzero().tolist()
-        require(
-            not odd,
-            f"your result is {result[*odd[0]] if odd else 0} at {odd[:1]} for {self.last}: "
-            "something is divided by 0, or let in by the mask.",
-        )
-        return result.detach()
-
-
-def _compare(yours: Tensor, truths: Iterable[Tensor], what: Callable[[list[int]], str]) -> None:
-    """Equal to one of `truths` up to rounding, or a sentence about the entry farthest off."""
-
-    def off(truth: Tensor) -> Tensor:
-        return (yours - truth).abs() / (1 + truth.abs())
-
-    truth = min(truths, key=lambda one: float(off(one).max()))
-    at = [int(place) for place in torch.unravel_index(off(truth).argmax(), truth.shape)]
-    require(
-        off(truth).max() < TOLERANCE,
-        f"{what(at)} must be {number(truth[*at])}; yours is {number(yours[*at])}.",
-    )
+        require(same, f"{why}: for {self.last} the result must be {truth!r}; yours is {_shown(yours)}.")
 
 
 @no_type_check  # a checker's own frames would come between the alarm and the function
@@ -212,16 +196,15 @@ def deadline(seconds: float) -> Iterator[None]:
         return
     traced = sys.gettrace()
 
-    def stop(frame: FrameType, event: str, arg: object) -> Callable:
+    def stop(frame, event, arg):
         if event == "line":
             raise Overdue
         return stop
 
-    def ring(signum: int, frame: FrameType | None) -> None:
-        if _is_inside(frame):
-            frame.f_trace = stop  # a bare `except:` swallows Overdue, but not one on its own lines
-            sys.settrace(lambda *event: None)
-            raise Overdue
+    def ring(signum, frame):
+        frame.f_trace = stop  # a bare `except:` swallows Overdue, but not one on its own lines
+        sys.settrace(lambda *event: None)
+        raise Overdue
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
@@ -229,29 +212,16 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, before)
         sys.settrace(traced)
-
-
-@no_type_check
-def _run(fn: Callable, args: list) -> object:
-    """The only place from which a learner's function is called; `_is_inside` looks for it."""
-    return fn(*args)
-
-
-@no_type_check
-def _is_inside(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code is not _run.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _blame(error: BaseException, asked: str) -> str:
     """Which line of the learner raised what, and for which input."""
     if isinstance(error, NotImplementedError):
         return f"nothing is written yet: put your code for {asked} where NotImplementedError is."
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    line = f" in line {frames[0].lineno}, `{frames[0].line}`," if frames and frames[0].line else ""
+    frames = traceback.extract_tb(error.__traceback__)[1:2]  # the first is this module's
+    line = "".join(f" in line {frame.lineno}, `{frame.line}`," for frame in frames if frame.line)
     words = " ".join(str(error).replace("<lambda>", "your function").split())
     return f"your function raises {type(error).__name__}{line} for {asked}: {words[:200]}."
 
@@ -262,31 +232,32 @@ def _typed(arg: object) -> str:
         return getattr(arg, "__name__", repr(arg))
     if arg.numel() > 8:
         return f"a tensor of shape {tuple(arg.shape)}"
-    return str(arg.double().round(decimals=4).tolist() if arg.is_floating_point() else arg.tolist())
+    return str(arg.double().round(decimals=4).tolist())
 
 
 def _kind(result: object) -> str:
     if result is None:
         return "None (a `return` is missing)"
-    shown, kind = " ".join(_cut(result).split()), type(result).__name__
+    shown, kind = _shown(result), type(result).__name__
     return f"an object ({kind})" if shown.startswith("<") else f"{shown} ({kind})"
 
 
-def _cut(result: object, text: Callable = repr) -> str:
+def _shown(value: object, text: Callable = repr) -> str:
     try:
-        shown = text(result)
+        shown = " ".join(text(value).split())
     except Exception as error:  # whatever a learner's object does when it is shown
         return f"what cannot be shown ({type(error).__name__})"
     return shown if len(shown) <= 200 else f"{shown[:196]} …"
-
-
-def _copy(arg: object) -> object:
-    if isinstance(arg, Tensor):
-        return arg.clone()
-    return type(arg)(arg) if isinstance(arg, list | set) else arg
 
 
 def _same(arg: object, given: object) -> bool:
     if not isinstance(arg, Tensor):
         return arg == given
     return arg.shape == given.shape and bool(((arg == given) | (arg != arg)).all())
+
+
+def _entry(arg: object, at: list[int]) -> object:
+    """A tensor's entry at this place (of a broadcast dimension, the only one); other arguments whole."""
+    if not isinstance(arg, Tensor) or arg.ndim != len(at):
+        return arg
+    return arg[*(min(place, size - 1) for place, size in zip(at, arg.shape, strict=True))]
