@@ -19,9 +19,8 @@ from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge
 from r1lab.objective import group_advantages, policy_loss
 from r1lab.models.policy import Policy, load_model
-from r1lab.report import write_report
 from r1lab.report.figures import draw
-from r1lab.report.html import embedded
+from r1lab.report.pages import embedded, write_report
 from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplerName, SamplingParams, TorchSampler, VLLMConfig, build_sampler
 from r1lab.sources.templates import prompt_of

@@ -7,7 +7,7 @@ import pytest
 
 from r1lab.evaluation import suites
 from r1lab.stages.benchmarks import BENCHMARKS
-from r1lab.report.chain import paper_aime, write_chain_report
+from r1lab.report.pages import paper_aime, write_chain_report
 
 
 def stage(share: float, programs: float | None = 0.5, why: str = "", **told) -> dict:

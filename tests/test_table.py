@@ -8,7 +8,8 @@ from rich.console import Console
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Cell, Table, level_table, measure_of, put_between, summary_table
-from r1lab.report.chain import read_chain, stage_tables
+from r1lab.report.pages import stage_tables
+from r1lab.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Table(["what", "base", "R1"], [["signs | sums", Cell("24 %", "21–27"), Cell("86 %", "83–89", True)],
@@ -92,7 +93,7 @@ def test_the_readme_s_stage_table_is_what_the_command_writes(tmp_path, monkeypat
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_bytes(file.read_bytes())
     assert cli.main(["report", str(chain), "--readme", str(readme)]) == 0
-    assert str(stage_tables(read_chain(chain))["chain"]) in capsys.readouterr().out
+    assert str(stage_tables(Run(chain).summary)["chain"]) in capsys.readouterr().out
     assert readme.read_text(encoding="utf-8") == text, (
         "run `r1lab report data/chain --readme README.md`"
     )

@@ -23,8 +23,7 @@ from r1lab.lab.display import html_table
 from r1lab.lab.inspector import score_tokens, tokens_html
 from r1lab.lab.widgets import DRAWING, one_sentence
 from r1lab.models.policy import load_policy
-from r1lab.report.chart import png_bytes
-from r1lab.report.figures import draw
+from r1lab.report.figures import draw, png_bytes
 from r1lab.run import Row, Run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task

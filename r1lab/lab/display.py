@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.report.chart import STYLE, png_bytes
+from r1lab.report.figures import STYLE, png_bytes
 
 FEW_POINTS = 20  # a line of no more shows each; longer ones are marked at the style's distances
 

@@ -18,7 +18,7 @@ from r1lab.objective import k3
 from r1lab.lab.display import html_table
 from r1lab.lab.widgets import BLUE, ORANGE, WIDE
 from r1lab.models.policy import Policy
-from r1lab.report.chart import styled
+from r1lab.report.figures import styled
 
 
 @dataclass(frozen=True)

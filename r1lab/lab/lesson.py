@@ -11,8 +11,7 @@ from ipywidgets import Image
 
 from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_policy
-from r1lab.report.chart import png_bytes
-from r1lab.report.figures import draw
+from r1lab.report.figures import draw, png_bytes
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from r1lab.lab.widgets import ORANGE, Explorer, slider
-from r1lab.report.chart import GREY, styled
+from r1lab.report.figures import GREY, styled
 from r1lab.search.tree import Tree, mcts
 
 SHADES = colormaps["cividis"]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
 from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
-from r1lab.report.chart import GREY, OKABE_ITO, png_bytes, styled
+from r1lab.report.figures import GREY, OKABE_ITO, png_bytes, styled
 
 BLUE, ORANGE, GREEN = OKABE_ITO[:3]
 WIDE = (7.2, 4.4)  # inches

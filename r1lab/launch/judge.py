@@ -13,8 +13,8 @@ from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.evaluation.suites import SuiteConfig
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.models.policy import Policy, load_model
-from r1lab.report import write_report
-from r1lab.report.chain import read_chain, stage_tables, write_chain_report
+from r1lab.report.pages import stage_tables, write_chain_report, write_report
+from r1lab.run import Run
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.sources.hub import load_source
 from r1lab.stages.suite import evaluate_suite
@@ -144,7 +144,7 @@ def report(run: tyro.conf.Positional[Path], readme: Path | None = None) -> None:
     if not (run / "base" / "benchmarks.json").exists():  # which a chain measures first
         console.print(f"Report: {write_report(run)}")
         return
-    path, tables = write_chain_report(run), stage_tables(read_chain(run))
+    path, tables = write_chain_report(run), stage_tables(Run(run).summary)
     for table in tables.values():
         print(f"{table}\n")
     if readme:

@@ -13,8 +13,7 @@ from rich.console import Console
 from r1lab.doors import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Table
-from r1lab.report import write_report
-from r1lab.report.chain import write_chain_report
+from r1lab.report.pages import write_chain_report, write_report
 from r1lab.sources.hub import LOCAL, SETS, save_traces
 from r1lab.stages.pipeline import STAGES, R1Config
 from r1lab.stages.ready import open_chain

@@ -1,5 +1,1 @@
-"""Figures and one HTML page about a run, from what its folder holds."""
-
-from r1lab.report.html import write_report
-
-__all__ = ["write_report"]
+"""Figures and HTML pages about a run or a chain, from what its folder holds; and the ledger of claims."""

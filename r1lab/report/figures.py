@@ -1,34 +1,46 @@
-"""The paper's figures, drawn from the rows of a run's `metrics.jsonl`.
+"""Charts in the lab's look, and the paper's figures, drawn from the rows of a run's `metrics.jsonl`.
 
-A title says what the numbers say and is computed from them; "rises" and "falls" are used only where
-the 95 % intervals of the first and the last evaluation do not overlap.
+A title is computed from the numbers. It says "rises" or "falls" only where the 95 % intervals of the
+first and the last evaluation do not overlap. There is no pyplot: a `Figure` made here belongs to the
+caller, can be drawn in a thread, and leaves no global state behind.
 """
 
 from __future__ import annotations
 
+import io
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from r1lab.errors import InputError
 from r1lab.evaluation.table import measure_of
-from r1lab.report.chart import GREY, MARKERS, OKABE_ITO, finish, panels, styled
 from r1lab.run import Row
 
+LOOK = Path(__file__).with_name("style.mplstyle")
+STYLE = matplotlib.rc_params_from_file(LOOK, use_default_template=False)
+styled = matplotlib.rc_context(STYLE)  # a decorator: draw in this look, whatever the caller's settings
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^DvPX"
+GREY = "#6b6b6b"
+
 Rows = Sequence[Row]
-EVAL, TRAIN = "eval", "train"
 PEAKS = ("kl", "clip_fraction", "truncated")  # what matters is how high they went, not where they ended
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a figure: what its axis shows, and its lines, each (kind of row, key, name).
+    """A part of a figure: what its axis shows, and its lines, each "kind of row/key" -> name.
 
     Attributes:
         about: the line of which the title speaks.
@@ -39,7 +51,7 @@ class Panel:
     """
 
     axis: str
-    lines: Sequence[tuple[str, str, str]]
+    lines: Mapping[str, str]
     about: int = -1
     top: float | None = None
     height: int = 1
@@ -47,135 +59,110 @@ class Panel:
     marks: Sequence[str] = ()
 
 
-def accuracy(rows: Rows) -> Panel:
-    """pass@1, and the vote of the most usual k, which may differ between evaluations."""
-    votes = Counter(key for row in rows for key in row if re.fullmatch(r"cons_at_\d+", key))
-    keys = ["pass_at_1", *(key for key, _ in votes.most_common(1))]
-    lines = [(EVAL, key, measure_of(key).name.split(" ")[0]) for key in keys]
-    axis, marks = "held-out problems solved (%)", ("caps", "reference_every")
-    return Panel(axis, lines, about=0, top=100.0, bands=True, marks=marks)
+CAPTIONS = {  # of the figures, by name
+    "accuracy": "One answer (pass@1) and a majority vote (cons@k), with 95 % bands. The paper's Fig. 1.",
+    "accuracy_by_level": "The same pass@1, level by level, from easy (dark) to hard.",
+    "length": "No reward asks for length. Below: answers cut because of the cap.",
+    "reflection": "Words such as wait, but, however; no reward counts them.",
+    "reward_parts": "What the training answers earned; pale: each step.",
+    "habits": "How the policy searches and writes, whether it is right or wrong.",
+    "entropy": "How undecided the policy is at a token; near 0 it explores no more.",
+    "drift": "How far the policy is from its reference; how often the clip held it.",
+}
 
 
-def levels(rows: Rows) -> Panel:
-    """pass@1 at each level of difficulty, as `spread_levels` names it."""
-    found = sorted({int(level) for row in rows for level in row.get("by_level", {})})
-    names = [f"level {level}" for level in found]
-    return Panel("pass@1 (%)", [(EVAL, name, name) for name in names], top=100.0)
-
-
-def reward_parts(rows: Rows) -> Panel:
-    """The parts of the training answers' reward, and the total."""
-    parts = sorted({key for row in rows for key in row if key.startswith("reward/")})
-    lines = [(TRAIN, key, key.removeprefix("reward/")) for key in parts]
-    return Panel("reward per answer", [*lines, (TRAIN, "reward", "total")])
-
-
-# What one sees, and the panels; where the lines depend on the rows, a function of them.
-FIGURES: dict[str, tuple[str, Sequence[Panel | Callable[[Rows], Panel]]]] = {
-    "accuracy": (
-        "One answer (pass@1) and a majority vote (cons@k), with 95 % bands. The paper's Fig. 1.",
-        [accuracy],
-    ),
-    "accuracy_by_level": ("The same pass@1, level by level, from easy (dark) to hard.", [levels]),
-    "length": ("No reward asks for length. Below: answers cut because of the cap.", [
-        Panel("tokens per answer (tokens)",
-              [(TRAIN, "tokens_mean", "in training"), (EVAL, "mean_tokens", "held out")],
-              height=3, marks=("caps",)),
-        Panel("cut off at\nthe cap (%)", [(TRAIN, "truncated", "")]),
-    ]),
-    "reflection": ("Words such as wait, but, however; no reward counts them.", [
-        Panel("reflective words per answer (words)",
-              [(TRAIN, "reflection", "in training"), (EVAL, "reflection_per_answer", "held out")]),
-    ]),
-    "reward_parts": ("What the training answers earned; pale: each step.", [reward_parts]),
-    "habits": ("How the policy searches and writes, whether it is right or wrong.", [
-        Panel("share (%)", [(EVAL, "mixing", "mix languages"), (EVAL, "repeats", "repeats"),
-                            (EVAL, "in_order", "in order")]),
-    ]),
-    "entropy": ("How undecided the policy is at a token; near 0 it explores no more.", [
-        Panel("entropy (nats per token)", [(TRAIN, "entropy", "")]),
-    ]),
-    "drift": ("How far the policy is from its reference; how often the clip held it.", [
-        Panel("KL (nats per token)", [(TRAIN, "kl", "")], marks=("reference_every",)),
-        Panel("tokens clipped (%)", [(TRAIN, "clip_fraction", "")], marks=("reference_every",)),
-    ]),
-}  # fmt: skip
+def panels_of(name: str, rows: Rows) -> list[Panel]:
+    """The panels of a figure. Some lines depend on what the rows hold."""
+    keys = [key for row in rows for key in row]
+    votes = Counter(key for key in keys if re.fullmatch(r"cons_at_\d+", key)).most_common(1)
+    solved = {f"eval/{key}": measure_of(key).name.split(" ")[0] for key in ("pass_at_1", *dict(votes))}
+    levels = sorted({int(level) for row in rows for level in row.get("by_level", {})})
+    parts = sorted({key for key in keys if key.startswith("reward/")})
+    rewards = {f"train/{part}": part.removeprefix("reward/") for part in parts}
+    caps, refreshed = ("caps",), ("reference_every",)
+    return {
+        "accuracy": [Panel("held-out problems solved (%)", solved, about=0, top=100.0, bands=True,
+                           marks=caps + refreshed)],
+        "accuracy_by_level": [
+            Panel("pass@1 (%)", {f"eval/level {level}": f"level {level}" for level in levels}, top=100.0)],
+        "length": [
+            Panel("tokens per answer (tokens)",
+                  {"train/tokens_mean": "in training", "eval/mean_tokens": "held out"}, height=3, marks=caps),
+            Panel("cut off at\nthe cap (%)", {"train/truncated": ""})],
+        "reflection": [
+            Panel("reflective words per answer (words)",
+                  {"train/reflection": "in training", "eval/reflection_per_answer": "held out"})],
+        "reward_parts": [Panel("reward per answer", rewards | {"train/reward": "total"})],
+        "habits": [
+            Panel("share (%)", {"eval/mixing": "mix languages", "eval/repeats": "repeats",
+                                "eval/in_order": "in order"})],
+        "entropy": [Panel("entropy (nats per token)", {"train/entropy": ""})],
+        "drift": [Panel("KL (nats per token)", {"train/kl": ""}, marks=refreshed),
+                  Panel("tokens clipped (%)", {"train/clip_fraction": ""}, marks=refreshed)],
+    }[name]  # fmt: skip
 
 
 @styled
 def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
-    """One of FIGURES; None where the rows do not hold what it shows.
-
-    The settings `config` mark where the length cap was raised and the reference refreshed.
-    """
+    """Draw a figure by its name in CAPTIONS; None where the rows do not hold what it shows. With a
+    run's settings `config`, it marks where the length cap was raised and the reference refreshed."""
     rows = [row | spread_levels(row) for row in rows]
-    chosen = [panel(rows) if callable(panel) else panel for panel in FIGURES[name][1]]
+    chosen = panels_of(name, rows)
     for panel in chosen:
-        if not any(points(rows, kind, key)[0] for kind, key, _ in panel.lines):
+        if not any(points(rows, line)[0] for line in panel.lines):
             return None
-    figure, axes = panels(tuple(panel.height for panel in chosen))
+    figure, axes = panels([panel.height for panel in chosen])
     for ax, panel in zip(axes, chosen, strict=True):
-        for i, (kind, key, label) in enumerate(panel.lines):
+        for i, (line, label) in enumerate(panel.lines.items()):
             look = {}
-            if key.startswith("level "):
+            if line.startswith("eval/level "):
                 shade = 0.75 * i / max(1, len(panel.lines) - 1)
                 look["color"] = matplotlib.colormaps["viridis"](shade)
-            draw_line(ax, rows, kind, key, label, i, **look)
+            draw_line(ax, rows, line, label, i, **look)
             if panel.bands:
-                draw_band(ax, rows, key, i)
-        finish(ax, finding(rows, *panel.lines[panel.about][:2]), panel.axis, panel.top)
-        mark_changes(ax, rows, {mark: config[mark] for mark in panel.marks if mark in config})
+                steps, bounds = points(rows, f"{line}_ci95")
+                low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
+                ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
+        finish(ax, finding(rows, list(panel.lines)[panel.about]), panel.axis, panel.top)
+        mark_changes(ax, rows[-1]["step"], {mark: config[mark] for mark in panel.marks if mark in config})
     return figure
 
 
 def spread_levels(row: Row) -> Row:
     """Each level's pass@1 and its interval under keys of their own."""
-    spread = {}
-    for level, cell in row.get("by_level", {}).items():
-        spread[f"level {level}"] = cell["pass_at_1"]
-        spread[f"level {level}_ci95"] = cell.get("ci95")
-    return spread
+    levels, keys = row.get("by_level", {}), {"": "pass_at_1", "_ci95": "ci95"}.items()
+    return {f"level {name}{end}": levels[name].get(key) for name in levels for end, key in keys}
 
 
 @styled
 def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figure:
-    """One measure of the evaluations for several arms: each seed thin, the mean of seeds thick.
+    """A measure of the evaluations for several arms: each seed's run thin, their mean thick.
 
-    Args:
-        arms: the metrics of each seed's run, by arm.
-        key: of a measure that the evaluations hold.
-    Raises:
-        InputError: an arm without runs, or whose runs share no evaluated step.
+    Raises InputError where the runs of an arm share no evaluated step.
     """
     figure, (ax,) = panels()
-    measure, ends = measure_of(key), []
+    measure, line, ends = measure_of(key), f"eval/{key}", []
     for i, (arm, runs) in enumerate(arms.items()):
-        seeds = [dict(zip(*points(run, EVAL, key), strict=True)) for run in runs]
-        steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
+        seeds = [dict(zip(*points(run, line), strict=True)) for run in runs]
+        steps = sorted(set.intersection(*map(set, seeds)))
         if not steps:
             raise InputError(f"Arm {arm!r}: its runs share no evaluated step with `{key}`.")
         for run in runs:
-            draw_line(ax, run, EVAL, key, "", i, linewidth=0.9, alpha=0.6, marker="")
+            draw_line(ax, run, line, "", i, linewidth=0.9, alpha=0.6, marker="")
         means = [fmean(seed[step] for seed in seeds) for step in steps]
-        rows = [{"kind": EVAL, "step": step, key: mean} for step, mean in zip(steps, means)]
-        draw_line(ax, rows, EVAL, key, arm, i, linewidth=2.8)
+        rows = [{"kind": "eval", "step": step, key: mean} for step, mean in zip(steps, means)]
+        draw_line(ax, rows, line, arm, i, linewidth=2.8)
         ends.append(f"{arm} {measure.text(means[-1])}".replace(" ", "\N{NO-BREAK SPACE}"))
     title = f"{measure.title} at the end: {', '.join(ends)}"
     finish(ax, title, measure.axis, 100.0 if measure.unit == "%" else None)
     return figure
 
 
-def points(rows: Rows, kind: str, key: str) -> tuple[list[int], list[float]]:
-    """Steps and values of `key` in the rows of one kind that have it.
-
-    Raises:
-        InputError: a value that is not a number.
-    """
+def points(rows: Rows, line: str) -> tuple[list[int], list]:
+    """Steps and values of a line, "kind of row/key", where the rows have it."""
+    kind, _, key = line.partition("/")
     here = [row for row in rows if row["kind"] == kind and row.get(key) is not None]
-    for row in here:
-        if not isinstance(row[key], int | float):
-            raise InputError(f"Metrics, {kind} row of step {row['step']}: `{key}` is no number.")
-    return [row["step"] for row in here], [float(row[key]) for row in here]
+    return [row["step"] for row in here], [row[key] for row in here]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -184,54 +171,45 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
-def finding(rows: Rows, kind: str, key: str) -> str:
-    """What the numbers say of `key`, in one line, from its first value to its last."""
-    measure = measure_of(key)
-    steps, values = points(rows, kind, key)
+def finding(rows: Rows, line: str) -> str:
+    """What the numbers say of a line, in one sentence, from its first value to its last."""
+    kind, _, key = line.partition("/")
+    title, text = measure_of(key).title, measure_of(key).text
+    steps, values = points(rows, line)
     if not steps:
-        return measure.title
+        return title
     if key in PEAKS:
-        mean, highest = measure.text(fmean(values)), measure.text(max(values))
-        return f"{measure.title}: mean {mean}, highest {highest}"
-    ends = smooth(values) if kind == TRAIN else values
-    first, last = measure.text(ends[0]), measure.text(ends[-1])
+        return f"{title}: mean {text(fmean(values))}, highest {text(max(values))}"
+    ends = smooth(values) if kind == "train" else values
+    first, last = text(ends[0]), text(ends[-1])
     if len(steps) == 1:
-        return f"{measure.title}: {first} at step {steps[0]}"
-    bands = [row.get(f"{key}_ci95") for row in rows if row["kind"] == kind and key in row]
-    verb = ": from"
-    if bands[0] and bands[-1]:
-        (low, high), (lowest, highest) = bands[0], bands[-1]
-        if low <= highest and lowest <= high:
-            return f"{measure.title}: {first} to {last}, intervals overlap"
-        verb = " rises from" if ends[0] < ends[-1] else " falls from"
-    return f"{measure.title}{verb} {first} to {last} in {steps[-1]} steps"
+        return f"{title}: {first} at step {steps[0]}"
+    bounds = points(rows, f"{line}_ci95")[1]
+    if len(bounds) < len(steps):
+        return f"{title}: from {first} to {last} in {steps[-1]} steps"
+    (low, high), (lowest, highest) = bounds[0], bounds[-1]
+    if low <= highest and lowest <= high:
+        return f"{title}: {first} to {last}, intervals overlap"
+    verb = "rises" if ends[0] < ends[-1] else "falls"
+    return f"{title} {verb} from {first} to {last} in {steps[-1]} steps"
 
 
-def draw_line(ax: Axes, rows: Rows, kind: str, key: str, name: str, i: int, **look) -> None:
+def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> None:
     """One series. Evaluations: a line with markers. Training: pale, its running mean over it."""
-    measure, (steps, raw) = measure_of(key), points(rows, kind, key)
-    values = [measure.value(value) for value in raw]
+    kind, _, key = line.partition("/")
+    steps, raw = points(rows, line)
+    values = [measure_of(key).value(value) for value in raw]
     look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "linestyle": "-", "markevery": 1} | look
     look["clip_on"] = False  # a marker at 100 % is a whole marker
-    if kind == TRAIN:
+    if kind == "train":
         look["marker"] = ""
-        ax.plot(steps, values, **look | {"linewidth": 0.7, "alpha": 0.35, "linestyle": "-"})
+        ax.plot(steps, values, **look, linewidth=0.7, alpha=0.35)
         values = smooth(values)
     ax.plot(steps, values, **look, label=name or "_")
 
 
-def draw_band(ax: Axes, rows: Rows, key: str, i: int) -> None:
-    """The 95 % intervals of a measure."""
-    here = [row for row in rows if row.get(f"{key}_ci95")]
-    low, high = ([100 * row[f"{key}_ci95"][side] for row in here] for side in (0, 1))
-    steps = [row["step"] for row in here]
-    ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
-
-
-def mark_changes(ax: Axes, rows: Rows, config: Mapping) -> None:
-    """A dashed line, named above the panel, where the length cap was raised; a triangle on the axis,
-    explained below, where the reference was refreshed."""
-    last, every = rows[-1]["step"], config.get("reference_every", 0)
+def mark_changes(ax: Axes, last: int, config: Mapping) -> None:
+    """A dashed line, named above, at a raised length cap; a triangle below at a refreshed reference."""
     for step, cap in config.get("caps", [])[1:]:
         if step <= last:
             ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
@@ -240,10 +218,97 @@ def mark_changes(ax: Axes, rows: Rows, config: Mapping) -> None:
                 textcoords="offset points", ha="center", fontsize=9, color=GREY,
             )  # fmt: skip
             ax.set_title(ax.get_title(loc="left"), pad=20)
-    if steps := list(range(every, last + 1, every)) if every else []:
+    if 0 < (every := config.get("reference_every", 0)) <= last:
+        steps = range(every, last + 1, every)
         ax.plot(
-            steps, [0] * len(steps), transform=ax.get_xaxis_transform(), color=GREY, markevery=1,
-            linestyle="", marker="^", markersize=7, clip_on=False, zorder=5,
+            steps, [0] * len(steps), "^", transform=ax.get_xaxis_transform(), color=GREY, markevery=1,
+            markersize=7, clip_on=False, zorder=5,
         )  # fmt: skip
         if label := ax.get_xlabel():
             ax.set_xlabel(f"{label};  ▲ reference refreshed")
+
+
+# What all charts share
+
+
+def panels(heights: Sequence[int] = (1,)) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel per entry of `heights` (relative), stacked, sharing the x axis."""
+    figure = Figure(figsize=(6.4, 4.0 if len(heights) == 1 else 4.8))
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    return figure, list(axes[:, 0])
+
+
+def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
+    """Put 0 on the y axis, name the lines, label the axes and put the finding above."""
+    below = [value for line in ax.get_lines() for value in line.get_ydata() if value < 0]
+    ax.set_ylim(min(below, default=0), top)
+    label_ends(ax)
+    ax.set_title(textwrap.fill(title, 58))
+    ax.set_ylabel(ylabel)
+    if ax.get_subplotspec().is_last_row():
+        ax.set_xlabel("policy updates (steps)")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+
+
+def label_ends(ax: Axes) -> None:
+    """Write each labelled line's name at its right end, pushed apart where they would touch; where
+    lines end at one height, in the order in which they came there."""
+    lines = sorted(named_lines(ax), key=lambda line: list(line.get_ydata())[::-1])
+    low, high = ax.get_ylim()
+    gap = (high - low) * 0.3 / ax.figure.get_figheight()  # about one line of text, in data units
+    heights = spread([line.get_ydata()[-1] for line in lines], gap)
+    right = max((line.get_xdata()[-1] for line in lines), default=0)
+    for line, height in zip(lines, heights, strict=True):
+        ax.annotate(
+            line.get_label(), (right, height), xytext=(8, 0), textcoords="offset points",
+            va="center", color=line.get_color(), fontsize=10, annotation_clip=False,
+        )  # fmt: skip
+
+
+def spread(values: list[float], gap: float) -> list[float]:
+    """Ascending positions at least `gap` apart, each group centred on the values it stands for.
+
+    >>> spread([0.0, 0.0, 10.0], 2.0)
+    [-1.0, 1.0, 10.0]
+    """
+    groups: list[list[float]] = []  # of values less their due distance from the first
+    for i, value in enumerate(values):
+        groups.append([value - gap * i])
+        while len(groups) > 1 and fmean(groups[-1]) < fmean(groups[-2]):
+            last = groups.pop()
+            groups[-1] += last
+    level = [fmean(group) for group in groups for _ in group]
+    return [height + gap * i for i, height in enumerate(level)]
+
+
+def named_lines(ax: Axes) -> list[Line2D]:
+    """The lines drawn with a label and at least one point."""
+    drawn = [line for line in ax.get_lines() if len(line.get_ydata())]
+    return [line for line in drawn if not line.get_label().startswith("_")]
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as an opaque PNG, in `STYLE` whatever the caller's settings are.
+
+    256 colours (by median cut) are all that a chart needs, and a third of the bytes.
+    """
+    buffer, small = io.BytesIO(), io.BytesIO()
+    with matplotlib.rc_context(STYLE):  # ticks are made while drawing, so the style counts here
+        figure.savefig(buffer, format="png")
+    with Image.open(buffer) as drawn:
+        reduced = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        reduced.save(small, "PNG", optimize=True, dpi=drawn.info["dpi"])
+    return small.getvalue()
+
+
+def alt_text(figure: Figure) -> str:
+    """One or two sentences for each panel: its title, what is drawn, each line's two ends."""
+    sentences = []
+    for ax in figure.axes:
+        ends = "; ".join(
+            f"{line.get_label()} from {line.get_ydata()[0]:.3g} to {line.get_ydata()[-1]:.3g}"
+            for line in named_lines(ax)
+        )
+        title, what = (" ".join(text.split()) for text in (ax.get_title(loc="left"), ax.get_ylabel()))
+        sentences += [title, f"Line chart of {what}" + (f": {ends}" if ends else "")]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)

@@ -106,7 +106,7 @@ def evenly(
     values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]
 ) -> Float[np.ndarray, "problem"]:
     """Scaled so that their mean over levels gives each row of `stored` the same weight, and within
-    a row each level: `report.chain.mean_accuracy` of rows however many levels each has.
+    a row each level: `report.pages.mean_accuracy` of rows however many levels each has.
 
     Of problems that have a value: a row or a level that has none takes no part.
     """

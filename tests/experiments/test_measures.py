@@ -7,7 +7,7 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
-from r1lab.report.chain import mean_accuracy, measured
+from r1lab.report.pages import mean_accuracy, measured
 from r1lab.stages.benchmarks import REASONING, asked
 from tests.experiments import measures, runner
 from tests.experiments.fake_ledger import (

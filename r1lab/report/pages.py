@@ -1,0 +1,286 @@
+"""Self-contained HTML pages: of a run (numbers, figures, samples, settings), and of a whole chain (the
+stage table, what each stage cost, and distillation)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from r1lab.evaluation.suites import paper_value
+from r1lab.evaluation.table import Cell, Measure, Table, level_table, summary_table
+from r1lab.report.figures import CAPTIONS, GREY, MARKERS, OKABE_ITO, alt_text, draw, png_bytes, styled
+from r1lab.run import Row, Run
+from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
+
+Stages = Mapping[str, Row]  # name -> summary
+TITLES = {
+    "base": "Base", "zero": "R1-Zero", "dev1": "Dev1", "dev2": "Dev2", "dev3": "Dev3", "r1": "R1",
+    "student": "Student", "student_sft": "Student, distilled", "student_rl": "Student, RL",
+    "dev2_no_language": "Dev2, no language reward", "dev3_random": "Dev3, random samples",
+}  # fmt: skip
+CHAIN = ("base", "zero", "dev1", "dev2", "dev3", "r1")
+MADE_FROM = {"zero": "base", "dev1": "base", "dev2": "dev1", "dev3": "base", "r1": "dev3",
+             "student_sft": "student", "student_rl": "student"}  # fmt: skip
+TABLES = {
+    "chain": CHAIN,
+    "students": ("student", "student_sft", "student_rl"),
+    "controls": ("dev2", "dev2_no_language", "dev3", "dev3_random"),
+}
+MANNERS = ("language_en", "language_zh", "format", "helpfulness", "safety")
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write `report.html` and `figures/*.png` into a run folder; return the path of the page.
+
+    Works on an unfinished run, and says on the page that it is one.
+
+    Raises:
+        InputError: the folder holds no run, or one of its files is damaged.
+    """
+    run = Run(run_dir)
+    rows, samples, config = run.measured, run.samples, run.config
+    facts = config | (run.summary if run.finished else {})
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    figures, missing = {}, []
+    for name, caption in CAPTIONS.items():
+        if figure := draw(name, rows, config):
+            figures[name] = embedded(figure, caption, folder / f"{name}.png")
+        else:
+            missing.append(name.replace("_", " "))
+    summaries = {
+        "Base": run.evaluation("base"),
+        "Final" if run.finished else "Latest": run.evaluation("final"),
+    }
+    return write_page(
+        run.folder, "page.html", finished=run.finished, step=rows[-1]["step"],
+        headline=summary_table(summaries, changes=True),
+        levels=level_table(summaries, changes=True),
+        figures=figures, missing=missing, samples=pick_samples(samples), facts=facts,
+        machine=flat(facts.get("machine", {})), config=flat(config),
+    )  # fmt: skip
+
+
+def write_page(folder: Path, template: str, **values: object) -> Path:
+    """Fill in a page of this room, every value escaped, and write it as the folder's `report.html`."""
+    pages = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("r1lab.report", "")
+    )
+    pages.globals |= {"duration": duration, "paper_value": paper_value}
+    html = pages.get_template(template).render(name=folder.resolve().name, **values)
+    # HTML forbids control characters, and a model may well write some, or half a character.
+    html = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", html)
+    path = folder / "report.html"
+    path.write_text(html, encoding="utf-8", errors="replace")
+    return path
+
+
+def embedded(figure: Figure, caption: str, file: Path | None = None) -> dict[str, str]:
+    """What a page needs to show a figure: its picture as a URL, and its text."""
+    png = png_bytes(figure)
+    if file:
+        file.write_bytes(png)
+    source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return {"source": source, "alt": alt_text(figure), "caption": caption}
+
+
+def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
+    """For three questions, the first stored answer at the first, a middle and the last step.
+
+    The rule looks at levels and steps only, never at who was right: of the questions stored over
+    the widest range of steps, the one of the lowest, the middle and the top level.
+    """
+    by_question: dict[str, dict[int, Row]] = {}
+    for row in samples:
+        by_question.setdefault(row["id"], {}).setdefault(row["step"], row)
+    widths = {name: max(rows) - min(rows) for name, rows in by_question.items()}
+    widest = [by_question[name] for name in widths if widths[name] == max(widths.values())]
+    widest.sort(key=lambda rows: next(iter(rows.values()))["level"])
+    if len(widest) > 3:
+        widest = [widest[0], widest[(len(widest) - 1) // 2], widest[-1]]
+    picked = []
+    for rows in widest:
+        first, last = min(rows), max(rows)
+        middle = min(sorted(rows), key=lambda step: abs(step - (first + last) / 2))
+        picked.append([rows[step] for step in sorted({first, middle, last})])
+    return picked
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words a person reads.
+
+    >>> duration(312.2), duration(3720.0)
+    ('5 min 12 s', '1 h 02 min')
+    """
+    if seconds is None:
+        return "not recorded"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def flat(settings: Mapping, prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level, `outer.inner`, each value as a person writes it."""
+    level: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            level |= flat(value, f"{prefix}{key}.")
+        else:
+            plain = value if isinstance(value, str) else json.dumps(value)
+            level[prefix + key] = "none" if value is None else plain
+    return level
+
+
+# The chain
+
+
+def write_chain_report(folder: str | Path) -> Path:
+    """Write `report.html` into the chain's folder, finished or not; return the page's path.
+
+    Raises InputError where the folder holds no `summary.json`.
+    """
+    stages = Run(folder).summary
+    names = measured(stages)
+    shown = [stage for stage in CHAIN if stage in stages]
+    first, last = (100 * mean_accuracy(stages[stage], names) for stage in (shown[0], shown[-1]))
+    title = (
+        f"Reasoning: {first:.0f} % with the {TITLES[shown[0]].lower()}, {last:.0f} % with "
+        f"{TITLES[shown[-1]]} (mean of {len(names)})"
+    )
+    reasoning = by_stage(stages, names, title, "held-out problems solved (%)")
+    manners = by_stage(stages, MANNERS, "Language, format, chat and safety", "score (%)")
+    return write_page(
+        Path(folder), "chain.html", tables=stage_tables(stages), costs=costs(stages),
+        families=len(names), left_out=left_out(stages),
+        figures={
+            "reasoning": embedded(reasoning, "Reasoning, with 95 % intervals over the problems."),
+            "manners": embedded(manners, "What the stages after R1-Zero are for."),
+        },
+        machine=next((s["machine"] for s in stages.values() if "machine" in s), {}),
+    )  # fmt: skip
+
+
+def stage_tables(stages: Stages) -> dict[str, Table]:
+    """The tables that can be made of what is there: the chain, its students, its control arms."""
+    everywhere = {*CHAIN, "student"}
+    return {
+        name: stage_table(stages, columns)
+        for name, columns in TABLES.items()
+        if name == "chain" or stages.keys() & {*columns} - everywhere
+    }
+
+
+def stage_table(stages: Stages, columns: Sequence[str]) -> Table:
+    """The paper's Table 3 in small: one row for each benchmark, with the number of its problems, and
+    one column for each stage."""
+    columns = [stage for stage in columns if stage in stages]
+    rows = []
+    for name, title in row_titles(stages).items():
+        cells = [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
+        best = max((c["value"] for c in cells if c.get("value") is not None), default=None)
+        asked = max(c.get("n", 0) for c in cells)
+        rows.append([f"{title} ({asked})", *(_cell(name, c, c.get("value") == best) for c in cells)])
+    return Table(["Benchmark (problems)", *(TITLES[stage] for stage in columns)], rows)
+
+
+def row_titles(stages: Stages) -> dict[str, str]:
+    """Name -> title of every row; that of a user's task is in its cells."""
+    cells: dict[str, Row] = {}
+    for summary in stages.values():
+        cells |= summary["benchmarks"]
+    return {name: cell.get("title") or BENCHMARKS[name].title for name, cell in cells.items()}
+
+
+def _cell(name: str, cell: Row, best: bool) -> Cell:
+    """A value as the table prints it: in percent, or a plain count, which has no best."""
+    unit, scale, digits = ("", 1, 1) if name in COUNTS else ("%", 100, 0)
+    bounds = [f"{scale * bound:.{digits}f}" for bound in cell.get("ci95") or []]
+    return Cell(Measure(name, unit).text(cell.get("value")), "–".join(bounds), best and unit == "%")
+
+
+def costs(stages: Stages) -> list[Row]:
+    """What each stage took, and what it moved against the model it was made from, as the paper's.
+
+    RL learns once from each token that it samples; of a fine-tuning, `data` says who sampled."""
+    names, aime, rows = measured(stages), paper_aime(), []
+    for stage, before in MADE_FROM.items():
+        if stage not in stages:
+            continue
+        summary, gained = stages[stage], None
+        if before in stages:
+            gained = 100 * (mean_accuracy(summary, names) - mean_accuracy(stages[before], names))
+        rows.append({
+            "stage": TITLES[stage], "from": TITLES[before], "points": gained,
+            "paper": aime[stage] - aime[before] if stage in aime else None,
+            "sampled": summary.get("data", summary).get("tokens", 0),
+            "learned": summary.get("tokens", 0),
+            **{key: summary.get(key, 0.0) for key in ("wall_seconds", "cpu_hours", "peak_memory_gb")},
+        })  # fmt: skip
+    return rows
+
+
+def paper_aime() -> dict[str, float]:
+    """Stage -> the paper's pass@1 on AIME 2024: of the base from v2 Fig. 1, of the rest Table 3."""
+    models = {stage: f"DeepSeek-R1-{stage.title()}".removesuffix("-R1") for stage in CHAIN[1:]}
+    found = {stage: paper_value(model, "AIME 2024") for stage, model in models.items()}
+    return found | {"base": paper_value(models["zero"], "AIME 2024 at the start")}
+
+
+def left_out(stages: Stages) -> dict[str, str]:
+    """Title of each stage that went without programs, in training or measuring -> why."""
+    found = {}
+    for stage, summary in stages.items():
+        why = summary.get("data", {}).get("programs_left_out")
+        if why := why or summary["benchmarks"].get("programs", {}).get("left_out"):
+            found[TITLES[stage]] = why.partition(";")[0]
+    return found
+
+
+def measured(stages: Stages) -> list[str]:
+    """The reasoning benchmarks, or a user's own, that every stage could be measured on."""
+    titles = row_titles(stages)
+    names = [name for name in REASONING if name in titles] or list(titles)
+    for summary in stages.values():
+        cells = summary["benchmarks"]
+        names = [name for name in names if cells.get(name, {}).get("value") is not None]
+    return names
+
+
+def mean_accuracy(summary: Row, names: Sequence[str] = REASONING) -> float:
+    """pass@1 over reasoning benchmarks, each with the same weight."""
+    return float(np.mean([summary["benchmarks"][name]["value"] for name in names]))
+
+
+@styled
+def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Figure:
+    """Benchmarks with their intervals, stage by stage."""
+    columns, titles = [stage for stage in CHAIN if stage in stages], row_titles(stages)
+    figure = Figure(figsize=(7.2, 4.2))
+    ax = figure.subplots()
+    for i, name in enumerate(names):
+        cells = [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
+        points = [(x, c["value"], *c["ci95"]) for x, c in enumerate(cells) if c.get("ci95")]
+        if not points:
+            continue
+        at, values, low, high = np.array(points).T
+        errors = 100 * np.stack([values - low, high - values]).clip(min=0)
+        ax.errorbar(
+            at + 0.05 * (i - len(names) / 2), 100 * values, errors, color=OKABE_ITO[i],
+            marker=MARKERS[i], linestyle=":", linewidth=1, capsize=2,
+            label=titles[name].removesuffix(", pass@1"),
+        )  # fmt: skip
+    ax.set_xticks(range(len(columns)), [TITLES[stage] for stage in columns])
+    ax.axvline(0.5, color=GREY, linewidth=0.8, linestyle="--")
+    ax.set(ylim=(0, 103), ylabel=axis)
+    ax.set_title(title, fontsize=11)
+    if ax.containers:
+        ax.legend(fontsize=8, loc="lower right")
+    return figure
