@@ -19,7 +19,6 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -41,59 +40,48 @@ class Case:
     kernel: str  # a name in r1lab.kernels.fused
     dtype: torch.dtype = torch.bfloat16
     entropy: bool = False
-    descriptors: bool = True
     hopper: bool = True
 
     def __str__(self) -> str:
-        parts = [self.kernel, NAMES[self.dtype]]
-        parts += ["entropy"] if self.entropy else []
-        if self.kernel.startswith("linear"):
-            parts += ["descriptors" if self.descriptors else "pointers"]
+        parts = [self.kernel, NAMES[self.dtype], *(["entropy"] if self.entropy else [])]
         return " ".join([*parts, "sm_90a" if self.hopper else "sm_80"])
 
 
 CASES = [
-    Case("combine", entropy=True),
+    Case("combine"),
     Case("linear_statistics"),
     Case("linear_statistics", torch.float16),
     Case("linear_statistics", entropy=True),
-    Case("linear_statistics", descriptors=False),
     Case("linear_statistics", torch.float32),
-    Case("linear_statistics", descriptors=False, hopper=False),
+    Case("linear_statistics", hopper=False),
     Case("linear_dlogits"),
     Case("linear_dlogits", entropy=True),
     Case("linear_dlogits", torch.float32),
+    Case("linear_dlogits", hopper=False),
 ]
 
 
-def options_of(case: Case) -> tuple[dict, dict]:
-    """(constants, launch options) that the launcher passes for this case."""
-    constants = {"SUM": tl.float32, "ENTROPY": case.entropy}
-    splits = {"SPLITS": fused.SPLITS, "PADDED": 64}
-    if case.kernel == "combine":
-        return {**constants, **splits, "ROWS": fused.COMBINE_ROWS}, {"num_warps": 4}
-    forward = case.kernel == "linear_statistics"
-    tiles = fused.tiles_for(case.dtype, forward and case.entropy, case.hopper)
-    options = {name: tiles.pop(name) for name in ("num_warps", "num_stages")}
-    return {**constants, **splits, **tiles, "TMA": case.descriptors}, options
-
-
 def source_of(case: Case) -> tuple[ASTSource, dict]:
-    """The kernel with its arguments' types, as at a real size (widths divisible by 16)."""
+    """The kernel with its arguments' types, as at a real size (widths divisible by 16), and how it
+    is launched."""
     kernel = getattr(fused, case.kernel)
-    constants, options = options_of(case)
-    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    forward = case.kernel == "linear_statistics"
+    columns, depth, stages = fused.tile_for(case.dtype, forward and case.entropy, case.hopper)
+    combine = case.kernel == "combine"
+    options = {"num_warps": 4} if combine else {"num_warps": 8, "num_stages": stages}
+    given = {"SPLITS": fused.SPLITS, "ROWS": fused.COMBINE_ROWS, "ENTROPY": case.entropy}
+    constants = {name: value for name, value in given.items() if name in kernel.arg_names}
     name, kind = NAMES[case.dtype], {}
     for argument in kernel.arg_names:
         if argument in constants:
             kind[argument] = "constexpr"
-        elif argument in ("x", "weight") and case.descriptors:
-            rows = constants["ROWS" if argument == "x" else "COLUMNS"]
-            kind[argument] = f"tensordesc<{name}[{rows}, {constants['DEPTH']}]>"
+        elif argument in ("x", "weight"):
+            rows = fused.TILE_ROWS if argument == "x" else columns
+            kind[argument] = f"tensordesc<{name}[{rows}, {depth}]>"
         elif argument in NUMBERS or argument == "scale":
             kind[argument] = "i32" if argument in NUMBERS else "fp32"
         else:
-            output = "fp32" if case.kernel == "combine" else name
+            output = "fp32" if combine else name
             kind[argument] = "*" + POINTERS.get(argument, output)
     aligned = [
         (index,)

@@ -15,13 +15,13 @@ import torch
 
 from r1lab.kernels.reference import LogProbs
 
-MODULES = ("logprob", "reference", "chunked", "waves", "fused")
+MODULES = ("logprob", "reference", "chunked", "fused")
 RELATIVE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1.5e-3, torch.bfloat16: 8e-3}
 
 
 def load(package: str = "r1lab.kernels") -> SimpleNamespace:
     """The modules of a package of kernels, and the package itself as `public`."""
-    names = MODULES if importlib.util.find_spec("triton") else MODULES[:4]
+    names = MODULES if importlib.util.find_spec("triton") else MODULES[:3]
     modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
     return SimpleNamespace(public=importlib.import_module(package), **modules)
 
@@ -69,14 +69,20 @@ def inputs(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x.to(case.dtype), w.to(case.dtype), ids
 
 
-def masks(case: Case) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+def masks(case: Case) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The mask, and signed incoming gradients for each of the three results."""
     g = torch.Generator().manual_seed(case.n)
-    mask = None if not case.masked else torch.rand(case.n, generator=g) >= case.masked
+    mask = torch.ones(case.n, dtype=torch.bool)
+    if case.masked:
+        mask = torch.rand(case.n, generator=g) >= case.masked
     live = torch.rand(case.n, generator=g) >= case.zero
     grads = [torch.randn(case.n, generator=g).double() * live * asked for asked in case.grads]
-    grads = [grad.to(case.device) for grad in grads]
-    return None if mask is None else mask.to(case.device), grads
+    return mask.to(case.device), [grad.to(case.device) for grad in grads]
+
+
+def every(ids: torch.Tensor) -> torch.Tensor:
+    """The mask of a call in which all rows count."""
+    return torch.ones_like(ids, dtype=torch.bool)
 
 
 def exact(x: torch.Tensor, w: torch.Tensor, ids: torch.Tensor, temperature: float) -> LogProbs:
@@ -102,8 +108,7 @@ def results(op, case: Case, tensors: list, ids, rung: ModuleType) -> tuple[list,
 
 def truth(case: Case, tensors: list, ids) -> tuple[list, list]:
     """The same in float64."""
-    mask, grads = masks(case)
-    live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    live, grads = masks(case)
     leaves = [x.double().requires_grad_() for x in tensors]
     out = exact(*leaves, ids, case.temperature)
     total = sum((v * g)[live].sum() for v, g in zip(out, grads, strict=True))
@@ -134,8 +139,8 @@ def check_linear(kernels: SimpleNamespace, rung: str, case: Case) -> None:
     x, w, ids = inputs(case)
     module = getattr(kernels, rung)
     with guard_bands():
-        got = results(kernels.waves.linear_op, case, [x, w], ids, module)
-        bare = kernels.waves.linear_op(x, w, ids, masks(case)[0], case.temperature, False, module)
+        got = results(kernels.logprob.linear_op, case, [x, w], ids, module)
+        bare = kernels.logprob.linear_op(x, w, ids, masks(case)[0], case.temperature, False, module)
     right = truth(case, [x, w], ids)
     largest = (x.double() @ w.double().T).abs().max().item() / case.temperature if case.n else 0.0
     compare(case, got, right, largest)
@@ -154,7 +159,9 @@ def check_peaked_target(kernels: SimpleNamespace, rung: str) -> None:
     rest = z.exp().sum(1) - 1
     z[torch.arange(6), ids] = (rest * 999).log()
     leaf, head = z.clone().requires_grad_(), torch.eye(128)
-    logp, _, _ = kernels.waves.linear_op(leaf, head, ids, None, 1.0, False, getattr(kernels, rung))
+    logp, _, _ = kernels.logprob.linear_op(
+        leaf, head, ids, every(ids), 1.0, False, getattr(kernels, rung)
+    )
     got = torch.autograd.grad(logp.sum(), leaf)[0][torch.arange(6), ids].double()
     right = 1 - exact(z, head, ids, 1.0).logp.exp()
     assert ((got - right).abs() <= right / 256).all()
@@ -171,13 +178,18 @@ def check_row_alone_and_in_a_batch(
     x, w, ids = inputs(case)
     if exact:
         x, w = (x * 8).round() / 8, (w * 8).round() / 8
-    run = kernels.waves.linear_op
-    whole = run(x, w, ids, None, 0.7, True, kernels.fused)
+
+    def run(rows):
+        return kernels.logprob.linear_op(
+            x[rows], w, ids[rows], every(ids[rows]), 0.7, True, kernels.fused
+        )
+
+    whole = run(slice(None))
     for size in (1, 127, 128, 129):
-        part = run(x[:size], w, ids[:size], None, 0.7, True, kernels.fused)
-        assert all(torch.equal(a[:size], b) for a, b in zip(whole, part, strict=True)), size
+        parts = zip(whole, run(slice(size)), strict=True)
+        assert all(torch.equal(a[:size], b) for a, b in parts), size
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    mixed = run(x[order], w, ids[order], None, 0.7, True, kernels.fused)
+    mixed = run(order)
     assert all(torch.equal(a[order], b) for a, b in zip(whole, mixed, strict=True))
     assert ((mixed[0] - whole[0][order]).exp() == 1.0).all()
 
@@ -188,7 +200,7 @@ def check_waves_add_up(kernels: SimpleNamespace, rung: str) -> None:
     rows = lambda weight: 16  # noqa: E731
     with patch.object(module, "forward_rows", rows), patch.object(module, "backward_rows", rows):
         check_linear(kernels, rung, Case(n=61, masked=0.3))
-        with patch.object(kernels.waves, "WAVES_IN_16_BITS", 2):
+        with patch.object(kernels.logprob, "WAVES_IN_16_BITS", 2):
             check_linear(kernels, rung, Case(n=61, dtype=torch.float16, zero=0.3))
 
 
@@ -211,7 +223,7 @@ def guard_bands(width: int = 64):
         return wrapper
 
     with ExitStack() as stack:
-        for owner, name in ((torch, "empty"), (torch.Tensor, "new_empty"), (torch.Tensor, "new_zeros")):
+        for owner, name in ((torch, "empty_like"), (torch.Tensor, "new_empty"), (torch.Tensor, "new_zeros")):
             stack.enter_context(patch.object(owner, name, guarded(getattr(owner, name))))
         yield
     for band in made:

@@ -5,7 +5,7 @@ exponentials below it, and (for the entropy) their first moment. So a slab of lo
 folded into the running numbers, and overwritten by the next. The backward pass computes each slab
 again: one more matrix product buys all that memory.
 
-Every function here works on a wave of at most `ROWS` rows; `waves.py` cuts the calls.
+Every function here works on a wave of at most `ROWS` rows; `logprob.py` cuts the calls.
 """
 
 from collections.abc import Iterator
@@ -20,30 +20,25 @@ TILE_BYTES = 2 * 2**20  # logits held at once: a slab that stays in a processor'
 
 
 def forward_rows(weight: Tensor) -> int:
-    """Rows of a forward wave."""
+    """Rows of a wave, forward and backward."""
     return ROWS
 
 
 backward_rows = forward_rows
 
 
-def slabs(x: Tensor, weight: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield (columns, their weights, their scaled logits), all logits in one buffer."""
+def slabs(x: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Iterator[tuple]:
+    """Yield (columns, their weights, their scaled logits z, each row's chosen column in z (some
+    column where it is elsewhere), is it there?), all logits in one buffer."""
     width = max(1, TILE_BYTES // (x.itemsize * max(1, len(x))))
     buffer = x.new_empty(len(x) * min(width, len(weight)))
     for start in range(0, len(weight), width):
-        columns = slice(start, start + width)
-        slab = weight[columns].to(x.dtype)
+        slab = weight[start : start + width].to(x.dtype)
         z = buffer[: len(x) * len(slab)].view(len(x), len(slab))
         torch.addmm(z, x, slab.T, beta=0, alpha=1 / temperature, out=z)
-        yield columns, slab, z
-
-
-def locate(ids: Tensor, columns: slice, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Find each row's chosen column in a slab (some column where it is elsewhere); is it there?"""
-    at = ids - columns.start
-    inside = (at >= 0) & (at < z.shape[1])
-    return at.clamp(0, z.shape[1] - 1)[:, None], inside
+        at = (ids - start)[:, None]
+        inside = (at >= 0) & (at < len(slab))
+        yield slice(start, start + width), slab, z, at.clamp(0, len(slab) - 1), inside
 
 
 def linear_forward(
@@ -53,9 +48,8 @@ def linear_forward(
     x = x.to(wide(x.dtype))
     top = x.new_full([len(x)], torch.finfo(x.dtype).min)
     mass, moment, chosen = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
-    for columns, _, z in slabs(x, weight, temperature):
-        at, inside = locate(ids, columns, z)
-        chosen = torch.where(inside, z.gather(1, at)[:, 0], chosen)
+    for _, _, z, at, inside in slabs(x, weight, ids, temperature):
+        chosen = torch.where(inside[:, 0], z.gather(1, at)[:, 0], chosen)
         top, mass, moment = fold(top, mass, moment, z, entropy)
     lse = top + mass.log()
     return (chosen - lse).clamp_(max=0), mass.log() - moment / mass, lse
@@ -86,16 +80,14 @@ def dlogits(
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:  # fmt: skip
     """Yield (columns, their weights, dL/dlogits) of one slab after the other.
 
-    dL/dlogits = target 1[id] - p (linear + log ln p), see `waves.coefficients`.
+    dL/dlogits = target 1[id] - p (linear + log ln p), see `logprob.coefficients`.
     """
-    target, linear, log = coefficients
-    for columns, slab, z in slabs(x.to(wide(x.dtype)), weight, temperature):
+    target, linear, log = coefficients[:, :, None]
+    for columns, slab, z, at, inside in slabs(x.to(wide(x.dtype)), weight, ids, temperature):
         log_p = z.sub_(lse[:, None])
         if entropy:
             p = log_p.exp()
-            dz = log_p.mul_(log[:, None]).add_(linear[:, None]).mul_(p).neg_()
+            dz = log_p.mul_(log).add_(linear).mul_(p).neg_()
         else:
-            dz = log_p.exp_().mul_(-linear[:, None])
-        at, inside = locate(ids, columns, dz)
-        dz.scatter_add_(1, at, torch.where(inside, target, 0)[:, None])
-        yield columns, slab, dz
+            dz = log_p.exp_().mul_(-linear)
+        yield columns, slab, dz.scatter_add_(1, at, torch.where(inside, target, 0))

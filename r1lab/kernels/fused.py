@@ -12,6 +12,9 @@ Scores are kept raw (not divided by the temperature) and scaled inside the expon
 e^((x - top)/T) = 2^(x c - top c) with c = log2(e)/T. That is one fused multiply-add and one
 exponential for each logit, the least that a softmax can do.
 
+Both matrices are read through descriptors: the copy engine of Hopper computes the addresses, which
+saves some eighty registers. Rows must be a multiple of 16 bytes, as those of all real models are.
+
 `no_type_check` keeps the tests' shape checker from wrapping functions that Triton compiles.
 """
 
@@ -40,53 +43,33 @@ GATHER_BYTES = 12 * 2**20  # rows of a forward wave: they stay in the L2 cache f
 WORKSPACE_BYTES = 820 * 2**20  # gradients of the logits of a backward wave
 
 
-def tiles_for(dtype: torch.dtype, entropy_forward: bool, hopper: bool) -> dict[str, int]:
+def tile_for(dtype: torch.dtype, entropy_forward: bool, hopper: bool) -> tuple[int, int, int]:
     """Choose a tile by what fits registers (255 a thread) and shared memory (227 KB).
 
-    A tile of logits is ROWS x COLUMNS, summed DEPTH hidden numbers at a time.
+    Returns: a tile's columns, the hidden numbers that are summed at a time, and pipeline stages.
     """
-    columns, depth, stages = 128, 64, 4
     if dtype.itemsize > 2:
-        columns, depth, stages = 64, 16, 3
-    elif not hopper:
-        columns, depth, stages = 128, 32, 3
-    elif not entropy_forward:  # the moment needs registers: at 256 columns they would spill
-        columns, depth, stages = 256, 64, 3
-    sizes = {"ROWS": TILE_ROWS, "COLUMNS": columns, "DEPTH": depth}
-    return {**sizes, "num_warps": 8, "num_stages": stages}
+        return 64, 16, 3
+    if not hopper:
+        return 128, 32, 3
+    # The moment needs registers: at 256 columns they would spill.
+    return (128, 64, 4) if entropy_forward else (256, 64, 3)
 
 
 @triton.jit
 @no_type_check
-def load_tile(source, rows, columns, height, width):
-    """source[rows, columns] of a matrix [height, width], zeros outside."""
-    inside = (rows < height) & (columns < width)
-    return tl.load(source + rows.to(tl.int64) * width + columns, mask=inside, other=0.0)
-
-
-@triton.jit
-@no_type_check
-def logits_tile(
-    x, weight, row, column, height, width, depth, SUM: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TMA: tl.constexpr,
-):  # fmt: skip
+def logits_tile(x, weight, row, column, depth, SUM: tl.constexpr):
     """x[row:] @ weight[column:].T, one tile, summed in fp32 and never rounded.
 
-    Traffic: (ROWS + COLUMNS) hidden vectors, from the L2 cache, for ROWS COLUMNS logits. Through
-    a descriptor (TMA) the copy engine of Hopper computes the addresses and saves some eighty
-    registers; it needs rows of a multiple of 16 bytes. Pointers take any width.
+    Traffic: a tile's rows and columns, each a hidden vector, from the L2 cache.
     """
+    ROWS: tl.constexpr = x.block_shape[0]
+    COLUMNS: tl.constexpr = weight.block_shape[0]
+    DEPTH: tl.constexpr = x.block_shape[1]
     tile = tl.zeros([ROWS, COLUMNS], SUM)
-    rows = (row + tl.arange(0, ROWS))[:, None]
-    columns = (column + tl.arange(0, COLUMNS))[:, None]
     for start in range(0, depth, DEPTH):
-        if TMA:
-            a = x.load([row, start])
-            b = weight.load([column, start])
-        else:
-            places = (start + tl.arange(0, DEPTH))[None, :]
-            a = load_tile(x, rows, places, height, depth)
-            b = load_tile(weight, columns, places, width, depth)
+        a = x.load([row, start])
+        b = weight.load([column, start])
         if INTERPRETED:
             a = a.to(SUM)
             b = b.to(SUM)
@@ -118,16 +101,17 @@ def fold(top, mass, moment, x, scale, ENTROPY: tl.constexpr):
 @no_type_check
 def linear_statistics(
     x, weight, ids, statistics, chosens, height, width, depth, scale,
-    SPLITS: tl.constexpr, SUM: tl.constexpr, ENTROPY: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, TMA: tl.constexpr,
+    SPLITS: tl.constexpr, ENTROPY: tl.constexpr,
 ):  # fmt: skip
     """Compute (top, mass, moment) of each row over one split of the vocabulary, and its score.
 
     A program walks the tiles of its split and folds each into the running statistics. Programs
     that run together take different rows of the same split, so a tile of the weight is fetched
-    once for all of them. Traffic for a wave: weight and rows once, 8 (12 with the moment) bytes a
-    row and split.
+    once for all of them. Traffic for a wave: weight and rows once, 12 bytes a row and split.
     """
+    ROWS: tl.constexpr = x.block_shape[0]
+    COLUMNS: tl.constexpr = weight.block_shape[0]
+    SUM: tl.constexpr = statistics.dtype.element_ty
     row_tiles = tl.cdiv(height, ROWS)
     row = tl.program_id(0) % row_tiles * ROWS
     split = tl.program_id(0) // row_tiles
@@ -138,9 +122,7 @@ def linear_statistics(
     moment = tl.zeros([ROWS], SUM)
     span = tl.cdiv(tl.cdiv(width, COLUMNS), SPLITS) * COLUMNS
     for column in range(split * span, tl.minimum(split * span + span, width), COLUMNS):
-        z = logits_tile(
-            x, weight, row, column, height, width, depth, SUM, ROWS, COLUMNS, DEPTH, TMA
-        )
+        z = logits_tile(x, weight, row, column, depth, SUM)
         columns = column + tl.arange(0, COLUMNS)
         hit = (chosen_ids >= column) & (chosen_ids < column + COLUMNS)
         if tl.max(hit.to(tl.int32), 0) > 0:  # few tiles hold a chosen token
@@ -153,15 +135,13 @@ def linear_statistics(
     plane = SPLITS * height
     tl.store(places, top, mask=rows < height)
     tl.store(places + plane, mass, mask=rows < height)
-    if ENTROPY:
-        tl.store(places + 2 * plane, moment, mask=rows < height)
+    tl.store(places + 2 * plane, moment, mask=rows < height)
 
 
 @triton.jit
 @no_type_check
 def combine(
-    statistics, chosens, out, height, scale,
-    SPLITS: tl.constexpr, PADDED: tl.constexpr, ENTROPY: tl.constexpr, ROWS: tl.constexpr,
+    statistics, chosens, out, height, scale, SPLITS: tl.constexpr, ROWS: tl.constexpr
 ):  # fmt: skip
     """Merge the splits' statistics, always in the same order, into (logp, entropy, lse) in nats.
 
@@ -173,20 +153,18 @@ def combine(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < height
     at = tl.minimum(rows, height - 1)
-    splits = tl.arange(0, PADDED)[None, :]
+    splits = tl.arange(0, triton.next_power_of_2(SPLITS))[None, :]
     places = statistics + splits * height + at[:, None]
     plane = SPLITS * height
     top = tl.load(places, mask=splits < SPLITS, other=float("-inf"))
     masses = tl.load(places + plane, mask=splits < SPLITS, other=0.0)
+    moment = tl.load(places + 2 * plane, mask=splits < SPLITS, other=0.0)
     best = tl.max(top, 1)
     shrink = tl.exp2((top - best[:, None]) * scale)
     mass = tl.sum(shrink * masses, 1)
     log_mass = tl.log2(mass)
-    entropy = log_mass * 0.0
-    if ENTROPY:
-        moment = tl.load(places + 2 * plane, mask=splits < SPLITS, other=0.0)
-        moment += masses * tl.where(top == float("-inf"), 0.0, top - best[:, None])
-        entropy = (log_mass - scale * tl.sum(shrink * moment, 1) / mass) * LN2
+    moment += masses * tl.where(top == float("-inf"), 0.0, top - best[:, None])
+    entropy = (log_mass - scale * tl.sum(shrink * moment, 1) / mass) * LN2
     logp = tl.minimum((tl.load(chosens + at) - best) * scale - log_mass, 0.0) * LN2
     tl.store(out + rows, logp, mask=inside)
     tl.store(out + height + rows, entropy, mask=inside)
@@ -197,8 +175,7 @@ def combine(
 @no_type_check
 def linear_dlogits(
     x, weight, ids, lse, coefficients, out, height, width, depth, stride, scale,
-    SUM: tl.constexpr, ENTROPY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr, TMA: tl.constexpr,
+    ENTROPY: tl.constexpr,
 ):  # fmt: skip
     """Compute one tile of logits again, and dL/dlogits = target 1[id] - p (linear + log ln p).
 
@@ -206,10 +183,12 @@ def linear_dlogits(
     rounded first, a token of probability 0.999 would get no gradient at all. Traffic: as
     `linear_statistics`, and the tile's gradient written once, in the dtype of the inputs.
     """
+    ROWS: tl.constexpr = x.block_shape[0]
+    COLUMNS: tl.constexpr = weight.block_shape[0]
     row_tiles = tl.cdiv(height, ROWS)
     row = tl.program_id(0) % row_tiles * ROWS
     column = tl.program_id(0) // row_tiles * COLUMNS
-    z = logits_tile(x, weight, row, column, height, width, depth, SUM, ROWS, COLUMNS, DEPTH, TMA)
+    z = logits_tile(x, weight, row, column, depth, lse.dtype.element_ty)
     rows = (row + tl.arange(0, ROWS))[:, None]
     columns = (column + tl.arange(0, COLUMNS))[None, :]
     at = tl.minimum(rows, height - 1)  # rows past the end are computed and not stored
@@ -241,21 +220,15 @@ def stride_of(weight: Tensor) -> int:
     return triton.cdiv(len(weight), 64) * 64
 
 
-def launch(
-    kernel, grid, x: Tensor, weight: Tensor, *arguments, entropy: bool, **constants
-) -> None:
-    """Run a kernel on the two matrices, as descriptors if both have rows of 16 bytes."""
-    matrices = [x.contiguous(), weight.contiguous()]
+def operands(x: Tensor, weight: Tensor, entropy_forward: bool) -> tuple[list, dict]:
+    """Describe both matrices in tiles, and say how a kernel that multiplies them is launched."""
     hopper = not x.is_cuda or torch.cuda.get_device_capability(x.device)[0] >= 9
-    tiles = tiles_for(x.dtype, entropy and kernel is linear_statistics, hopper)
-    tma = all(m.shape[1] * m.itemsize % 16 == 0 and m.data_ptr() % 16 == 0 for m in matrices)
-    if tma:
-        for place, rows in enumerate(("ROWS", "COLUMNS")):
-            block = [tiles[rows], tiles["DEPTH"]]
-            matrices[place] = TensorDescriptor.from_tensor(matrices[place], block)
-    total = tl.float64 if x.dtype == torch.float64 else tl.float32
-    constants = {**constants, **tiles, **LAUNCH, "SUM": total, "TMA": tma, "ENTROPY": entropy}
-    kernel[grid](*matrices, *arguments, **constants)
+    columns, depth, stages = tile_for(x.dtype, entropy_forward, hopper)
+    matrices = [
+        TensorDescriptor.from_tensor(matrix.contiguous(), [size, depth])
+        for matrix, size in ((x, TILE_ROWS), (weight, columns))
+    ]
+    return matrices, {**LAUNCH, "num_warps": 8, "num_stages": stages}
 
 
 def linear_forward(
@@ -263,18 +236,16 @@ def linear_forward(
 ) -> tuple[Tensor, ...]:
     """Compute (logp, entropy, lse) [n] of a wave x [n, hidden], weight [vocab, hidden], ids [n]."""
     (n, depth), kept, scale = x.shape, wide(x.dtype), LOG2E / temperature
-    statistics = x.new_empty(3 if entropy else 2, SPLITS, n, dtype=kept)
-    chosen = x.new_empty(n, dtype=kept)
-    out = x.new_empty(3, n, dtype=kept)
-    launch(
-        linear_statistics, lambda meta: (triton.cdiv(n, meta["ROWS"]) * SPLITS,), x, weight,
-        ids.to(torch.int32), statistics, chosen, n, len(weight), depth, scale,
-        entropy=entropy, SPLITS=SPLITS,
+    statistics = x.new_empty(3, SPLITS, n, dtype=kept)
+    chosen, out = x.new_empty(n, dtype=kept), x.new_empty(3, n, dtype=kept)
+    matrices, options = operands(x, weight, entropy)
+    linear_statistics[(triton.cdiv(n, TILE_ROWS) * SPLITS,)](
+        *matrices, ids.int(), statistics, chosen, n, len(weight), depth, scale,
+        SPLITS=SPLITS, ENTROPY=entropy, **options,
     )  # fmt: skip
     combine[(triton.cdiv(n, COMBINE_ROWS),)](
-        statistics, chosen, out, n, scale, SPLITS=SPLITS, PADDED=triton.next_power_of_2(SPLITS),
-        ENTROPY=entropy, ROWS=COMBINE_ROWS, num_warps=4, **LAUNCH,
-    )  # fmt: skip
+        statistics, chosen, out, n, scale, SPLITS=SPLITS, ROWS=COMBINE_ROWS, num_warps=4, **LAUNCH
+    )
     return out.unbind()
 
 
@@ -285,10 +256,10 @@ def dlogits(
     """Compute the gradient of all logits of a wave: (all columns, their weights, dL/dlogits)."""
     (n, depth), width, stride = x.shape, len(weight), stride_of(weight)
     dz = x.new_empty(n, stride)[:, :width]
-    launch(
-        linear_dlogits,
-        lambda meta: (triton.cdiv(n, meta["ROWS"]) * triton.cdiv(width, meta["COLUMNS"]),),
-        x, weight, ids.to(torch.int32), lse, coefficients.contiguous(), dz, n, width, depth,
-        stride, LOG2E / temperature, entropy=entropy,
+    matrices, options = operands(x, weight, entropy_forward=False)
+    tiles = triton.cdiv(n, TILE_ROWS) * triton.cdiv(width, matrices[1].block_shape[0])
+    linear_dlogits[(tiles,)](
+        *matrices, ids.int(), lse, coefficients.contiguous(), dz, n, width, depth, stride,
+        LOG2E / temperature, ENTROPY=entropy, **options,
     )  # fmt: skip
     return [(slice(None), weight, dz)]

@@ -1,16 +1,23 @@
-"""Log-probabilities of chosen tokens: the public function checks its inputs and picks a rung.
+"""Log-probabilities of chosen tokens: the public function, and the operator behind it.
 
 The ladder, each rung equal to the one below within a tested tolerance:
 
-1. `reference.reference_linear`: float64, the truth.
+1. `reference.plain_linear` in float64, the truth.
 2. `reference.plain_linear`: plain torch, holds all logits. Small calls on a CPU.
-3. `chunked`: a slab of the vocabulary at a time. Large calls on a CPU, and every device that has
-   no kernel here (GPUs older than Ampere, AMD, Apple; float64 anywhere).
+3. `chunked`: a slab of the vocabulary at a time. Large calls on a CPU, and everything that has no
+   kernel here (GPUs older than Ampere, AMD, Apple; float64; rows of an odd number of bytes).
 4. `fused`: Triton kernels. NVIDIA GPUs from compute capability 8.0 on.
+
+The last two are modules, a `rung` below. They compute a wave of rows; the operator works on the
+rows that count and on nothing else: forward on those inside the mask, backward on those whose
+coefficients are not all zero (masked and clipped tokens, groups in which all rewards are equal).
+Skipping them is exact. Rows are gathered wave by wave, so that neither a gathered copy nor a slab
+of gradients of the logits ever grows with the number of rows.
 """
 
 import importlib.util
 import math
+from collections.abc import Iterable
 from types import ModuleType
 
 import torch
@@ -19,12 +26,14 @@ from torch import Tensor
 
 from r1lab.errors import InputError
 from r1lab.kernels import chunked
-from r1lab.kernels.reference import LogProbs, plain_rows
-from r1lab.kernels.waves import check_ids, linear_op
+from r1lab.kernels.reference import LogProbs, plain_rows, wide
 
 # Calls on a CPU whose fp32 logits take no more than this use plain torch: they fit the caches of
 # one processor, and every stored run of the small world was computed so, bit for bit.
 PLAIN_BYTES = 16 * 2**20
+# Summing dW over this many waves in 16 bits costs 3.9e-3 of its norm instead of 2.3e-3; more waves
+# than that are summed in fp32.
+WAVES_IN_16_BITS = 8
 
 
 def linear_logprob(
@@ -39,7 +48,7 @@ def linear_logprob(
 ) -> LogProbs:
     """Compute log softmax(hidden @ weight.T / temperature)[ids], never holding all the logits.
 
-    All three results are differentiable, by the incoming gradient of each token. Rows outside
+    All three results are differentiable, once, by the incoming gradient of each token. Rows outside
     `mask` cost nothing and get zero, whatever they hold; rows whose incoming gradients are zero
     cost nothing in the backward pass. The caller passes ids already shifted: ids[i] is the token
     that follows hidden[i]. Computing the logits twice makes forward and backward four matrix
@@ -55,38 +64,55 @@ def linear_logprob(
         InputError: shapes, dtypes or devices that do not fit each other, a temperature that is not
             positive, a live id outside the vocabulary.
     """
-    check(hidden, weight, ids, mask, temperature)
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    if hidden.dtype != weight.dtype:
-        raise InputError(
-            f"hidden is {hidden.dtype} but weight is {weight.dtype}; cast one, or use autocast."
-        )
-    check_ids(ids, mask, len(weight))
+    live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    check(hidden, weight, ids, live, temperature)
     rows = hidden.reshape(-1, hidden.shape[-1])
-    live = None if mask is None else mask.flatten()
-    call = (rows, weight, ids.flatten(), live, float(temperature), return_entropy)
+    call = (rows, weight, ids.flatten(), live.flatten(), temperature)
     with torch.autocast(device, enabled=False):  # sums stay in fp32
-        values = plain_rows(*call) if fits_plainly(*call[:4]) else linear_op(*call, pick(hidden))
-    asked = (True, return_entropy, return_lse)
-    shaped = (v.view(ids.shape) if a else None for v, a in zip(values, asked, strict=True))
-    return LogProbs(*shaped)
+        if device == "cpu" and live.sum() * len(weight) * torch.float32.itemsize <= PLAIN_BYTES:
+            values = plain_rows(*call)
+        else:
+            values = linear_op(*call, return_entropy, pick(rows, weight))
+    logp, entropy, lse = (value.view(ids.shape) for value in values)
+    return LogProbs(logp, entropy if return_entropy else None, lse if return_lse else None)
 
 
-def fits_plainly(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None) -> bool:
-    """Say whether the logits of this call's live rows are small enough to be held, on a CPU."""
-    if hidden.device.type != "cpu":
-        return False
-    rows = ids.numel() if mask is None else int(mask.sum())
-    return rows * len(weight) * torch.float32.itemsize <= PLAIN_BYTES
+def check(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> None:
+    """Refuse what no rung can compute, before anything is launched."""
+    tensors = (hidden, weight, ids, mask)
+    if len({tensor.device for tensor in tensors}) > 1:
+        raise InputError("inputs lie on different devices; move them to one.")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
+    if {ids.shape, mask.shape} != {hidden.shape[:-1]} or weight.shape[1:] != hidden.shape[-1:]:
+        raise InputError(
+            f"shapes {[tuple(tensor.shape) for tensor in tensors]} do not fit; give hidden states "
+            "[rows, hidden], a weight [vocab, hidden], ids [rows] and, if any, a mask [rows]."
+        )
+    dtypes = [tensor.dtype for tensor in tensors]
+    right = [hidden.dtype, hidden.dtype, torch.int64, torch.bool]
+    if dtypes != right or not hidden.is_floating_point():
+        raise InputError(
+            f"dtypes {dtypes} do not fit; give hidden states and a weight of one floating-point "
+            "dtype (cast one, or use autocast), int64 for ids and bool for a mask."
+        )
+    wrong = mask & ((ids < 0) | (ids >= len(weight)))
+    if wrong.any():  # a gather there would read someone else's memory
+        raise InputError(
+            f"id {int(ids[wrong][0])} is outside the vocabulary of {len(weight)} tokens; mask rows "
+            "that have no token, and check that the tokenizer belongs to the model."
+        )
 
 
-def pick(x: Tensor) -> ModuleType:
+def pick(x: Tensor, weight: Tensor) -> ModuleType:
     """Pick the rung for a call that is not small: Triton where its kernels run, else chunked."""
-    nvidia = x.device.type == "cuda" and torch.version.hip is None
-    if not nvidia or x.dtype == torch.float64 or importlib.util.find_spec("triton") is None:
+    aligned = (x.shape[1] * x.itemsize | weight.data_ptr()) % 16 == 0  # as descriptors need it
+    nvidia = x.is_cuda and torch.version.hip is None and importlib.util.find_spec("triton")
+    if not (nvidia and aligned) or x.dtype == torch.float64:
         return chunked
     if torch.cuda.get_device_capability(x.device) < (8, 0):
         return chunked
@@ -95,32 +121,91 @@ def pick(x: Tensor) -> ModuleType:
     return fused
 
 
-def check(
-    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float
-) -> None:
-    """Refuse what no rung can compute, before anything is launched."""
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
-    if ids.shape != hidden.shape[:-1]:
-        raise InputError(
-            f"ids has shape {tuple(ids.shape)} but there are rows of shape "
-            f"{tuple(hidden.shape[:-1])}; give one id for each row."
-        )
-    if mask is not None and (mask.shape != ids.shape or mask.dtype != torch.bool):
-        raise InputError(
-            f"mask is {mask.dtype} of shape {tuple(mask.shape)}; give a bool for each id, of shape "
-            f"{tuple(ids.shape)}."
-        )
-    if ids.is_floating_point() or ids.dtype == torch.bool or ids.is_complex():
-        raise InputError(f"ids are {ids.dtype}; give integers.")
-    if not hidden.is_floating_point():
-        raise InputError(f"log-probs need floating-point inputs, not {hidden.dtype}.")
-    if hidden.shape[-1] == 0:
-        raise InputError("the last dimension is empty; give at least one column.")
-    if weight.ndim != 2 or weight.shape[1] != hidden.shape[-1] or len(weight) == 0:
-        raise InputError(
-            f"weight has shape {tuple(weight.shape)}, hidden states have {hidden.shape[-1]} "
-            "numbers; give a weight [vocab, hidden]."
-        )
-    if len({t.device for t in (hidden, weight, ids, mask) if t is not None}) > 1:
-        raise InputError("inputs lie on different devices; move them to one.")
+def coefficients(
+    grads: tuple[Tensor | None, ...], mask: Tensor, entropy: Tensor, temperature: float
+) -> Tensor:
+    """[3, n]: (target, linear, log) of dL/dlogits = target 1[id] - p (linear + log ln p).
+
+    From d logp/dz = 1[id] - p, d entropy/dz = -p (ln p + entropy), d lse/dz = p, z = logits / T.
+    """
+    logp, log, lse = (torch.zeros_like(entropy) if grad is None else grad for grad in grads)
+    stacked = torch.stack([logp, logp - lse + log * entropy, log]) / temperature
+    return torch.where(mask, stacked, 0)
+
+
+def waves(live: Tensor, size: int) -> list[slice] | list[Tensor]:
+    """Rows in waves of at most `size`: slices where all rows live, else indices of those that do."""
+    rows, count = live.nonzero()[:, 0], len(live)
+    if len(rows) == count:
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return list(rows.split(size)) if len(rows) else []
+
+
+def multiply(
+    slabs: Iterable[tuple[slice, Tensor, Tensor]], x: Tensor, dweight: Tensor | None, first: bool
+) -> Tensor:
+    """Turn a wave's dL/dlogits into x's gradient, and write (first wave) or add the weight's."""
+    dx = None
+    for columns, slab, dz in slabs:
+        dx = dz @ slab if dx is None else dx.addmm_(dz, slab)
+        if dweight is not None:
+            add_product(dweight[columns], dz.T, x.to(dz.dtype), first)
+    return dx
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """Write a @ b into out for the first wave (no zeros to fill and read), add it afterwards.
+
+    A GPU multiplies in the dtype of a and b: an fp32 product of 16-bit inputs is many times slower.
+    """
+    beta = 0 if first else 1
+    if out.itemsize < a.itemsize:
+        product = a @ b
+        out.copy_(product if first else out + product)
+    elif out.is_cuda and out.dtype != a.dtype:
+        torch.addmm(out, a, b, out_dtype=out.dtype, beta=beta, out=out)
+    else:
+        torch.addmm(out, a.to(out.dtype), b.to(out.dtype), beta=beta, out=out)
+
+
+class LinearLogProb(torch.autograd.Function):
+    """Log-probs whose backward pass computes the logits again instead of keeping them."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, ids, mask, temperature, entropy, rung):
+        """Compute (logp, entropy, lse) [n] of hidden [n, hidden] @ weight [vocab, hidden].T."""
+        values = tuple(hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype)) for _ in range(3))
+        for rows in waves(mask, rung.forward_rows(weight)):
+            found = rung.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
+            for column, value in zip(values, found, strict=True):
+                column[rows] = value
+        ctx.save_for_backward(hidden, weight, ids, mask, *values[1:])
+        ctx.temperature, ctx.rung = temperature, rung
+        ctx.set_materialize_grads(False)
+        return values
+
+    @staticmethod
+    def backward(ctx, *grads):
+        """Compute the gradient of hidden, and the weight's unless it is frozen."""
+        if torch.is_grad_enabled():
+            raise RuntimeError("log-probs are differentiable once; leave create_graph out.")
+        hidden, weight, ids, mask, entropy, lse = ctx.saved_tensors
+        factors = coefficients(grads, mask, entropy, ctx.temperature)
+        parts = waves((factors != 0).any(0), ctx.rung.backward_rows(weight))
+        dhidden, dweight = torch.zeros_like(hidden), None
+        if ctx.needs_input_grad[1]:
+            dtype = weight.dtype if len(parts) <= WAVES_IN_16_BITS else wide(weight.dtype)
+            make = torch.empty_like if parts else torch.zeros_like
+            dweight = make(weight, dtype=dtype)
+        for wave, rows in enumerate(parts):
+            x, of_rows = hidden[rows], (ids[rows], lse[rows], factors[:, rows])
+            # Nothing here keeps a wave's slabs: the next wave's would come on top of them.
+            dx = multiply(
+                ctx.rung.dlogits(x, weight, *of_rows, ctx.temperature, grads[1] is not None),
+                x, dweight, wave == 0,
+            )  # fmt: skip
+            dhidden[rows] = dx.to(hidden.dtype)
+        return dhidden, dweight if dweight is None else dweight.to(weight.dtype), *(None,) * 5
+
+
+linear_op = LinearLogProb.apply

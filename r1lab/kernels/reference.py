@@ -1,7 +1,7 @@
-"""First rungs of the ladder: plain torch, and the same in float64, which is the truth.
+"""First rungs of the ladder: plain torch, which in float64 is the truth.
 
-Both hold all logits. Every other implementation is measured against the truth; plain torch is what
-small calls on a CPU use, where the logits fit a cache and nothing could be saved.
+It holds all logits. Every other implementation is measured against the truth; small calls on a CPU
+use plain torch, where the logits fit a cache and nothing could be saved.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def plain_linear(
     kept = wide(hidden.dtype)
     scaled = hidden.to(kept) @ weight.to(kept).T / temperature
     lse = scaled.logsumexp(-1)
-    logp = scaled.gather(-1, ids.long()[:, None])[:, 0] - lse
+    logp = scaled.gather(-1, ids[:, None])[:, 0] - lse
     if not entropy:
         return LogProbs(logp, None, lse)
     log_probs = scaled - lse[:, None]
@@ -47,21 +47,9 @@ def plain_linear(
 
 
 def plain_rows(
-    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor | None, temperature: float,
-    entropy: bool,
-) -> LogProbs:  # fmt: skip
-    """Compute the rows inside the mask by `plain_linear`; zeros elsewhere."""
-    live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-    values = plain_linear(hidden[live], weight, ids[live], temperature, entropy)
-    empty = torch.zeros_like(live, dtype=values.logp.dtype)
-    return LogProbs(*(None if v is None else empty.masked_scatter(live, v) for v in values))
-
-
-def reference_linear(
-    hidden: Float[Tensor, "n hidden"],
-    weight: Float[Tensor, "vocab hidden"],
-    ids: Int[Tensor, " n"],
-    temperature: float = 1.0,
+    hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float
 ) -> LogProbs:
-    """Compute log-probs, entropy and log-sum-exp in float64."""
-    return plain_linear(hidden.double(), weight.double(), ids, temperature)
+    """Compute the rows inside the mask by `plain_linear`; zeros elsewhere."""
+    values = plain_linear(hidden[mask], weight, ids[mask], temperature)
+    empty = torch.zeros_like(mask, dtype=values.logp.dtype)
+    return LogProbs(*(empty.masked_scatter(mask, value) for value in values))

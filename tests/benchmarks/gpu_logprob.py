@@ -29,7 +29,7 @@ import torch
 import tyro
 
 from r1lab.kernels import linear_logprob
-from r1lab.kernels.reference import reference_linear
+from r1lab.kernels.reference import plain_linear
 from r1lab.training.provenance import machine
 
 TEMPERATURE, SAMPLED_ROWS = 0.8, 64
@@ -197,7 +197,7 @@ def errors(call, arguments, leaves, g, both) -> dict:
     gradient = both()[0][rows].double()
     first = leaves[0].detach()[rows].double().requires_grad_()
     ids = arguments[-1][rows]
-    right = reference_linear(first, leaves[1].detach(), ids, TEMPERATURE).logp
+    right = plain_linear(first.double(), leaves[1].detach().double(), ids, TEMPERATURE).logp
     (truth,) = torch.autograd.grad(right, first, g[rows].double())
     return {
         "logp_error": (logp - right).abs().max().item(),
