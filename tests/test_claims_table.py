@@ -36,12 +36,12 @@ def test_a_claim_that_never_ran_has_no_numbers_and_one_under_way_says_how_far():
 
 
 def test_a_lesson_prints_what_the_ledger_holds(capsys):
-    ledger("majority-vote", "few-shot", data=claims.SHIPPED)
+    ledger("majority-vote", "few-shot")
     vote, found, *others = capsys.readouterr().out.splitlines()
     assert vote.endswith(": NOT SHOWN") and "expected > +8.0; found +" in found
     assert len(others) == 6  # the experiment's three claims
     with pytest.raises(InputError, match="no claim"):
-        ledger("unheard-of", data=claims.SHIPPED)
+        ledger("unheard-of")
 
 
 def test_small_numbers_keep_their_digits():

@@ -1,5 +1,9 @@
 """What r1lab saves opens in transformers, without r1lab, and answers alike."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,14 @@ def test_a_checkpoint_of_a_llama_opens_with_the_auto_classes(tmp_path):
     ))  # fmt: skip
     folder = save_checkpoint(tmp_path, 1, model, tokenizer, {"step": 1}, {})
     assert by_r1lab(folder, PROMPTS, 24) == by_transformers(folder, PROMPTS, 24)
+
+
+@pytest.mark.parametrize("lesson", ["00_start_here", "03_r1_zero"])
+def test_a_lesson_runs_in_whatever_folder_it_stands(lesson, tmp_path):
+    """Its first cells, which find the data, in an empty folder."""
+    notebook = json.loads((DATA.parent / f"notebooks/{lesson}.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    told = {**os.environ, "R1LAB_STATIC": "1", "PYTHONPATH": str(DATA.parent)}
+    command = [sys.executable, "-c", "\n".join(cells[:3])]
+    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

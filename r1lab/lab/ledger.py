@@ -1,21 +1,18 @@
 """The ledger of claims, as a lesson prints it."""
 
-from pathlib import Path
-
+from r1lab.files import SHIPPED
 from r1lab.report.claims import expected, load_ledger, numbers, select
 
 
-def ledger(*names: str, data: str | Path = "../data") -> None:
+def ledger(*names: str) -> None:
     """Print what three seeds say of claims: expected, effect with its 95 % interval, each seed.
 
     Args:
         names: ids of claims, or of an experiment for all of its claims.
-        data: the folder that holds claims.json.
-
     Raises:
         InputError: there is no such claim.
     """
-    claims = load_ledger(Path(data) / "claims.json")["claims"]
+    claims = load_ledger(SHIPPED / "claims.json")["claims"]
     for claim in (claim for name in names for claim in select(claims, name).values()):
         print(f"{claim['statement']}: {claim['verdict'].upper()}")
         if "effect" in claim:
