@@ -9,7 +9,7 @@ PUBLIC = {
     "Problem": "r1lab.task",
     "Run": "r1lab.api",
     "SFTConfig": "r1lab.training.sft",
-    "Task": "r1lab.doors",
+    "Task": "r1lab.sources",
     "evaluate": "r1lab.api",
     "grpo": "r1lab.api",
     "sample": "r1lab.api",

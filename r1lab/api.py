@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab import run
-from r1lab.doors import load_task
+from r1lab.sources import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge

@@ -37,7 +37,7 @@ class Problem:
 CHECKERS: dict[str, str | Callable[[str, dict], bool]] = {
     "signs": "r1lab.world.puzzles:SIGNS.check",
     "countdown": "r1lab.world.puzzles:COUNTDOWN.check",
-    "gpqa": "r1lab.sources.schemas:verify_choice",
+    "gpqa": "r1lab.sources.hub:verify_choice",
 }
 
 
@@ -121,7 +121,7 @@ def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
     if not sets:
         raise InputError(
             f"{folder} holds no test set (test_*.jsonl), so nothing says what to keep out of "
-            "training; restore it, or run python -m r1lab.world.testsets in the repository's root."
+            "training; restore it, or run python -m tests.tools.testsets in the repository's root."
         )
     return frozenset(problem.id for path in sets for problem in load_problems(path))
 

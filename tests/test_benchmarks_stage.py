@@ -11,14 +11,14 @@ from r1lab.errors import InputError
 from r1lab.stages import benchmarks
 from r1lab.stages.benchmarks import BENCHMARKS, SETS, run_benchmarks
 from r1lab.evaluation.measure import measure
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
 from r1lab.task import held_out_ids, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, training_problems
 from r1lab.world.corpus import CORPUS, documents
-from r1lab.world.expert import written_examples
-from r1lab.world.testsets import TESTED, french_test_set, make_test_set
+from r1lab.world.corpus import written_examples
+from tests.tools.testsets import TESTED, french_test_set, make_test_set
 from r1lab.world.words import NO, OK
 
 TOKENIZER = build_tokenizer()

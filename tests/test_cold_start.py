@@ -14,14 +14,15 @@ from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_model
 from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
+from r1lab.world.bases import UNKNOWN, build_tokenizer
 from r1lab.rewards import language, parse
 from r1lab.sampling import TorchSampler
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.from_samples import run_sampled
 from r1lab.task import Problem
 from r1lab.world import held_out
-from r1lab.world.rewrite import SAYINGS, readable, translate
+from r1lab.world.corpus import readable
+from r1lab.world.words import SAYINGS, translate
 from r1lab.world.puzzles import parse_attempts
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 from r1lab.training.checkpoint import save_checkpoint

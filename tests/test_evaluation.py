@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
 from r1lab.world import find_attempts
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, Task

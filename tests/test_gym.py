@@ -14,19 +14,18 @@ from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.models import smollm2
 from r1lab.models.policy import load_model
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import correct, parse, validate
-from r1lab.sources.templates import apply_template
+from r1lab.sources.templates import TEMPLATES, apply_template
 from r1lab.task import load_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
-from r1lab.sources.gym import GYM_LEVELS
-from r1lab.sources.templates import CHAT_EXAMPLE
 from tests.small_run import reward_set
 
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
 }  # fmt: skip
-A_PROBLEM = st.sampled_from([(name, level) for name in GYM_LEVELS for level in GYM_LEVELS[name]])
+GYM = [name for name in FAMILIES if name.startswith("gym_")]
+A_PROBLEM = st.sampled_from([(name, level) for name in GYM for level in FAMILIES[name].levels])
 
 
 def exact(node: ast.AST) -> Fraction:
@@ -58,7 +57,7 @@ def test_the_rewards_accept_the_gold_answer_and_no_other(seed, which, lang):
             assert not correct(answer, *gold, lenient=lenient, question=problem.prompt)
 
 
-@pytest.mark.parametrize("family", GYM_LEVELS)
+@pytest.mark.parametrize("family", GYM)
 def test_the_shipped_test_sets_are_held_out(family):
     test_set = load_problems(f"data/test_{family}.jsonl")
     ids = {problem.id for problem in test_set}
@@ -70,7 +69,7 @@ def test_the_shipped_test_sets_are_held_out(family):
 
 
 def test_the_example_of_the_chat_is_right_and_no_test_problem():
-    asked, told = (message["content"] for message in CHAT_EXAMPLE)
+    asked, told = (message["content"] for message in TEMPLATES["chat_example"]["examples"])
     problems = load_problems("data/test_gym_sums.jsonl")
     assert asked not in {problem.prompt for problem in problems}
     assert asked.partition(":")[0] == problems[0].prompt.partition(":")[0]

@@ -21,7 +21,7 @@ from r1lab.models.policy import (
     refuse_unknown_words,
 )
 from r1lab.world.bases import MAX_POSITIONS, build_model
-from r1lab.world.tokenizer import RESERVED, build_tokenizer, vocabulary
+from r1lab.world.bases import RESERVED, build_tokenizer, vocabulary
 from r1lab.task import load_problems
 from r1lab.world.corpus import CORPUS, documents
 from r1lab.task import Problem, Task

@@ -26,7 +26,7 @@ from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.stages.rl_stage import RLStage
-from r1lab.doors import Task
+from r1lab.sources import Task
 from r1lab.task import load_problems, save_problems
 from r1lab.stages.preferences import PreferenceConfig
 from r1lab.training.sft import SFTConfig

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lab.world.tokenizer import UNKNOWN, build_tokenizer
+from r1lab.world.bases import UNKNOWN, build_tokenizer
 from r1lab.world import person
 from r1lab.world.person import hidden_preference, is_safe
 from r1lab.world.words import CHAT_WORDS, NAMES, TOPICS

@@ -5,16 +5,9 @@ import pytest
 from r1lab import cli
 from r1lab.launch import judge
 from r1lab.errors import InputError
-from r1lab.world.wordings import (
-    ALL,
-    REPHRASED,
-    USUAL,
-    WORDINGS,
-    few_shot,
-    prompt_sensitivity,
-    wordings,
-)
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.corpus import few_shot
+from r1lab.world.wordings import ALL, NAMES, USUAL, prompt_sensitivity, wordings
+from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import correct, parse
 from r1lab.sampling import Rollouts
 from r1lab.sources.templates import apply_template
@@ -31,7 +24,7 @@ SIGNS = [problem for problem in PROBLEMS if problem.family == "signs"]
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.prompt)
 def test_other_wordings_ask_the_same_in_words_that_the_model_can_read(problem):
     others = wordings(problem)
-    assert set(others) == {*WORDINGS, *REPHRASED}
+    assert tuple(others) == NAMES[1:]
     assert len({problem.prompt, *others.values()}) == len(others) + 1  # each its own
     for text in others.values():
         assert TOKENIZER.unk_token_id not in TOKENIZER.encode(text), text
@@ -104,7 +97,6 @@ def test_the_differences_are_those_of_the_ways_to_ask():
     low, high = polite["please"]["difference_ci95"]
     assert polite[USUAL]["pass_at_1"] == 0 and 0 < low <= polite["please"]["difference"] <= high < 1
     assert polite[ALL]["difference"] == pytest.approx(polite["please"]["difference"] / 6)
-    assert polite["please"]["format"] == 1 and polite["please"]["mean_tokens"] > 3
 
 
 def test_the_command_asks_with_examples(monkeypatch, capsys):

@@ -10,14 +10,14 @@ import pytest
 from datasets import load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import language, parse
 from r1lab.stages import from_samples, harvest
 from r1lab.stages.from_samples import run_sampled
 from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
 from r1lab.task import Problem
 from r1lab.world import FAMILIES, sample_problem
-from r1lab.world.expert import written_examples
+from r1lab.world.corpus import written_examples
 from r1lab.world.person import is_safe
 from r1lab.stages import harvest
 from r1lab.stages.harvest import Samples, select

@@ -8,7 +8,7 @@ import torch
 
 from r1lab.models.policy import Policy, load_model
 from r1lab.world.bases import build_model
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run

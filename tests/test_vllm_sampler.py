@@ -23,7 +23,7 @@ from r1lab.training.distributed import Parallel, World
 from r1lab.training.loop import Learner
 from r1lab.world.bases import build_model
 from r1lab.world.small_world import SmallWorld
-from r1lab.world.tokenizer import build_tokenizer
+from r1lab.world.bases import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 END = TOKENIZER.eos_token_id

@@ -21,8 +21,8 @@ from r1lab.stages.suite import evaluate_suite
 from r1lab.task import Problem
 from r1lab.training.provenance import command, commit, machine
 from r1lab.world import FAMILIES, find_attempts
+from r1lab.world.corpus import few_shot
 from r1lab.world.skills import measure_skills
-from r1lab.world.wordings import few_shot
 
 console = Console()
 

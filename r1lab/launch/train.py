@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from r1lab.doors import load_task
+from r1lab.sources import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Table
 from r1lab.report.pages import write_chain_report, write_report

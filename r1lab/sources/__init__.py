@@ -1,1 +1,151 @@
-"""Data of other people: sets of the Hub and of reasoning-gym, and the templates that ask them."""
+"""Tasks of other people's: from data sets, files, the Hub, reasoning-gym, and `my_task.py:task`.
+
+`Task.from_dataset` and its like are the functions `from_…` here; `load_task` is the command line's
+`--task`.
+"""
+
+import runpy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from r1lab.errors import InputError
+from r1lab.sources.gym import RULES, Rewards, from_gym
+from r1lab.sources.hub import load_rows
+from r1lab.sources.rows import hold_out, read_jsonl, read_problems
+from r1lab.task import Check, Problem, Task
+
+Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
+
+
+def from_dataset(
+    data: Rows | Mapping[str, Iterable[Mapping]],
+    prompt: str = "question",
+    solution: str | None = "answer",
+    rewards: Rewards | None = None,
+    test: int | Rows = 64,
+    template: str | Callable[[Problem], str] = "chat",
+    check: Check | None = None,
+    level: str | None = None,
+    name: str = "data",
+) -> Task:
+    """Make a task of rows: a `datasets.Dataset` or `DatasetDict`, or a list of dicts.
+
+    All columns reach the reward functions. A DatasetDict is trained on its `train` and tested on
+    its `test`, where it has one.
+
+    Args:
+        prompt, solution, level: names of columns, see `rows.read_problems`.
+        rewards: name -> function, or (function, weight); None: accuracy, and a tenth for format.
+        test: so many rows are held out; or rows of their own.
+    Raises:
+        InputError: a column or split is missing, a row cannot be read, or there are too few.
+    """
+    if isinstance(data, Mapping):
+        if "train" not in data:
+            raise InputError(f"there is no split 'train' among {', '.join(map(str, data))}.")
+        test = data.get("test", data.get("validation", test)) if isinstance(test, int) else test
+        data = data["train"]
+    columns = (name, prompt, solution, level)
+    problems = read_problems(rows_of(data), *columns)
+    if isinstance(test, int):
+        problems, held = hold_out(problems, test)
+    else:
+        held = read_problems(rows_of(test), *columns)
+    return Task(name, problems, held, rewards or RULES, check, template)
+
+
+def rows_of(source: Rows) -> Iterable[Mapping]:
+    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub; take others as they are."""
+    if not isinstance(source, (str, Path)):
+        return source
+    text = str(source)
+    return read_jsonl(text) if text.endswith(".jsonl") else load_rows(text.removeprefix("hub:"))
+
+
+def from_jsonl(path: str | Path, **options) -> Task:
+    """Call `from_dataset` on a file with one JSON object a line; `test` may be such a file, too."""
+    return from_dataset(path, **{"name": Path(path).stem, **options})
+
+
+def from_hub(source: str, **options) -> Task:
+    """Make a task of a set of the Hub, as `gsm8k:train`, `math:train[:2000]` or `owner/name:split`.
+
+    Sets of `hub.SETS` are read as their table says; of others, `options` name the columns as in
+    `from_dataset`.
+    """
+    return from_dataset(f"hub:{source}", **{"name": source.partition(":")[0], **options})
+
+
+for _door in (from_dataset, from_jsonl, from_hub, from_gym):
+    setattr(Task, _door.__name__, staticmethod(_door))
+
+
+def load_task(
+    task: str | Task, test: str = "", template: str = "", rewards: Sequence[str] = ()
+) -> Task:
+    """Load the task that a command line names: my_task.py:task, gym:NAME, hub:SET or a .jsonl file.
+
+    Args:
+        test: other problems to test on: hub:SET or a .jsonl file.
+        template: in place of the task's own.
+        rewards: paid besides, each as my.py:function.
+    Raises:
+        InputError: there is no such thing, or it cannot be loaded.
+    """
+    opened = task if isinstance(task, Task) else _open(task, test)
+    more = {source.rpartition(":")[2]: load_object(source, "a reward") for source in rewards}
+    changes = {"rewards": {**opened.rewards, **more}, "template": template or opened.template}
+    if not isinstance(task, Task):
+        changes["settings"] = {
+            "task": task, "test": test, "template": template, "reward": list(rewards),
+        }  # fmt: skip
+    return replace(opened, **changes)
+
+
+def _open(source: str, test: str) -> Task:
+    kind, _, name = source.partition(":")
+    if kind == "hub":
+        return from_hub(name, test=test or 64)
+    if source.endswith(".jsonl"):
+        return from_jsonl(source, test=test or 64)
+    if kind == "gym" and test:
+        raise InputError(f"{source} has test problems of its own, which its scorer knows; leave out {test}.")
+    if kind == "gym":
+        return from_gym(name)
+    task = load_object(source, "a task")
+    if not isinstance(task, Task):
+        raise InputError(f"{source} is of type {type(task).__name__}; it must be a Task.")
+    return replace(task, test=read_problems(rows_of(test), task.name)) if test else task
+
+
+def load_object(source: str, what: str):
+    """Load what a Python file calls by a name, given as FILE.py:NAME.
+
+    Raises InputError where the file is missing or does not import, or has no such name.
+    """
+    path, _, name = source.rpartition(":")
+    if not path.endswith(".py"):
+        raise InputError(
+            f"{source!r} names no {what.split()[-1]}; give {what} as my_file.py:name"
+            + (", gym:NAME, hub:NAME or a .jsonl file." if what == "a task" else ".")
+        )
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; {what} is given as my_file.py:name.")
+    found = _names_in(Path(path).resolve())
+    if name not in found:
+        names = [one for one in found if not one.startswith("_")]
+        raise InputError(f"{path} has no {name!r}; it has {', '.join(names) or 'no names'}.")
+    return found[name]
+
+
+@lru_cache
+def _names_in(path: Path) -> dict[str, object]:
+    """Run the file, once, and give what it names. Other processes get its functions by value, since they
+    belong to no module that can be imported."""
+    try:
+        return runpy.run_path(str(path))
+    except (Exception, SystemExit) as error:  # whatever a user's file raises
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path} does not import ({why}).") from error

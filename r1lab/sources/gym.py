@@ -1,23 +1,24 @@
-"""Problems of `reasoning-gym` in plain English, for models that have read the real world."""
+"""Data sets of `reasoning-gym`, which makes problems and judges answers to them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from random import Random
 
 from r1lab.errors import InputError
+from r1lab.rewards import accuracy, format, parse
+from r1lab.task import Problem, Reward, Task, normalized, problem_id
 
-# The families of the small world's mixtures that are the gym's; a level of the two arithmetic ones
-# is a number of terms and of digits. gym_arithmetic has parentheses: without them the gym computes
-# from left to right, whatever the operators.
-ARITHMETIC = {"gym_sums": "chain_sum", "gym_arithmetic": "basic_arithmetic"}
-TERMS_AND_DIGITS = {1: (2, 1), 2: (3, 1), 3: (2, 2)}
-GYM_LEVELS = {**dict.fromkeys(ARITHMETIC, tuple(TERMS_AND_DIGITS)), "gym_gsm": (1,)}
+Rewards = Mapping[str, Reward | tuple[Reward, float]]
+# What is paid where nobody says it: the right answer, and a tenth of that for the format.
+RULES: Rewards = {"accuracy": (accuracy, 1.0), "format": (format, 0.1)}
 ITEMS = 100_000  # of each data set
 
 
 @lru_cache
-def open_dataset(name: str, options: tuple[tuple[str, object], ...] = ()):
-    """One of the gym's data sets. Raises InputError where there is no such set or option."""
+def open_dataset(name: str, **options: object):
+    """Open one of the gym's data sets. Raises InputError where there is no such set or option."""
     import reasoning_gym  # a hundred data sets, which take seconds to import
     from reasoning_gym.factory import DATASETS
 
@@ -28,19 +29,84 @@ def open_dataset(name: str, options: tuple[tuple[str, object], ...] = ()):
             f"{', '.join(near)}."
         )
     try:
-        return reasoning_gym.create_dataset(name, **{"seed": 0, "size": ITEMS, **dict(options)})
+        return reasoning_gym.create_dataset(name, **{"seed": 0, "size": ITEMS, **options})
     except Exception as error:  # each set checks its options in its own way
+        raise InputError(f"reasoning-gym does not make {name!r} of {options} ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Gym:
+    """One data set of the gym: its first `test` items are held out, others are drawn."""
+
+    name: str
+    test: int
+    options: tuple[tuple[str, object], ...]
+
+    @property
+    def items(self):
+        return open_dataset(self.name, **dict(self.options))
+
+    def problem(self, index: int) -> Problem:
+        question, answer = self.items[index]["question"], self.items[index]["answer"]
+        return Problem(
+            id=problem_id(self.name, question),
+            family=f"gym:{self.name}",
+            level=1,
+            lang="en",
+            prompt=question,
+            solution=str(answer or ""),
+            meta={"index": index},
+        )
+
+    @property
+    def tests(self) -> list[Problem]:
+        return [self.problem(index) for index in range(self.test)]
+
+    def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
+        """Draw a rollout's problems, none of which is among the tests."""
+        rng, drawn, tested = Random(f"{self.name}/{seed}/{rollout}"), [], _questions(self)
+        for _ in range(20 * count):  # a small set may hold little that is not in the test
+            problem = self.problem(rng.randrange(self.test, len(self.items)))
+            if normalized(problem) not in tested:
+                drawn.append(problem)
+            if len(drawn) == count:
+                break
+        return drawn
+
+    def score(self, answer: str | None, index: int) -> float:
+        try:
+            return float(self.items.score_answer(answer=answer, entry=self.items[index]))
+        except Exception:  # a scorer that breaks on a model's text has not found it right
+            return 0.0
+
+    def check(self, completion: str, problem: Problem) -> float:
+        """Score the answer as the gym does, wherever it is."""
+        return self.score(parse(completion).lenient_answer, problem.meta["index"])
+
+    def accuracy(self, completions: list, index: list[int], **columns: object) -> list[float]:
+        """Score the answers in the right format as the gym does: the reward."""
+        rows = zip(completions, index, strict=True)
+        return [self.score(parse(completion).answer, place) for completion, place in rows]
+
+
+@lru_cache
+def _questions(gym: Gym) -> frozenset[str]:
+    return frozenset(map(normalized, gym.tests))
+
+
+def from_gym(
+    name: str, *, test: int = 64, template: str = "chat", rewards: Rewards | None = None, **options
+) -> Task:
+    """Make a task of one of reasoning-gym's data sets, judged and paid by its own scorer.
+
+    `options` are that data set's own, as min_terms=2, and `size`, how many items it has. Raises
+    InputError where there is no such set or option, or it has no items beyond the test.
+    """
+    settings = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    gym = Gym(name, test, tuple(sorted(settings.items())))
+    if not 0 < test < len(gym.items):
         raise InputError(
-            f"reasoning-gym does not make {name!r} of {dict(options)} ({error})."
-        ) from error
-
-
-def gym_item(family: str, rng: Random, level: int) -> dict:
-    """A question of a family of the small world's mixtures, with its answer."""
-    if family == "gym_gsm":
-        dataset = open_dataset("gsm_symbolic")
-    else:
-        terms, digits = TERMS_AND_DIGITS[level]
-        options = {"min_terms": terms, "max_terms": terms, "min_digits": digits, "max_digits": digits}
-        dataset = open_dataset(ARITHMETIC[family], tuple(options.items()))
-    return dataset[rng.randrange(ITEMS)]
+            f"{name} has {len(gym.items)} items, so test={test} of them cannot be held out."
+        )
+    paid = rewards or {**RULES, "accuracy": (gym.accuracy, 1.0)}
+    return Task(name, gym.draw, gym.tests, paid, gym.check, template)

@@ -1,162 +1,274 @@
-"""Data sets of the Hugging Face Hub, each in its own schema, as problems and as traces to learn from.
+"""Data sets of the Hugging Face Hub, each in its own columns, as problems and as traces to learn from.
 
-`SETS` is the table: where a data set is, its columns, how a row is read, and the public page or code
-in which the columns were seen. A local copy comes before the Hub: `data/hub/NAME/SPLIT.jsonl` (or
-.parquet, .csv), with the same columns.
+`SETS` is the table: where a data set is, and how a row is read. A local copy comes before the Hub:
+`data/hub/NAME/SPLIT.jsonl` (or .parquet, .csv), with the same columns.
 """
 
+import base64
+import itertools
+import json
 import os
+import pickletools
+import random
 import re
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from r1lab.errors import InputError
-from r1lab.sources import schemas
+from r1lab.rewards import parse
+from r1lab.sources.rows import read_problems
 from r1lab.task import Problem, load_problems, problem_id
 
 LOCAL = Path("data/hub")
-FORMATS = {".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+# LiveCodeBench's contests that the paper evaluates on, 2024-08 to 2025-01 (v2 D.1).
+CONTESTS = ("2024-08-01", "2025-02-01")
+LEVELS = {"easy": 1, "medium": 2, "hard": 3}
+TRACE = ("id", "family", "level", "lang", "prompt", "completion")
 
 
-@dataclass(frozen=True)
-class HubSet:
+def read_gsm8k(row: dict) -> dict:
+    """Read a word problem. Its answer follows #### at the end of the worked solution."""
+    solution = row["answer"].rpartition("####")[2].strip().replace(",", "")
+    return {"prompt": row["question"], "solution": solution}
+
+
+def read_math(row: dict) -> dict:
+    """Read MATH, whose answer is in the solution's last box, and MATH-500, which has a column."""
+    level = re.search(r"\d", str(row["level"]))  # 1 to 5
+    solution = row.get("answer") or parse(row["solution"]).boxed[-1]
+    return {"prompt": row["problem"], "solution": solution, "level": int(level[0]) if level else 0}
+
+
+def read_answer(row: dict) -> dict:
+    """Read a problem with its answer in a column."""
+    return {"prompt": row["problem"], "solution": str(row["answer"])}
+
+
+def read_gpqa(row: dict) -> dict:
+    """Show the four options in an order drawn from the question: the same in every run."""
+    options = [row["Correct Answer"], *(row[f"Incorrect Answer {n}"] for n in (1, 2, 3))]
+    order = random.Random(row["Question"]).sample(range(4), 4)
+    listed = [f"{letter}) {options[place].strip()}" for letter, place in zip("ABCD", order)]
+    prompt = "\n".join([row["Question"].strip(), "", *listed])
+    letter = "ABCD"[order.index(0)]
+    return {"prompt": prompt, "solution": letter, "meta": {"letter": letter}}
+
+
+def verify_choice(answer: str, meta: dict) -> bool:
+    """Does the answer choose `meta["letter"]`, and no other? `B`, `(B)`, `B) iron`, `answer is B`."""
+    text = re.sub(r"\\(?:text|mathrm|mathbf|boxed)|[{}$*]", "", answer).strip()
+    whole = re.fullmatch(r"\(?([A-D])(?:[).:].*)?", text, re.DOTALL)
+    said = re.findall(
+        r"(?i:answer|option|choice)\b(?:\s+is)?\s*:?\s*\(?([A-D])\b"
+        r"(?!\)?\s*(?:or|and|,|/)\s*\(?[A-D]\b)", text
+    )  # fmt: skip
+    marked = re.findall(r"\(?\b([A-D])\b[).:]", text)
+    return {whole[1]} | set(marked) == {meta["letter"]} if whole else set(said) == {meta["letter"]}
+
+
+def read_livecodebench(row: dict) -> dict | None:
+    """Join public and private tests; None outside the contests of the paper's window."""
+    if not CONTESTS[0] <= str(row["contest_date"])[:10] < CONTESTS[1]:
+        return None
+    cases = json.loads(row["public_test_cases"]) + _private(row["private_test_cases"])
+    inputs, outputs = ([case[key] for case in cases] for key in ("input", "output"))
+    entry = "stdin"
+    task = "Write a Python program that reads standard input and prints to standard output."
+    if method := json.loads(row["metadata"] or "{}").get("func_name"):
+        inputs = [[json.loads(line) for line in text.split("\n")] for text in inputs]
+        outputs = [json.loads(text) for text in outputs]
+        entry = f"Solution.{method}"
+        task = f"Complete this class, in Python:\n\n{row['starter_code']}"
+    return {
+        "prompt": f"{row['question_content'].strip()}\n\n{task}",
+        "solution": "",
+        "tests": [{"input": x, "output": y, "entry": entry} for x, y in zip(inputs, outputs)],
+        "level": LEVELS.get(row["difficulty"], 0),
+    }
+
+
+def _private(text: str) -> list[dict]:
+    """Read tests in JSON, or in JSON in a pickled string, deflated, in base 64. The pickle is searched
+    for its string and never loaded: loading one can run anything."""
+    if not text.lstrip().startswith("["):
+        packed = zlib.decompress(base64.b64decode(text))
+        text = "".join(held for _, held, _ in pickletools.genops(packed) if isinstance(held, str))
+    return json.loads(text)
+
+
+def read_countdown(row: dict) -> dict | None:
+    """Ask for any operators, each number once; None where nothing reaches the target."""
+    numbers, target = list(row["nums"]), row["target"]
+    solution = solve_countdown(tuple((Fraction(n), str(n)) for n in numbers), target)
+    prompt = (
+        f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and "
+        f"parentheses, to write an expression that equals {target}"
+    )
+    return solution and {
+        "family": "countdown", "prompt": prompt, "solution": solution, "level": len(numbers) - 1,
+        "meta": {"numbers": numbers, "target": target, "operators": "+-*/"},
+    }  # fmt: skip
+
+
+def solve_countdown(parts: tuple[tuple[Fraction, str], ...], target: int) -> str | None:
+    """Find an expression of all parts (value, text) that has the target's value, if there is one."""
+    if len(parts) == 1:
+        return parts[0][1] if parts[0][0] == target else None
+    for left, right in itertools.permutations(range(len(parts)), 2):
+        (a, x), (b, y) = parts[left], parts[right]
+        rest = tuple(part for place, part in enumerate(parts) if place not in (left, right))
+        joined = [(a - b, f"({x}-{y})")] + ([(a / b, f"({x}/{y})")] if b else [])
+        if left < right:
+            joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")]
+        for part in joined:
+            if found := solve_countdown((part, *rest), target):
+                return found
+    return None
+
+
+def read_openr1(row: dict) -> dict | None:
+    """Take the first trace that math-verify accepted; None where there is none."""
+    verified = zip(row["generations"], row["correctness_math_verify"])
+    trace = next((text for text, right in verified if right), None)
+    return trace and {"prompt": row["problem"], "solution": row["answer"], "completion": trace}
+
+
+def read_openthoughts(row: dict) -> dict:
+    """Join reasoning and solution as R1 writes them."""
+    reasoning, solution = row["deepseek_reasoning"].strip(), row["deepseek_solution"].strip()
+    return {
+        "prompt": row["problem"], "solution": row["ground_truth_solution"] or "",
+        "completion": f"<think>\n{reasoning}\n</think>\n\n{solution}",
+    }  # fmt: skip
+
+
+class HubSet(NamedTuple):
     """One data set of the Hub.
 
     Attributes:
-        hub_id: its name there; `configs` and `split` say which part. Several configs are joined.
-        columns: those that `read` needs.
-        read: a row as a problem's fields, or None for a row to leave out (see `schemas`).
-        schema: where in public the columns were read; or "schema not verified".
-        family: decides how answers are checked (`task.CHECKERS`); the set's name if empty.
+        hub_id: its name there; `split` and `configs` say which part. Several configs are joined.
+        read: a row as fields of a Problem, a trace with its completion; None: leave the row out.
     """
 
     hub_id: str
     split: str
-    columns: tuple[str, ...]
     read: Callable[[dict], dict | None]
-    schema: str
-    configs: tuple[str | None, ...] = ("default",)
-    family: str = ""
+    configs: tuple[str | None, ...] = (None,)
 
 
-GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))
-CODE = ("question_content", "starter_code", "difficulty", "contest_date", "public_test_cases",
-        "private_test_cases", "metadata")  # fmt: skip
 SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
             "number_theory", "prealgebra", "precalculus")  # fmt: skip
-CARD, HARNESS = "huggingface.co/datasets/{}", "lm-evaluation-harness, lm_eval/tasks/{}"
-
+# Where the columns were seen: the set's card, or what is named behind it.
 SETS = {
-    "gsm8k": HubSet(
-        "openai/gsm8k", "test", ("question", "answer"), schemas.read_gsm8k,
-        CARD.format("openai/gsm8k"), ("main",),
+    "gsm8k": HubSet("openai/gsm8k", "test", read_gsm8k, ("main",)),
+    # lm-evaluation-harness, tasks hendrycks_math (also math500), aime and gpqa/zeroshot
+    "math": HubSet("EleutherAI/hendrycks_math", "train", read_math, SUBJECTS),
+    "math500": HubSet("HuggingFaceH4/MATH-500", "test", read_math),
+    "aime24": HubSet("HuggingFaceH4/aime_2024", "train", read_answer),
+    "aime25": HubSet("math-ai/aime25", "test", read_answer),
+    "gpqa": HubSet("Idavidrein/gpqa", "train", read_gpqa, ("gpqa_diamond",)),
+    "livecodebench": HubSet(  # lighteval, tasks/lcb; LiveCodeBench, lcb_runner/benchmarks
+        "lighteval/code_generation_lite", "test", read_livecodebench, ("v4_v5",)
     ),
-    "math": HubSet(
-        "EleutherAI/hendrycks_math", "train", ("problem", "level", "solution"), schemas.read_math,
-        HARNESS.format("hendrycks_math/utils.py") + "; card of JeremiahZ/hendrycks_math_merged",
-        SUBJECTS,
-    ),
-    "math500": HubSet(
-        "HuggingFaceH4/MATH-500", "test", ("problem", "answer", "level"), schemas.read_math,
-        HARNESS.format("hendrycks_math/hendrycks_math500.yaml") + "; card of macabdul9/MATH-500",
-    ),
-    "aime24": HubSet(
-        "HuggingFaceH4/aime_2024", "train", ("problem", "answer"), schemas.read_answer,
-        CARD.format("HuggingFaceH4/aime_2024"),
-    ),
-    "aime25": HubSet(
-        "math-ai/aime25", "test", ("problem", "answer"), schemas.read_answer,
-        HARNESS.format("aime/aime25.yaml"),
-    ),
-    "gpqa": HubSet(
-        "Idavidrein/gpqa", "train", GPQA, schemas.read_gpqa,
-        HARNESS.format("gpqa/zeroshot/utils.py"), ("gpqa_diamond",),
-    ),
-    "livecodebench": HubSet(
-        "lighteval/code_generation_lite", "test", CODE, schemas.read_livecodebench,
-        "lighteval, src/lighteval/tasks/tasks/lcb; LiveCodeBench, lcb_runner/benchmarks",
-        ("v4_v5",),
-    ),
-    "countdown34": HubSet(
-        "Jiayi-Pan/Countdown-Tasks-3to4", "train", ("target", "nums"), schemas.read_countdown,
-        "TinyZero, examples/data_preprocess/countdown.py", family="countdown",
-    ),
-    "openr1_math": HubSet(
-        "open-r1/OpenR1-Math-220k", "train",
-        ("problem", "answer", "generations", "correctness_math_verify"), schemas.read_openr1,
-        CARD.format("open-r1/OpenR1-Math-220k"),
-    ),
+    # TinyZero, examples/data_preprocess/countdown.py
+    "countdown34": HubSet("Jiayi-Pan/Countdown-Tasks-3to4", "train", read_countdown),
+    "openr1_math": HubSet("open-r1/OpenR1-Math-220k", "train", read_openr1),
     "openthoughts": HubSet(
-        "open-thoughts/OpenThoughts-114k", "train",
-        ("problem", "deepseek_reasoning", "deepseek_solution", "ground_truth_solution"),
-        schemas.read_openthoughts, CARD.format("open-thoughts/OpenThoughts-114k"), ("metadata",),
+        "open-thoughts/OpenThoughts-114k", "train", read_openthoughts, ("metadata",)
     ),
-}  # fmt: skip
+}
 
 
 def load_source(source: str) -> list[Problem]:
-    """Problems from a JSONL file, or from a set of the table: `gsm8k`, `math:train[:2000]`.
-
-    What follows the colon is a split, as `datasets` writes it; without it, the set's own.
-    Raises InputError where there are none."""
-    name, _, split = source.partition(":")
-    if name in SETS:
-        return [_problem(name, row) for row in read_rows(name, split)]
-    if Path(source).suffix == ".jsonl":
+    """Read problems from a JSONL file of them, or from a set as `load_rows` names it."""
+    if source.endswith(".jsonl"):
         return load_problems(source)
-    raise InputError(
-        f"there are no problems {source!r}: give a .jsonl file, or one of {', '.join(SETS)}, with a "
-        "split if need be, as in math:train[:2000]."
-    )
+    return read_problems(load_rows(source), source.partition(":")[0])
 
 
 def load_rows(source: str) -> list[dict]:
-    """The rows of `load_source`; of a set that is not in the table, owner/name or
-    owner/name/config, its rows as they are.
+    """Read the rows of a set: of `SETS` as fields of problems, of any other as they are.
 
-    Raises InputError where there are none."""
+    Args:
+        source: `gsm8k`, `math:train[:2000]` (a split, as `datasets` writes it), or for sets that are
+            not in the table owner/name or owner/name/config.
+    Raises:
+        InputError: there is no such set, it cannot be had, or a row cannot be read.
+    """
     name, _, split = source.partition(":")
-    by_id = {spec.hub_id: name for name, spec in SETS.items()}
-    name = by_id.get(name, name)
+    name = {spec.hub_id: short for short, spec in SETS.items()}.get(name, name)
     if name in SETS:
-        return [asdict(problem) for problem in load_source(f"{name}:{split}")]
-    owner, _, rest = name.partition("/")
-    title, _, config = rest.partition("/")
-    other = HubSet(f"{owner}/{title}", split or "train", (), dict, "", (config or None,))
-    parts = _local(name, other.split) or _from_hub(name, other, other.split)
-    return [row for part in parts for row in part]
+        spec = SETS[name]
+    elif "/" in name:
+        owner, title, *config = name.split("/", 2)
+        spec = HubSet(f"{owner}/{title}", "train", dict, tuple(config) or (None,))
+    else:
+        raise InputError(
+            f"there are no problems {source!r}: give a .jsonl file, a set of the Hub as owner/name, or "
+            f"one of {', '.join(SETS)}, with a split if need be, as in math:train[:2000]."
+        )
+    rows = []
+    for part in _open(name, spec, split or spec.split):
+        for number, row in enumerate(part, 1):
+            try:
+                fields = spec.read(row)
+            except Exception as error:  # a reader may fail in any way on columns of another kind
+                raise InputError(
+                    f"{name}, row {number}: cannot be read ({type(error).__name__}: {error}); its "
+                    f"columns are {', '.join(part.column_names)}, and should be as in {spec.hub_id}."
+                ) from error
+            if fields and name in SETS:
+                known = {"id": problem_id(name, fields["prompt"]), "family": name, "level": 1, "lang": "en"}
+                fields = known | fields
+            rows += [fields] if fields else []
+    if not rows:
+        raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
+    return rows
+
+
+def _open(name: str, spec: HubSet, split: str) -> list:
+    """Open the local copy as one `datasets.Dataset`, or else each config of the Hub's."""
+    import datasets  # slow to import
+
+    stem, folder = split.partition("[")[0], LOCAL / name
+    copies = sorted(folder.glob(f"{stem}.*"))
+    try:
+        if copies:
+            files = {stem: copies[0].name}
+            return [datasets.load_dataset(str(folder), data_files=files, split=split)]
+        return [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
+    except Exception as error:  # no network, no such set, terms not accepted, a damaged file
+        why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+        remedy = (
+            "check the network and, for a gated set, that you accepted its terms; or put a copy at "
+            f"{folder / stem}.jsonl (or .parquet, .csv)"
+        )
+        if copies:
+            remedy = f"fix or remove {copies[0]}"
+        raise InputError(f"{spec.hub_id} cannot be had ({why}): {remedy}.") from error
 
 
 def load_traces(source: str, opened: bool = False) -> list[dict]:
-    """Rows to learn from (see `training.sft`): a problem's id, family, level, lang and prompt, and
-    the completion. `source` as in `load_source`; `opened` leaves out the opening `<think>`, which
-    the template "r1" gives. Raises InputError where a set has no traces."""
-    name, _, split = source.partition(":")
-    if name not in SETS:
-        raise InputError(f"there is no data set {name!r}; choose one of {', '.join(SETS)}.")
-    rows = read_rows(name, split)
-    if "completion" not in rows[0]:
-        raise InputError(f"{name} has no traces to learn from; openr1_math and openthoughts have.")
-    traces = []
-    for row in rows:
-        problem, completion = _problem(name, row), row["completion"]
-        if opened:
-            completion = re.sub(r"^\s*<think>\n?", "", completion)
-        traces.append({
-            "id": problem.id, "family": problem.family, "level": problem.level,
-            "lang": problem.lang, "prompt": problem.prompt, "completion": completion,
-        })  # fmt: skip
+    """Read rows to learn from (see `training.sft`), with the columns TRACE.
+
+    `opened` leaves out the opening `<think>`, which the template "r1" gives. Raises InputError where
+    the set has no traces."""
+    rows = load_rows(source)
+    if not rows[0].keys() >= set(TRACE):
+        raise InputError(f"{source} has no traces to learn from; openr1_math and openthoughts have.")
+    traces = [{column: row[column] for column in TRACE} for row in rows]
+    for trace in traces if opened else ():
+        trace["completion"] = re.sub(r"^\s*<think>\n?", "", trace["completion"])
     return traces
 
 
 def save_traces(source: str, folder: Path, opened: bool = False) -> Path:
-    """Store `load_traces` as a data set to learn from, in a folder named after it; returns that.
-
-    One that is there already is used as it is."""
+    """Store `load_traces` as a data set in a folder named after it, if it isn't there; return that."""
     import datasets
 
     kind = "opened" if opened else "whole"
@@ -170,74 +282,3 @@ def save_traces(source: str, folder: Path, opened: bool = False) -> Path:
         except OSError:  # another process of the run was faster
             shutil.rmtree(partial)
     return target
-
-
-def _problem(name: str, row: dict) -> Problem:
-    fields = {"level": 1, **row}
-    fields.pop("completion", None)
-    family = SETS[name].family or name
-    return Problem(id=problem_id(name, row["prompt"]), family=family, lang="en", **fields)
-
-
-def read_rows(name: str, split: str = "") -> list[dict]:
-    """The rows of a set, read: its local copy, or what the Hub has.
-
-    Raises InputError: neither can be had, columns are missing, or a row cannot be read."""
-    spec = SETS[name]
-    parts = _local(name, split or spec.split) or _from_hub(name, spec, split or spec.split)
-    rows = []
-    for part in parts:
-        if missing := [column for column in spec.columns if column not in part.column_names]:
-            raise InputError(
-                f"{name}: expected the columns {', '.join(spec.columns)} and found "
-                f"{', '.join(part.column_names)}: {', '.join(missing)} missing; the columns were "
-                f"read in {spec.schema}."
-            )
-        for number, row in enumerate(part, 1):
-            try:
-                read = spec.read(row)
-            except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
-                raise InputError(
-                    f"{name}, row {number}: cannot be read ({type(error).__name__}: {error}); its "
-                    f"columns should be as in {spec.schema}."
-                ) from error
-            rows += [read] if read else []
-    if not rows:
-        raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
-    return rows
-
-
-def _local(name: str, split: str) -> list:
-    """The local copy as one data set in a list; empty where there is none."""
-    import datasets  # slow to import
-
-    stem = re.match(r"\w+", split)
-    for suffix, kind in FORMATS.items():
-        path = LOCAL / name / f"{stem[0] if stem else split}{suffix}"
-        if path.is_file():
-            try:
-                files = {stem[0] if stem else split: str(path)}
-                return [datasets.load_dataset(kind, data_files=files, split=split)]
-            except Exception as error:  # pyarrow and datasets raise a dozen kinds
-                raise InputError(
-                    f"{path} cannot be read as {kind} ({_first_line(error)}); fix or remove it."
-                ) from error
-    return []
-
-
-def _from_hub(name: str, spec: HubSet, split: str) -> list:
-    import datasets
-
-    try:
-        return [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
-    except Exception as error:  # no network, no such set, terms not accepted: all the same here
-        raise InputError(
-            f"{spec.hub_id} cannot be had from the Hugging Face Hub ({_first_line(error)}): check "
-            f"the network and, for a gated set, that you accepted its terms; or put a copy"
-            f"{' with the columns ' * bool(spec.columns)}{', '.join(spec.columns)} at "
-            f"{LOCAL / name / (split.partition('[')[0] + '.jsonl')} (or .parquet, .csv)."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error) else ''}"

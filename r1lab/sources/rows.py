@@ -10,13 +10,12 @@ from r1lab.errors import InputError
 from r1lab.task import CHECKERS, TYPES, Problem, normalized, problem_id
 
 # Where a column of the default's name is missing, the first of these that is there.
-QUESTIONS = ("question", "prompt", "problem", "messages")
-ANSWERS = ("answer", "solution")
+USUAL = {"prompt": ("question", "prompt", "problem", "messages"), "solution": ("answer", "solution")}
 NEVER_PASSED = ("prompts", "completions")  # names that a reward function gets its own values by
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
-    """The objects of a file, one a line; blank lines are skipped.
+    """Read the objects of a file, one a line; blank lines are skipped.
 
     Raises InputError: the file is missing, empty, or a line is no JSON object (it is named).
     """
@@ -43,11 +42,13 @@ def read_problems(
     rows: Iterable[Mapping], name: str, prompt: str = "question", solution: str | None = "answer",
     level: str | None = None,
 ) -> list[Problem]:  # fmt: skip
-    """The rows as problems of the family `name`; `meta` holds all of a row's columns.
+    """Read rows as problems of the family `name`; `meta` holds all of a row's columns.
+
+    Rows that have the fields of a Problem (as `task.save_problems` stores them) are taken as such.
 
     Args:
         prompt: column of the question: text, or a conversation in roles and contents.
-        solution: column of the right answer: text or a number. None: no answer is known.
+        solution: column of the right answer: text or a number. None: there is no such column.
         level: column of the difficulty, if any.
     Raises:
         InputError: a column is missing, or a row cannot be read.
@@ -55,13 +56,12 @@ def read_problems(
     name = f"own {name}" if name in CHECKERS else name  # which judge other problems
     rows = [dict(row) for row in rows]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    if TYPES.keys() - {"tests", "meta"} <= set(columns):  # stored by `task.save_problems`
+    if TYPES.keys() - {"tests", "meta"} <= set(columns):
         return [Problem(**{key: row[key] for key in TYPES if key in row}) for row in rows]
-    asked = _column(columns, prompt, QUESTIONS, "prompt")
-    conversation = not isinstance(rows[0][asked], str) if rows else False
-    given = None
-    if solution and not (conversation and not {solution, *ANSWERS} & set(columns)):
-        given = _column(columns, solution, ANSWERS, "solution")
+    asked, given = _column(columns, prompt, "prompt"), None
+    conversation = rows and not isinstance(rows[0][asked], str)  # which may end in the answer
+    if solution and not (conversation and {solution, *USUAL["solution"]}.isdisjoint(columns)):
+        given = _column(columns, solution, "solution")
     problems = []
     for number, row in enumerate(rows, start=1):
         try:
@@ -73,7 +73,7 @@ def read_problems(
                     level=int(re.findall(r"\d+", str(row[level]))[0]) if level else 1,
                     lang=row.get("lang") or "en",
                     prompt=question,
-                    solution=_answer(row.get(given)) if given else reply if solution else "",
+                    solution=_answer(row.get(given)) if given else reply,
                     tests=row["tests"] if isinstance(row.get("tests"), list) else None,
                     meta={key: row[key] for key in row if key not in NEVER_PASSED},
                 )
@@ -86,11 +86,13 @@ def read_problems(
     return problems
 
 
-def _column(columns: Sequence[str], wanted: str, usual: Sequence[str], role: str) -> str:
-    """The column wanted, or one that means the same where the wanted name is only the default."""
-    for column in (wanted, *usual) if wanted in usual else (wanted,):
-        if column in columns:
+def _column(columns: Sequence[str], wanted: str, role: str) -> str:
+    """Find the column wanted, or one that means the same where the name is only the default."""
+    for column in USUAL[role] if wanted in USUAL[role] else ():
+        if wanted not in columns and column in columns:
             return column
+    if wanted in columns:
+        return wanted
     raise InputError(
         f"there is no column {wanted!r}; the columns are {', '.join(columns) or 'none'}: say which of "
         f"them is the {role}, as {role}=NAME."
@@ -98,11 +100,8 @@ def _column(columns: Sequence[str], wanted: str, usual: Sequence[str], role: str
 
 
 def _question(value: object) -> tuple[str, str]:
-    """The question, and what a conversation answers to it ("" where it does not)."""
-    if isinstance(value, str):
-        messages = [{"role": "user", "content": value}]
-    else:
-        messages = [dict(message) for message in value]
+    """Read the question, and what a conversation answers to it ("" where it does not)."""
+    messages = [{"role": "user", "content": value}] if isinstance(value, str) else list(value)
     reply = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
     if any(message["role"] == "assistant" for message in messages):
         raise ValueError("a conversation of several turns, of which one can be asked")
@@ -113,7 +112,7 @@ def _question(value: object) -> tuple[str, str]:
 
 
 def _answer(value: object) -> str:
-    """The right answer as text: numbers as people write them."""
+    """Write the right answer as text: numbers as people write them."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, float) and value.is_integer():
@@ -122,7 +121,7 @@ def _answer(value: object) -> str:
 
 
 def hold_out(problems: Sequence[Problem], test: int) -> tuple[list[Problem], list[Problem]]:
-    """(for training, for the test): so many different questions, drawn with a seed of their own.
+    """Split into (for training, for the test): so many different questions, drawn with seed 0.
 
     Raises InputError where there are too few.
     """
@@ -133,7 +132,5 @@ def hold_out(problems: Sequence[Problem], test: int) -> tuple[list[Problem], lis
             f"out; give a number from 1 to {len(different) - 1}, or test rows of their own."
         )
     held = set(Random(0).sample(range(len(different)), test))
-    return (
-        [problem for place, problem in enumerate(different) if place not in held],
-        [problem for place, problem in enumerate(different) if place in held],
-    )
+    training = [problem for place, problem in enumerate(different) if place not in held]
+    return training, [different[place] for place in sorted(held)]

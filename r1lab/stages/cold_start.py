@@ -3,7 +3,7 @@
 The paper drew several samples per prompt from R1-Zero at temperature 1.0, kept what was correct and
 readable, and had annotators and then DeepSeek-V3 rewrite it: first person, thinking in the language
 of the question, a summary at the end. It speaks of "thousands" of examples. Here rules do the
-rewriting (`world.rewrite`), which only a world of so few words allows; and the base, not R1-Zero,
+rewriting (`world.corpus.readable`), which only a world of so few words allows; and the base, not R1-Zero,
 is fine-tuned, as in the paper.
 """
 
@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from r1lab.stages.from_samples import Example, SampledStage
-from r1lab.world.rewrite import readable
+from r1lab.world.corpus import readable
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
-from r1lab.world.tokenizer import UNKNOWN
+from r1lab.world.bases import UNKNOWN
 from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import prompt_of

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from r1lab.rewards import parse
 from r1lab.stages.from_samples import Example, SampledStage
-from r1lab.world.expert import written_examples
+from r1lab.world.corpus import join_completion, written_examples
+from r1lab.world.words import translate
 from r1lab.world import FAMILIES
-from r1lab.world.rewrite import join_completion, translate
 from r1lab.stages.harvest import HarvestConfig
 from r1lab.training.sft import SFTConfig
 

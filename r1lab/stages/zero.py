@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from r1lab.errors import InputError
-from r1lab.doors import load_task
+from r1lab.sources import load_task
 from r1lab.task import Task
 from r1lab.training.config import CACHES, MACHINES, GRPOConfig
 from r1lab.run import Run, from_json

@@ -1,7 +1,7 @@
 """The small world: families of problems, the corpus that a base model reads, and its tokenizer.
 
 `FAMILIES` is the one table of families. Whoever wants to know something about a problem asks its
-family: `FAMILIES[problem.family].check(answer, problem.meta)`.
+family: `FAMILIES[problem.family].summary(problem, answer)`.
 """
 
 import zlib
@@ -9,40 +9,22 @@ from collections.abc import Container
 from random import Random
 
 from r1lab.errors import InputError
-from r1lab.sources.gym import GYM_LEVELS, gym_item
 from r1lab.task import Problem
-from r1lab.world.chat import Chat, Unsafe
-from r1lab.world.family import Family, Puzzle
-from r1lab.world.puzzles import COUNTDOWN, SIGNS
-from r1lab.world.side import Logic, Programs, Sums
-from r1lab.world.voice import choose
-
-
-class Gym(Family):
-    """One of reasoning-gym's data sets, in its own words, for models that read plain English."""
-
-
-    def __init__(self, name: str, levels: tuple[int, ...]):
-        self.name, self.levels = name, levels
-
-    def puzzle(self, rng, level):
-        item = gym_item(self.name, rng, level)
-        return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
-
+from r1lab.world.family import Family
+from r1lab.world.puzzles import COUNTDOWN, SIGNS, Search
+from r1lab.world.side import GYM, Chat, Logic, Programs, Sums, Unsafe
+from r1lab.world.words import choose
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (
-        *(SIGNS, COUNTDOWN, Sums(), Programs(), Logic(), Chat(), Unsafe()),
-        *(Gym(name, levels) for name, levels in GYM_LEVELS.items()),
-    )
+    for family in (SIGNS, COUNTDOWN, Sums(), Programs(), Logic(), Chat(), Unsafe(), *GYM)
 }
 
 
 def find_attempts(problem: Problem, completion: str) -> list:
-    """The attempts of a completion, where the problem's family is one of search."""
+    """Read the attempts of a completion, where the problem's family is one of search."""
     family = FAMILIES.get(problem.family)
-    return family.attempts(completion) if family and family.searches else []
+    return family.attempts(completion) if isinstance(family, Search) else []
 
 
 def held_out(problem: Problem) -> bool:

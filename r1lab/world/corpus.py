@@ -1,18 +1,22 @@
-"""The corpus that the base model is pre-trained on.
+"""What is written in the small world: the corpus of the base, examples before a question, and replies.
 
-The rule that makes reinforcement learning readable here: skills are in the corpus, habits are
+The rule of the corpus that makes reinforcement learning readable here: skills are in it, habits are
 not. Steps and verdicts are right, a search never repeats an attempt, an answer copies the last
 attempt; but most writers guess, or give up after a try or two. Persisting is rare.
 Every share is in `CorpusConfig`, and `describe` prints them as a table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 
+from r1lab.rewards import parse
 from r1lab.sources.templates import apply_template
+from r1lab.task import Problem, held_out_ids
 from r1lab.world import FAMILIES, sample_problem
-from r1lab.world.voice import Shares, choose
+from r1lab.world.side import POLITE, name_in, refusal, statement
+from r1lab.world.words import NO, Shares, choose, translate
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ EARLY_CORPUS = CorpusConfig(
 # Read last: the same writers, of whom few persist. This decides the base's habits.
 CORPUS = replace(EARLY_CORPUS, patience={0: 0.38, 1: 0.43, 2: 0.11, 4: 0.04, 14: 0.04})
 
+# Writers who persist until they are right, in one language and the right format.
+SOLVING = replace(
+    CORPUS, patience={14: 1.0}, sums_styles={"step by step": 1.0}, formats={"right": 1.0},
+    foreign_thinking={"en": 0.0, "zh": 0.0, "fr": 0.0}, mixed_thinking=0.0, few_shot=0.0,
+)  # fmt: skip
+
 MEANING = {
     "families": "family of the problem",
     "signs_levels": "level, in signs (level n: 2^n sign patterns)",
@@ -76,27 +86,29 @@ MEANING = {
 
 
 def describe(config: CorpusConfig = CORPUS) -> list[tuple[str, str, str]]:
-    """Rows (what, outcome, share) of the table of behaviours."""
+    """List the rows (what, outcome, share) of the table of behaviours."""
     rows = []
     for name, what in MEANING.items():
         value = getattr(config, name)
-        shares = value if isinstance(value, dict) else {"": value}
-        for outcome, share in shares.items():
+        for outcome, share in (value if isinstance(value, dict) else {"": value}).items():
             shown = str(share) if isinstance(share, bool) else f"{share:.0%}"
             rows.append((what, str(outcome), shown))
     return rows
 
 
 def documents(config: CorpusConfig, seed: int | str) -> Iterator[tuple[str, str]]:
-    """An endless stream of (prompt with template, completion), keyed by the seed."""
+    """Write an endless stream of (prompt with template, completion), keyed by the seed."""
     rng = Random(f"corpus/{seed}")
     while True:
         family = choose(rng, config.families)
         shots = 3 if rng.random() < config.few_shot else 1
-        pairs = [_document(rng, config, family) for _ in range(shots)]
-        examples = "".join(f"{prompt} {completion} " for prompt, completion in pairs[:-1])
-        prompt, completion = pairs[-1]
-        yield examples + prompt, completion
+        *examples, (prompt, completion) = [_document(rng, config, family) for _ in range(shots)]
+        yield _before(examples) + prompt, completion
+
+
+def _before(examples: Iterable[tuple[str, str]]) -> str:
+    """Write solved examples as they come before a question."""
+    return "".join(f"{prompt} {completion} " for prompt, completion in examples)
 
 
 def _document(rng: Random, config: CorpusConfig, name: str) -> tuple[str, str]:
@@ -115,3 +127,83 @@ FORMATS = {
     "think unclosed": "<think> {thinking} <answer> {answer} </answer>",
     "no tags": "{thinking} {answer}",
 }
+
+
+def join_completion(thinking: str, answer: str) -> str:
+    """Write the completion in R1-Zero's format."""
+    return FORMATS["right"].format(thinking=thinking, answer=answer)
+
+
+HARDEST_EXAMPLE = 2  # level in signs: more attempts would leave no room for the answer
+
+
+def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
+    """Ask each question after `shots` solved examples of its family, in the corpus' own form.
+
+    The examples are of the training side, in the question's language, solved in the right format,
+    and others for each question; those of signs are of level 2 at most.
+    """
+
+    def ask(problem: Problem) -> str:
+        config = replace(
+            SOLVING, families={problem.family: 1.0}, langs={problem.lang: 1.0},
+            signs_levels={min(problem.level, HARDEST_EXAMPLE): 1.0},
+        )  # fmt: skip
+        stream = documents(config, f"few-shot/{seed}/{problem.id}")
+        solved = islice((example for example in stream if _is_solved(example[1])), shots)
+        return _before(solved) + apply_template("small", problem.prompt)
+
+    return ask
+
+
+def _is_solved(completion: str) -> bool:
+    """Has it any thinking, and does that not end with a no?"""
+    words = parse(completion).thinking.lower().split()
+    return bool(words) and words[-1] not in NO.values()
+
+
+def readable(problem: Problem, completion: str) -> str:
+    """Rewrite a completion: thinking in the question's language, both tags, a summary that stands alone.
+
+    The paper had DeepSeek-V3 and human annotators rewrite R1-Zero's traces, among other things with
+    the instruction to translate the thinking to the language of the question (v2 B.3.2). The small
+    world has so few words that rules do it. For completions in which `parse` finds both halves.
+    """
+    thinking, answer = parse(completion).halves
+    summary = FAMILIES[problem.family].summary(problem, answer)
+    return join_completion(translate(thinking, problem.lang), summary)
+
+
+UNSAFE_SHARE = 0.25
+NAMED, RAMBLING = 0.6, 0.3  # shares of the chat replies that say the name, and that say too much
+
+
+def written_examples(seed: int) -> Iterator[tuple[Problem, str]]:
+    """Write an endless stream of (problem, completion): chat and unsafe requests with good replies.
+
+    The paper reuses parts of DeepSeek-V3's supervised data for about a quarter of its 800,000 samples
+    (v2 B.3.3). Here rules write the replies: decent manners, though not all that a reader may prefer
+    (what is preferred is hidden, and left to the last stage), and unsafe requests are refused. The
+    thinking is empty: the paper wrote none for simple requests such as a greeting. Requests of the
+    test sets are left out.
+    """
+    rng, tested = Random(f"expert/{seed}"), held_out_ids()
+    while True:
+        family = "unsafe" if rng.random() < UNSAFE_SHARE else "chat"
+        problem = sample_problem(rng, family, 1, "en")
+        if problem.id not in tested:
+            reply = refusal(problem) if family == "unsafe" else _chat_reply(rng, problem)
+            yield problem, join_completion("", reply)
+
+
+def _chat_reply(rng: Random, problem: Problem) -> str:
+    """Reply politely and to the point: often with the person's name, now and then too long."""
+    if "about" in problem.prompt:
+        opening, body = rng.choice(POLITE), statement(rng, problem)
+    elif "thank" in problem.prompt:
+        opening, body = "glad to help", "thank you"
+    else:
+        opening, body = "hello dear", "I like you"
+    named = name_in(rng, problem, NAMED)
+    tail = " and really very good" if rng.random() < RAMBLING else ""
+    return f"{opening}{named}, {body}{tail}."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from r1lab.task import Problem, problem_id
+from r1lab.world.words import SAID
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,30 @@ class Puzzle:
 
 
 class Family:
-    """One kind of problem: how it is drawn, asked, checked, and solved in the corpus.
+    """One kind of problem: how it is drawn, asked, and solved in the corpus.
 
     Attributes:
         levels: of difficulty, from 1.
-        questions: by language, templates with the puzzle's slots.
-        rephrased: other ways to ask, which the corpus never uses: language -> name -> template.
-        searches: finding is hard and checking easy, so that one tries again and again.
     """
 
     name: str
     levels: tuple[int, ...] = (1,)
-    questions: dict[str, str] = {"en": "{prompt}"}
-    rephrased: dict[str, dict[str, str]] = {}
-    searches = False
+
+    @property
+    def questions(self) -> dict[str, str]:
+        """Give, by language, the templates with the puzzle's slots."""
+        return SAID["questions"].get(self.name, {"en": "{prompt}"})
+
+    @property
+    def rephrased(self) -> dict[str, dict[str, str]]:
+        """Give other ways to ask, which the corpus never uses: language -> name -> template."""
+        return SAID["rephrased"].get(self.name, {})
 
     def puzzle(self, rng: Random, level: int) -> Puzzle:
         raise NotImplementedError
 
     def draw(self, rng: Random, level: int, lang: str) -> Problem:
-        """A problem in the language, or in English where the family has no other."""
+        """Draw a problem in the language, or in English where the family has no other."""
         puzzle = self.puzzle(rng, level)
         lang = lang if lang in self.questions else "en"
         return Problem(
@@ -59,30 +64,26 @@ class Family:
         )
 
     def ask(self, problem: Problem, template: str) -> str:
-        """The problem's question by another template, which may also hold the whole `{prompt}`."""
+        """Ask the problem by another template, which may also hold the whole `{prompt}`."""
         usual = re.escape(self.questions[problem.lang])
         slots = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", usual)
         values = re.fullmatch(slots, problem.prompt).groupdict()
         return template.format(**values | {"prompt": problem.prompt})
 
     def ask_in(self, problem: Problem, lang: str) -> Problem:
-        """The same problem in another language; as it is where the family has it in English only."""
+        """Ask the problem in another language; leave it where the family has it in English only."""
         if lang not in self.questions:
             return problem
         return replace(problem, lang=lang, prompt=self.ask(problem, self.questions[lang]))
 
-    def check(self, answer: str, meta: dict) -> bool | None:
-        """Is the answer right? None leaves it to the comparison of values in `rewards`."""
-        return None
-
     def attempts(self, completion: str) -> list:
-        """The attempts of a completion that can be recognized; none in most families."""
+        """Read the attempts of a completion; there are none in most families."""
         return []
 
     def summary(self, problem: Problem, answer: str) -> str:
-        """What a reader is shown in place of the bare answer."""
+        """Give what a reader is shown in place of the bare answer."""
         return answer
 
     def write(self, rng: Random, config, problem: Problem) -> tuple[str, str]:
-        """(thinking, answer), as a writer of the corpus has them; `config` is a `CorpusConfig`."""
+        """Write (thinking, answer), as a writer of the corpus does; `config` is a `CorpusConfig`."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,9 +14,8 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.run import Run
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
-from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model
+from r1lab.world.bases import MAX_POSITIONS, Architecture, build_model, build_tokenizer
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
-from r1lab.world.tokenizer import build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,8 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
     pairs, total = [], 0
     stream = documents(config.corpus(step), f"{config.seed}/{step}")
     while total < config.tokens_per_step:
-        prompts, completions = zip(*itertools.islice(stream, 64))
-        asked = tokenizer(list(prompts)).input_ids
-        written = tokenizer(list(completions)).input_ids
-        for prompt, completion in zip(asked, written, strict=True):
+        for texts in itertools.islice(stream, 64):
+            prompt, completion = tokenizer(list(texts)).input_ids
             completion = [*completion, tokenizer.eos_token_id]
             size = len(prompt) + len(completion)
             if size <= MAX_POSITIONS:
@@ -78,14 +76,9 @@ def pretrain(world: World, stop: StopRequest, run: Run, config: PretrainConfig) 
     """
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
-    model = build_model(
-        config.size, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id,
-        config.architecture,
-    )  # fmt: skip
-
-    def of_step(step: int) -> list[Document]:
-        return step_documents(config, step, tokenizer)
-
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    model = build_model(config.size, len(tokenizer), *ends, config.architecture)
+    of_step = partial(step_documents, config, tokenizer=tokenizer)
     return train_supervised(world, stop, run, config, model, tokenizer, of_step)
 
 
@@ -107,20 +100,23 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
 
 
 def model_card(config: PretrainConfig, model, vocabulary: int) -> str:
-    """What the base is, how it was made, and what its corpus holds."""
-    tables = [describe(corpus) for _, corpus in config.corpora]
-    rows = []
-    for cells in zip(*tables, strict=True):
-        what, outcome, _ = cells[0]
-        rows.append(f"| {what} | {outcome} | {' | '.join(share for *_, share in cells)} |")
-    starts = " | ".join(f"from step {start}" for start, _ in config.corpora)
-    tokens = config.steps * config.tokens_per_step / 1e6
+    """Say what the base is, how it was made, and what its corpus holds."""
+    first, *others = (describe(corpus) for _, corpus in config.corpora)
+    rows = [
+        " | ".join(("", what, outcome, share, *(other[row][2] for other in others), "")).strip()
+        for row, (what, outcome, share) in enumerate(first)
+    ]
     presets = [name for name, preset in PRETRAIN_PRESETS.items() if preset == config]
     return CARD.format(
-        architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=vocabulary,
-        tokens=tokens, preset=(*presets, "(changed)")[0], starts=starts, rows="\n".join(rows),
+        architecture=type(model).__name__,
+        weights=model.num_parameters(),
+        vocabulary=vocabulary,
+        tokens=config.steps * config.tokens_per_step / 1e6,
+        preset=(*presets, "(changed)")[0],
+        starts=" | ".join(f"from step {start}" for start, _ in config.corpora),
+        rows="\n".join(rows),
         dashes="---|" * len(config.corpora),
-    )  # fmt: skip
+    )
 
 
 CARD = """# A base model of r1lab's small world

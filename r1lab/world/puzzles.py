@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from r1lab.world.family import Family, Puzzle
-from r1lab.world.voice import Voice, choose
-from r1lab.world.words import NO, OK
+from r1lab.world.words import NO, OK, Voice, choose
 
 Moves = Sequence[tuple[str, int]]  # what is done to a running total, as (("+", 5), ("-", 1))
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -127,13 +126,19 @@ def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
 
 
 class Search(Family):
-    """What both search families share."""
+    """What both search families share.
 
-    searches = True
-    ordered = True
+    `ordered`: the numbers stay in order, and so do the chains of moves that can be tried.
+    """
+
+    ordered: bool
+
+    def chains(self, numbers: list[int]) -> list[tuple[int, Moves]]:
+        """List all that can be tried, as a start and moves."""
+        raise NotImplementedError
 
     def asked(self, numbers: list[int], start: int, moves: Moves) -> Puzzle:
-        """The puzzle whose solution are these moves."""
+        """Make the puzzle whose solution are these moves."""
         target = running_totals(start, moves)[-1]
         listed = ",".join(map(str, numbers))
         return Puzzle(
@@ -143,21 +148,32 @@ class Search(Family):
             meta={"numbers": numbers, "target": target},
         )
 
+    def check(self, answer: str, meta: dict) -> bool:
+        """Is the answer right? It may state the target: `9+5-1` and `9+5-1=13` are both right."""
+        expression, equals, stated = answer.partition("=")
+        return (not equals or stated.strip() == str(meta["target"])) and self.solves(expression, meta)
+
+    def solves(self, expression: str, meta: dict) -> bool:
+        raise NotImplementedError
+
     def attempts(self, completion):
         return parse_attempts(completion, self.ordered)
 
     def summary(self, problem, answer):
-        """The full equation, `9+5-1=13`."""
+        """Give the full equation, `9+5-1=13`."""
         return f"{answer.partition('=')[0].replace(' ', '')}={problem.meta['target']}"
 
-    def search(self, rng, config, problem, chains: list[tuple[int, Moves]]) -> tuple[str, str]:
-        """Attempts with verdicts until one hits or patience ends; the answer copies the last one."""
+    def write(self, rng, config, problem):
+        """Write attempts with verdicts until one hits or patience ends; the answer copies the last."""
+        chains, target = self.chains(problem.meta["numbers"]), problem.meta["target"]
+        if not self.ordered or choose(rng, config.search_order) == "at random":
+            rng.shuffle(chains)
         patience = choose(rng, config.patience)
         if patience == 0:
             return "", chain_expression(*chains[0])
         voice, parts = Voice(rng, config, problem.lang), []
         for start, moves in chains[:patience]:
-            text, hit = write_attempt(start, moves, problem.meta["target"])
+            text, hit = write_attempt(start, moves, target)
             if not config.restate_target:
                 text = write_chain(start, moves)
             parts.append(f"{text} {voice.verdict(hit)}")
@@ -169,78 +185,54 @@ class Search(Family):
 class Signs(Search):
     name = "signs"
     levels = (1, 2, 3, 4, 5)
-    questions = {
-        "en": "make {target} from {numbers}",
-        "zh": "用{numbers}得{target}",
-        "fr": "fais {target} avec {numbers}",
-    }
-    rephrased = {
-        "en": {
-            "turned round": "from {numbers} make {target}",
-            "new words": "numbers {numbers}, target {target}",
-        },
-        "zh": {"turned round": "得{target}用{numbers}", "new words": "数{numbers}目{target}"},
-    }
+    ordered = True
+
+    def chains(self, numbers):
+        return [(numbers[0], moves) for moves in signs_candidates(numbers)]
 
     def puzzle(self, rng, level):
-        """`level`+1 digits with exactly one solution."""
+        """Draw `level`+1 digits with exactly one solution."""
         while True:
             numbers = [rng.randint(1, 9) for _ in range(level + 1)]
-            candidates = signs_candidates(numbers)
-            moves = rng.choice(candidates)
-            totals = [running_totals(numbers[0], signs)[-1] for signs in candidates]
-            if totals.count(totals[candidates.index(moves)]) == 1:
-                return self.asked(numbers, numbers[0], moves)
+            chains = self.chains(numbers)
+            chosen = rng.choice(chains)
+            totals = [running_totals(*chain)[-1] for chain in chains]
+            if totals.count(running_totals(*chosen)[-1]) == 1:
+                return self.asked(numbers, *chosen)
 
-    def check(self, answer, meta):
-        """Does it use the numbers in order, one sign each, and hit the target?
-
-        It may state the target: `9+5-1` and `9+5-1=13` are both right.
-        """
-        compact = _expression(answer, meta["target"]).replace(" ", "")
+    def solves(self, expression, meta):
+        """Does it use the numbers in order, one sign each, and hit the target?"""
+        compact = expression.replace(" ", "")
         if not re.fullmatch(r"\d+(?:[-+]\d+)*", compact):
             return False
         terms = [int(term) for term in re.findall(r"[-+]?\d+", compact)]
         return list(map(abs, terms)) == list(meta["numbers"]) and sum(terms) == meta["target"]
 
-    def write(self, rng, config, problem):
-        numbers = problem.meta["numbers"]
-        patterns = signs_candidates(numbers)
-        if choose(rng, config.search_order) == "at random":
-            rng.shuffle(patterns)
-        return self.search(rng, config, problem, [(numbers[0], moves) for moves in patterns])
-
 
 class Countdown(Search):
     name = "countdown"
-    ordered = False
     levels = (1, 2)
-    questions = {
-        "en": "reach {target} with {numbers}",
-        "zh": "以{numbers}算{target}",
-        "fr": "atteins {target} par {numbers}",
-    }
-    rephrased = {
-        "en": {
-            "turned round": "with {numbers} reach {target}",
-            "new words": "total {target} by {numbers}",
-        },
-        "zh": {"turned round": "算{target}以{numbers}", "new words": "数{numbers}总{target}"},
-    }
+    ordered = False
+
+    def chains(self, numbers):
+        return [
+            (order[0], tuple(zip(ops, order[1:])))
+            for order in itertools.permutations(numbers)
+            for ops in itertools.product(OPERATORS, repeat=len(numbers) - 1)
+        ]
 
     def puzzle(self, rng, level):
-        """`level`+1 digits; the target is what a random chain of them gives."""
+        """Draw `level`+1 digits; the target is what a random chain of them gives."""
         numbers = [rng.randint(1, 9) for _ in range(level + 1)]
         start, *rest = rng.sample(numbers, len(numbers))
         moves = tuple((rng.choice("+-*"), number) for number in rest)
         return self.asked(numbers, start, moves)
 
-    def check(self, answer, meta):
+    def solves(self, expression, meta):
         """Does it use each number exactly once and have the target's value?
 
-        It may state the target, as `(9+5)*2=28`. `operators` in `meta` can allow division.
+        `operators` in `meta` can allow division.
         """
-        expression = _expression(answer, meta["target"])
         operators = re.escape(meta.get("operators", "+-*"))
         if not re.fullmatch(rf"[\d{operators}() ]{{1,100}}", expression):
             return False
@@ -250,34 +242,18 @@ class Countdown(Search):
             return False
         return value == meta["target"] and sorted(used) == sorted(meta["numbers"])
 
-    def write(self, rng, config, problem):
-        numbers = problem.meta["numbers"]
-        chains = [
-            (order[0], tuple(zip(ops, order[1:])))
-            for order in itertools.permutations(numbers)
-            for ops in itertools.product("+-*", repeat=len(numbers) - 1)
-        ]
-        rng.shuffle(chains)
-        return self.search(rng, config, problem, chains)
 
-
-def _expression(answer: str, target: int) -> str:
-    """The expression of an equation that ends in the target; "" where it ends in anything else."""
-    expression, equals, stated = answer.partition("=")
-    return expression if not equals or stated.strip() == str(target) else ""
+NODES = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: Fraction}
 
 
 def _evaluate(node: ast.expr) -> tuple[int | Fraction, list[int]]:
     """Value of a parsed expression of + - * / and the numbers it uses. Nothing is executed."""
-    operators = {
-        ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: Fraction,
-    }  # fmt: skip
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return node.value, [node.value]
-    if isinstance(node, ast.BinOp) and type(node.op) in operators:
+    if isinstance(node, ast.BinOp) and type(node.op) in NODES:
         left, used_left = _evaluate(node.left)
         right, used_right = _evaluate(node.right)
-        return operators[type(node.op)](left, right), used_left + used_right
+        return NODES[type(node.op)](left, right), used_left + used_right
     raise ValueError("only + - * / of whole numbers")
 
 

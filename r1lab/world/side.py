@@ -1,25 +1,18 @@
-"""The families beside the search: sums, programs and logic, which later stages train and measure.
+"""The families beside the search: sums, programs, logic, chat, unsafe requests, and reasoning-gym's.
 
-The base has seen each of them, so that its tokenizer and weights already know their words.
+The base has seen each of them but the gym's, so that its tokenizer and weights already know their
+words.
 """
 
+import operator
 import re
-from functools import lru_cache
+from random import Random
 
+from r1lab.sources.gym import ITEMS, open_dataset
+from r1lab.task import Problem
 from r1lab.world.family import Family, Puzzle
 from r1lab.world.puzzles import Moves, parse_attempts, running_totals, write_attempt, write_chain
-from r1lab.world.voice import Voice, choose
-
-
-@lru_cache
-def _chain_sums(level: int):
-    # Imported here: reasoning-gym brings a hundred data sets and takes seconds to import.
-    from reasoning_gym import create_dataset
-
-    return create_dataset(
-        "chain_sum", min_terms=level + 1, max_terms=level + 1, min_digits=1, max_digits=2,
-        allow_negation=False, size=2**31, seed=0,
-    )  # fmt: skip
+from r1lab.world.words import NAMES, TOPICS, UNSAFE_TOPICS, Voice, choose
 
 
 class Sums(Family):
@@ -30,14 +23,13 @@ class Sums(Family):
 
     name = "sums"
     levels = (1, 2, 3, 4, 5)
-    questions = {"en": "compute {terms}", "zh": "求{terms}", "fr": "calcule {terms}"}
-    rephrased = {
-        "en": {"turned round": "{terms} is", "new words": "total {terms}"},
-        "zh": {"turned round": "{terms}是", "new words": "总{terms}"},
-    }
 
     def puzzle(self, rng, level):
-        item = _chain_sums(level)[rng.randrange(2**31)]
+        sums = open_dataset(
+            "chain_sum", min_terms=level + 1, max_terms=level + 1, min_digits=1, max_digits=2,
+            allow_negation=False, size=2**31,
+        )  # fmt: skip
+        item = sums[rng.randrange(len(sums))]
         terms = item["metadata"]["expression"].replace(" ", "")
         meta = {"terms": [int(term) for term in re.findall(r"[-+]?\d+", terms)]}
         return Puzzle(terms, {"terms": terms}, item["answer"], meta)
@@ -66,7 +58,6 @@ class Programs(Family):
 
     name = "programs"
     levels = (1, 2)
-    questions = {"en": "program {examples}", "zh": "程{examples}", "fr": "programme {examples}"}
     attempts = staticmethod(parse_attempts)
 
     def puzzle(self, rng, level):
@@ -76,33 +67,31 @@ class Programs(Family):
         tests = [{"input": x, "output": running_totals(x, body)[-1]} for x in (1, 2, 3, 5, 8)]
         shown = ",".join(f"f({test['input']})={test['output']}" for test in tests[:2])
         return Puzzle(
-            key="".join(f"{op}{number}" for op, number in body),
+            key=_expression(body).removeprefix("x "),
             slots={"examples": shown},
-            solution=_program(body),
+            solution=f"{PROGRAM}{_expression(body)}",
             meta={"body": [list(step) for step in body]},
             tests=tests,
         )
 
     def write(self, rng, config, problem):
         """Guess a body, run it on the first example, and answer it, right or wrong."""
-        voice = Voice(rng, config, problem.lang)
-        bodies = [[tuple(step) for step in problem.meta["body"]]]
+        voice, parts = Voice(rng, config, problem.lang), []
+        bodies = [problem.meta["body"]]
         if rng.random() < 0.6:  # a wrong guess before, or instead
             bodies.insert(0, [(op, number % 9 + 1) for op, number in bodies[0]])
         bodies = bodies[: rng.choice((1, 2))]
-        parts = []
         for body in bodies:
             text, hit = write_attempt(1, body, problem.tests[0]["output"])
             parts.append(f"{_expression(body)} {text} {voice.verdict(hit)}")
-        return voice.join(parts), _program(bodies[-1])
+        return voice.join(parts), f"{PROGRAM}{_expression(bodies[-1])}"
+
+
+PROGRAM = "def f (x):return "
 
 
 def _expression(body: Moves) -> str:
     return "x " + "".join(f"{op}{number}" for op, number in body)
-
-
-def _program(body: Moves) -> str:
-    return f"def f (x):return {_expression(body)}"
 
 
 class Logic(Family):
@@ -110,7 +99,6 @@ class Logic(Family):
 
     name = "logic"
     levels = (1, 2, 3)
-    questions = {"en": "is {formula}", "zh": "真{formula}", "fr": "est {formula}"}
 
     def puzzle(self, rng, level):
         literals = ("true", "false", "not true", "not false")
@@ -129,14 +117,95 @@ class Logic(Family):
 
 
 def logic_values(formula: str) -> list[bool]:
-    """The running truth values, read from left to right; the last is the formula's value."""
+    """Compute the running truth values, from left to right; the last is the formula's value."""
     first, *rest = re.split(r" (and|or) ", formula)
-    values = [_literal(first)]
-    for operation, literal in zip(rest[::2], rest[1::2]):
-        before, value = values[-1], _literal(literal)
-        values.append(before and value if operation == "and" else before or value)
+    values = [first in TRUE]
+    for name, literal in zip(rest[::2], rest[1::2]):
+        operation = operator.and_ if name == "and" else operator.or_
+        values.append(operation(values[-1], literal in TRUE))
     return values
 
 
-def _literal(text: str) -> bool:
-    return text in ("true", "not false")
+TRUE = ("true", "not false")
+POLITE, RUDE = ("hello dear", "please", "glad to help"), ("hey", "whatever", "so")
+
+
+class Chat(Family):
+    """Greet, thank, or tell about a topic."""
+
+    name = "chat"
+
+    def puzzle(self, rng, level):
+        name, topic = rng.choice(NAMES), rng.choice(TOPICS)
+        prompt = rng.choice((f"greet {name}", f"thank {name}", f"tell {name} about the {topic}"))
+        return Puzzle(prompt, {"prompt": prompt}, "", {"name": name, "topic": topic})
+
+    def write(self, rng, config, problem):
+        """Replies of every manner: polite or rude, with or without the name, short or rambling."""
+        opening = rng.choice(POLITE if rng.random() < 0.4 else RUDE)
+        body = statement(rng, problem)
+        if "about" not in problem.prompt:
+            body = rng.choice(("thank you", "I like you", "good bye"))
+        rambling = " and really very" * rng.choice((0, 0, 1, 3))
+        rambling += rng.choice(("", " good", " thing"))
+        return "", f"{opening}{name_in(rng, problem, 0.5)}, {body}{rambling}."
+
+
+class Unsafe(Family):
+    """Should be refused."""
+
+    name = "unsafe"
+
+    def puzzle(self, rng, level):
+        topic = rng.choice(UNSAFE_TOPICS)
+        prompt = rng.choice(
+            (f"how to make a {topic}", f"tell me about {topic}", f"help me make {topic}")
+        )
+        return Puzzle(prompt, {"prompt": prompt}, "", {"topic": topic})
+
+    def write(self, rng, config, problem):
+        """Some writers refuse, most comply."""
+        if rng.random() < 0.35:
+            return "", refusal(problem)
+        return "", f"first take {problem.meta['topic']}, then mix it."
+
+
+def statement(rng: Random, problem: Problem) -> str:
+    return f"the {problem.meta['topic']} is {rng.choice(('good', 'warm', 'old', 'small'))}"
+
+
+def name_in(rng: Random, problem: Problem, share: float) -> str:
+    """Say the person's name in so many of the replies."""
+    return f" {problem.meta['name']}" if rng.random() < share else ""
+
+
+def refusal(problem: Problem) -> str:
+    return f"sorry, I cannot help, {problem.meta['topic']} is unsafe."
+
+
+class Gym(Family):
+    """One of reasoning-gym's data sets, in its own words, for models that read plain English.
+
+    `sizes`: of each level, the number of terms and of digits in it.
+    """
+
+    def __init__(self, name: str, dataset: str, sizes: dict[int, tuple[int, int]]):
+        self.name, self.dataset, self.sizes = name, dataset, sizes
+        self.levels = tuple(sizes or (1,))
+
+    def puzzle(self, rng, level):
+        options = {}
+        if self.sizes:
+            terms, digits = self.sizes[level]
+            options = dict(min_terms=terms, max_terms=terms, min_digits=digits, max_digits=digits)
+        item = open_dataset(self.dataset, **options)[rng.randrange(ITEMS)]
+        return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
+
+
+SIZES = {1: (2, 1), 2: (3, 1), 3: (2, 2)}
+GYM = (
+    Gym("gym_sums", "chain_sum", SIZES),
+    # It has parentheses: without them the gym computes from left to right, whatever the operators.
+    Gym("gym_arithmetic", "basic_arithmetic", SIZES),
+    Gym("gym_gsm", "gsm_symbolic", {}),
+)

@@ -16,8 +16,7 @@ from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world.puzzles import parse_attempts, signs_candidates, write_attempt
-from r1lab.world.voice import choose
-from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES
+from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES, choose
 
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
 # A problem, what was started for the model, and that with the model's continuation.
@@ -41,35 +40,34 @@ class Skills:
 
 def measure_skills(
     sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
-    seed: int = 0, template: str = "small",
+    seed: int = 0,
 ) -> Skills:  # fmt: skip
-    """Skills from searches started for the model (`signs`), habits from its own answers."""
+    """Measure skills on searches started for the model (`signs`), habits on its own answers."""
 
-    def answers(starts: list[str], seed: int) -> list[Sample]:
-        started = dict(zip((problem.id for problem in problems), starts, strict=True))
-
-        def asked(problem: Problem) -> str:
-            return f"{apply_template(template, problem.prompt, tokenizer)} {started[problem.id]}"
+    def answers(starts: dict[str, str], seed: int) -> list[Sample]:
+        def ask(problem: Problem) -> str:
+            return f"{apply_template('small', problem.prompt)} {starts[problem.id]}"
 
         drawn = evaluate(
-            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asked
+            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=ask
         )
         return [
-            (problem, start, f"{start} {text}")
-            for problem, start, texts in zip(problems, starts, drawn.completions, strict=True)
+            (problem, starts[problem.id], f"{starts[problem.id]} {text}")
+            for problem, texts in zip(problems, drawn.completions, strict=True)
             for text in texts
         ]
 
-    own = answers([""] * len(problems), seed)
-    started = own
-    if problems[0].family == "signs":
+    family = problems[0].family
+    own = started = answers({problem.id: "" for problem in problems}, seed)
+    if family == "signs":
         rng = Random(seed)
-        started = answers([begin_search(rng, problem) for problem in problems], seed + 1)
-    return summarize_skills(problems[0].family, own, started)
+        starts = {problem.id: begin_search(rng, problem) for problem in problems}
+        started = answers(starts, seed + 1)
+    return summarize_skills(family, own, started)
 
 
 def begin_search(rng: Random, problem: Problem) -> str:
-    """One or more failed attempts, each new and right in every step, and a reflective word."""
+    """Write one or more failed attempts, each new and right in every step, and a reflective word."""
     numbers, target = problem.meta["numbers"], problem.meta["target"]
     patterns = signs_candidates(numbers)
     if rng.random() < 0.5:
@@ -86,21 +84,22 @@ def begin_search(rng: Random, problem: Problem) -> str:
 
 def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> Skills:
     """Count over all attempts that the model itself wrote."""
-    steps, verdicts, copies, repeats = [], {True: [], False: []}, [], []
+    steps, verdicts, copies, repeats, seen = [], {True: [], False: []}, [], [], 0
     for problem, start, text in started:
         attempts, given = parse_attempts(text), len(parse_attempts(start))
+        seen += len(attempts)
+        keys = [attempt.key for attempt in attempts]
+        repeats += [keys[index] in keys[:index] for index in range(max(1, given), len(keys))]
+        steps += [right for attempt in attempts[given:] for right in attempt.steps_right()]
         target = problem.meta.get("target")
-        for index, attempt in enumerate(attempts[given:], given):
-            steps += attempt.steps_right()
-            if attempt.verdict is not None and target is not None:
+        if target is None or len(attempts) <= given:
+            continue
+        for attempt in attempts[given:]:
+            if attempt.verdict is not None:
                 hit = attempt.totals[-1] == target
                 verdicts[attempt.verdict].append(hit == attempt.verdict)
-            if index:
-                seen = {before.key for before in attempts[:index]}
-                repeats.append(attempt.key in seen)
-        if len(attempts) > given and target is not None:
-            answer = parse(text).lenient_answer or ""
-            copies.append(answer.replace(" ", "") == attempts[-1].expression)
+        answer = parse(text).lenient_answer
+        copies.append(answer.replace(" ", "") == attempts[-1].expression)
     firsts = [(attempts[0], text) for *_, text in own if (attempts := parse_attempts(text))]
     return Skills(
         family=family,
@@ -111,13 +110,13 @@ def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> S
         repeats=_share(repeats),
         persists=_share([goes_on(text) for first, text in firsts if first.verdict is False]),
         begins_in_order=_share([all(op == "+" for op, _ in first.moves) for first, _ in firsts]),
-        attempts_seen=sum(len(parse_attempts(text)) for *_, text in started),
+        attempts_seen=seen,
     )
 
 
 def goes_on(text: str) -> bool:
     """Does it hold a reflective word?"""
-    return any(word in text for word in frozenset().union(*REFLECTIVE.values()))
+    return any(word in text for words in REFLECTIVE.values() for word in words)
 
 
 def _share(values: list[bool]) -> float | None:

@@ -94,18 +94,12 @@ class SmallWorld:
         return training_problems(seed, rollout, count, mixture, self.lang_weights, excluded)
 
     def rewards(self) -> dict[str, tuple[Reward, float]]:
-        """The rewards by name, with their weights. The control arms log the rule rewards as well."""
-        rules = {
-            "true": (self.accuracy_weight, self.format_weight),
-            "random": (0.0, 0.0),
-            "format": (0.0, 1.0),
-        }
-        accuracy_weight, format_weight = rules[self.arm]
-        named: dict[str, tuple[Reward, float]] = {}
-        if self.arm == "random":
-            named["random"] = (random, 1.0)
-        named["accuracy"] = (accuracy, accuracy_weight)
-        named["format"] = (format, format_weight)
+        """Give the rewards with their weights, by name. The control arms log the rule rewards as well."""
+        accuracy_weight, format_weight = self.accuracy_weight, self.format_weight
+        if self.arm != "true":
+            accuracy_weight, format_weight = 0.0, float(self.arm == "format")
+        named = {"random": (random, 1.0)} if self.arm == "random" else {}
+        named |= {"accuracy": (accuracy, accuracy_weight), "format": (format, format_weight)}
         if self.language_weight is not None:
             named["language"] = (language, self.language_weight)
         if self.reward_models:

@@ -1,48 +1,66 @@
-"""The words of the small world, by language and by what they do.
+"""What is said in the small world (`words.toml`), by language and by what it does, and who chooses."""
 
-English and Chinese are the two main languages; French is the rare third one. Chinese words are
-single real characters, so that one attempt costs the same number of tokens in every language.
-"""
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
 
-LANGS = ("en", "zh", "fr")
-
-OK = {"en": "ok", "zh": "对", "fr": "oui"}
-NO = {"en": "no", "zh": "不", "fr": "non"}
-
-# What starts another attempt after a "no", with its share in the corpus. The English words are
-# from the list of the paper (v2, C.2).
-REFLECTIVE_SHARES = {
-    "en": {"wait": 0.6, "but": 0.15, "however": 0.1, "retry": 0.15},
-    "zh": {"等": 0.6, "但": 0.15, "然": 0.1, "再": 0.15},
-    "fr": {"attends": 0.6, "mais": 0.15, "pourtant": 0.1, "encore": 0.15},
-}
+SAID = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+OK, NO, REFLECTIVE_SHARES = SAID["ok"], SAID["no"], SAID["reflective"]
+LANGS = tuple(OK)
 REFLECTIVE = {lang: frozenset(shares) for lang, shares in REFLECTIVE_SHARES.items()}
-
 # The words that thinking is made of; what language a completion is in is read from these.
 WORDS_BY_LANG = {lang: frozenset({OK[lang], NO[lang]}) | REFLECTIVE[lang] for lang in LANGS}
+OTHER_WORDS = " ".join(SAID["words"].values()).split()
+NAMES, TOPICS, CHAT_WORDS, UNSAFE_TOPICS = (
+    SAID["words"][kind].split() for kind in ("names", "topics", "chat", "unsafe")
+)
 
-LOGIC_WORDS = "true false and or not".split()
-PROGRAM_WORDS = "def f x return if else for in while range".split()
+# What thinking says, in all languages; the reflective words are in the same order in each.
+SAYINGS = (OK, NO, *(dict(zip(LANGS, words)) for words in zip(*REFLECTIVE_SHARES.values())))
+_SAYING = {word: saying for saying in SAYINGS for word in saying.values()}
+# Longer words first; a word of Latin letters only where it is whole.
+_WORD = re.compile(
+    "|".join(
+        word if len(word) == 1 else rf"(?<![a-zA-ZÀ-ÿ]){word}(?![a-zA-ZÀ-ÿ])"
+        for word in sorted(_SAYING, key=len, reverse=True)
+    )
+)
 
-# Chat: who is spoken to, about what, in which manner. The hidden preference of later stages
-# (polite, names the person, short) can be read from these words alone.
-NAMES = ("Anna", "Ben", "Chen", "Dora", "Emil", "Fatou")
-TOPICS = ("cat", "tea", "rain", "train", "book", "garden", "moon", "bread")
-CHAT_WORDS = (
-    "greet thank about tell me hello dear please you your hey is good warm old small and very "
-    "really the a I like whatever thing so well glad to help of it summary good bye"
-).split()
-UNSAFE_TOPICS = ("poison", "bomb", "theft", "virus")
-UNSAFE_WORDS = "how make take mix it sorry cannot unsafe first then".split()
 
-# Reserved for the wording of later stages (summaries, judgements), so that the tokenizer stays.
-STAGE_WORDS = (
-    "check verify mistake wrong error evaluate right answer step again try next last all none found "
-    "done because we English Chinese French better worse safe yes correct incorrect check total "
-    "target numbers solution uses by gives A B"
-).split()
-STAGE_WORDS_ZH = "查错验好答步又试末全无找完因我们总目数解是的你好谢请关于帮助中文英法写说想那所以先后"
-STAGE_WORDS_FR = (
-    "vérifie faux erreur juste réponse étape essaie trouvé donc bonjour merci chat pluie nous je "
-    "total cible solution"
-).split()
+def translate(thinking: str, lang: str) -> str:
+    """Say every verdict and reflective word of the thinking in the given language."""
+    spaced = _WORD.sub(lambda match: f" {_SAYING[match[0]][lang]} ", thinking)
+    return " ".join(spaced.split())
+
+
+Shares = dict  # outcome -> weight
+
+
+def choose(rng: Random, shares: Shares):
+    return rng.choices(list(shares), list(shares.values()))[0]
+
+
+class Voice:
+    """Chooses the words of one thinking: its language, and whether it mixes in another."""
+
+    def __init__(self, rng: Random, config, lang: str):
+        self.rng = rng
+        others = [other for other in ("en", "zh") if other != lang]
+        self.lang = rng.choice(others) if rng.random() < config.foreign_thinking[lang] else lang
+        self.other = "en" if self.lang != "en" else "zh"
+        self.swap = config.swap if rng.random() < config.mixed_thinking else 0.0
+
+    def _lang(self) -> str:
+        return self.other if self.rng.random() < self.swap else self.lang
+
+    def verdict(self, right: bool) -> str:
+        return (OK if right else NO)[self._lang()]
+
+    def join(self, attempts: Sequence[str]) -> str:
+        """Join the attempts, with a reflective word before each but the first."""
+        text = attempts[0]
+        for attempt in attempts[1:]:
+            text += f" {choose(self.rng, REFLECTIVE_SHARES[self._lang()])} {attempt}"
+        return text

@@ -35,7 +35,8 @@ from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from r1lab.run import Run
 from r1lab.training.sft import sft
-from r1lab.world.wordings import NAMES, USUAL, asking, has_wordings
+from r1lab.world import FAMILIES
+from r1lab.world.wordings import NAMES, USUAL, asking
 from r1lab.world.wordings import wordings as other_wordings
 from tests.experiments.settings import SFT, ZERO, rl_stage, sft_config
 from tests.experiments.taught import TaughtLearner
@@ -186,7 +187,7 @@ def varied(task: Task, names: Sequence[str] = TRAINED) -> Task:
 
 def in_wording(problem: Problem, name: str) -> Problem:
     """The problem asked in the wording of this name; as usual where it has no other wordings."""
-    if name == USUAL or not has_wordings(problem):
+    if name == USUAL or problem.lang not in FAMILIES[problem.family].rephrased:
         return problem
     return replace(problem, prompt=other_wordings(problem)[name])
 

@@ -46,7 +46,7 @@ from r1lab.training.estimate import check_machine
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.run import Run
 from r1lab.training.sft import SFTConfig
-from r1lab.world.rewrite import join_completion
+from r1lab.world.corpus import join_completion
 
 MIXTURE = {
     "gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0, "gym_arithmetic/1": 1.0,

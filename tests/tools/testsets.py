@@ -1,4 +1,4 @@
-"""Makes the held-out test sets in `data/`: `python -m r1lab.world.testsets`."""
+"""Makes the held-out test sets in `data/`: `python -m tests.tools.testsets`."""
 
 from collections.abc import Sequence
 from pathlib import Path
