@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ import nbformat
 import tyro
 from nbformat import NotebookNode
 
+from r1lab.cli import exit_code
 from r1lab.errors import InputError
 from tests.tools.build import read_notebook
 
@@ -70,17 +72,10 @@ def main(
         out: the folder for the copies.
     """
     out.mkdir(parents=True, exist_ok=True)
-    data = out.parent / "data"  # a notebook finds the data in the folder above its own
-    if not data.exists():
-        data.symlink_to(Path("data").resolve())
     for path in notebooks or sorted(Path("notebooks").glob("*.ipynb")):
         nbformat.write(student_copy(read_notebook(path)), out / path.name)
         print(f"{out / path.name}: written")
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main, description=__doc__)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_code(partial(tyro.cli, main, description=__doc__)))
