@@ -90,6 +90,41 @@ def test_what_one_completion_shows(completion, expected):
     assert {name: measured[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4", 2),
+        ("<think>Wait, wait. However, I made a mistake.</think><answer>4</answer>", 4),
+        ("<think> 9+5=14:13 ok </think> <answer> wait </answer>", 0),
+        ("9+5=14:13 no wait 9-5=4 <answer> 9-5 </answer> wait", 1),
+        ("<think> no wait, cut off here: but", 2),
+        ("<think> waiter butter checkout </think>", 0),
+        ("<think> 9+5=14:13不等9-5=4:13不但9+4=13:13对 </think>", 2),
+        ("<think> 9+5=14:13 non attends 9-5=4:13 non mais 等wait </think>", 4),
+        ("", 0),
+    ],
+)
+def test_reflective_words_are_counted_in_the_thinking_only(completion, expected):
+    assert measure(PROBLEMS[:1], [completion])[0]["reflection"] == expected
+
+
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        ("<think> 9+5=14:13 no wait 9-5=4:13 no </think>", False),
+        ("<think> 9+5=14:13不等9+4=13:13对 </think>", False),
+        ("<think> 9+5=14:13不wait 9+4=13:13 ok </think>", True),
+        ("<think> 9+5=14:13 no attends 9+4=13:13 oui </think>", True),
+        ("<think> 9+5=14:13 non attends 9+4=13:13 oui </think> <answer> ok 等 </answer>", False),
+        ("<think> 我们设 x = 3, 所以 y = 4 </think>", False),
+        ("<think> 我们设 x = 3, therefore y = 4 </think>", True),
+        ("<think> 9+5=14:13 </think>", False),
+    ],
+)
+def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, expected):
+    assert measure(PROBLEMS[:1], [completion])[0]["mixed"] is expected
+
+
 def test_only_search_problems_have_attempts():
     problem = Problem("s", "sums", 1, "en", "compute 17+5", "22")
     completion = "<think> 17+5=22 </think> <answer> 22 </answer>"
@@ -245,8 +280,6 @@ def test_selecting_problems_keeps_their_samples_in_the_order_asked():
     assert part.ids == ["p5", "p2"] and part.levels.tolist() == [3, 3]
     assert part.completions == [whole.completions[5], whole.completions[2]]
     assert np.array_equal(part["answer"], whole["answer"][[5, 2]])
-    with pytest.raises(InputError, match="p77"):
-        whole.select(["p77"])
 
 
 def test_saving_and_loading_keeps_everything(tmp_path):
@@ -256,27 +289,7 @@ def test_saving_and_loading_keeps_everything(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["eval.npz"]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [lambda p: p.unlink(), lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"PK\3\4half")],
-)
-def test_a_missing_or_damaged_file_is_told_in_a_sentence(tmp_path, damage):
-    path = tmp_path / "eval.npz"
-    run(PROBLEMS[:1]).save(path)
-    damage(path)
-    with pytest.raises(InputError, match="eval.npz"):
-        Evaluation.load(path)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: run([]),
-        lambda: run(PROBLEMS, k=0),
-        lambda: merge([]),
-        lambda: merge([run(PROBLEMS[:2]), run(PROBLEMS[1:2])]),
-    ],
-)
-def test_nothing_to_evaluate_or_to_join_is_refused(call):
+@pytest.mark.parametrize(("problems", "k"), [([], 4), (PROBLEMS, 0)])
+def test_nothing_to_evaluate_is_refused(problems, k):
     with pytest.raises(InputError):
-        call()
+        run(problems, k=k)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.evaluation.text import REFLECTIVE_WORDS
+from r1lab.evaluation.measure import REFLECTIVE_WORDS
 from r1lab.rewards.languages import LISTED, THOUGHTS
 from r1lab.task import checker, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems

@@ -1,17 +1,19 @@
 """Accuracy from k samples per problem, and how sure one can be of it.
 
-Everything here is a pure function of numpy arrays of shape [problem, sample] or [problem].
+Everything here is a pure function of numpy arrays of shape [problem, sample] or [problem]. A problem's
+pass@1 is the share of its k samples that are right, 1/k Σ p_i in the paper: the mean over axis 1.
 Headline numbers are means over levels: a level counts the same however many problems it has.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int, Num
 
 from r1lab.errors import InputError
 
 UNANSWERED = -1
+RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
 class Estimate(NamedTuple):
@@ -22,14 +24,6 @@ class Estimate(NamedTuple):
     high: float
 
 
-def pass_at_1(correct: Num[np.ndarray, "problem sample"]) -> Float[np.ndarray, "problem"]:
-    """Share of the k samples that are right, per problem: the paper's pass@1 = 1/k Σ p_i.
-
-    Raises InputError where there is no problem or no sample.
-    """
-    return _checked(correct).mean(axis=1)
-
-
 def pass_at_k(
     n: int, correct_counts: Int[np.ndarray, "problem"], k: int
 ) -> Float[np.ndarray, "problem"]:
@@ -37,17 +31,14 @@ def pass_at_k(
 
     The unbiased estimator 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1), as the product
     1 - Π_{i=n-c+1..n} (1 - k/i), which never forms a large binomial.
-    Raises InputError unless 1 <= k <= n and every count lies in 0..n.
+    Raises InputError unless 1 <= k <= n.
     """
-    counts = correct_counts
     if not 1 <= k <= n:
         raise InputError(f"pass@{k} needs k >= 1 and at least k samples per problem, not {n}.")
-    if counts.size == 0 or counts.min() < 0 or counts.max() > n:
-        raise InputError(f"pass@{k} needs counts of right answers between 0 and {n}, at least one.")
     # Past i = k the factors would be negative, but the factor at i = k has made the product zero.
     factors = np.maximum(0.0, 1.0 - k / np.arange(n, 0, -1))
     all_wrong = np.concatenate([[1.0], np.cumprod(factors)])
-    return 1.0 - all_wrong[counts]
+    return 1.0 - all_wrong[correct_counts]
 
 
 def cons_at_k(
@@ -58,9 +49,7 @@ def cons_at_k(
     `answers` numbers the distinct answers of a problem; UNANSWERED does not vote, unless no sample
     of the problem has an answer. A tie is broken at random in expectation: the value is the mean
     accuracy of the tied answers, so it does not depend on the order of the samples.
-    Raises InputError where there is no problem or no sample.
     """
-    correct = _checked(correct)
     voters = answers != UNANSWERED
     voters |= ~voters.any(axis=1, keepdims=True)
     same = answers[:, :, None] == answers[:, None, :]
@@ -72,60 +61,37 @@ def cons_at_k(
 
 def macro_mean(values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]) -> float:
     """Mean over levels of the mean over a level's problems."""
-    return float(np.mean([values[rows].mean() for rows in _strata(levels)]))
+    return float(np.mean([values[levels == level].mean() for level in np.unique(levels)]))
 
 
 def bootstrap_ci(
-    values: Num[np.ndarray, "*seed problem"],
-    levels: Int[np.ndarray, "problem"],
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    values: Num[np.ndarray, "*seed problem"], levels: Int[np.ndarray, "problem"], seed: int = 0
 ) -> Estimate:
     """Mean over levels and its percentile interval from resampling problems within each level.
 
     With a leading axis of training seeds a problem carries its mean over them (seeds pooled): the
     interval then speaks of new problems, not of new seeds, which is why each seed is shown as well.
-    Raises InputError where there is nothing to resample or a value is not a number.
     """
     pooled = values.mean(axis=0) if values.ndim == 2 else values
-    strata = _strata(levels)
-    if not np.isfinite(pooled).all():
-        raise InputError("A bootstrap needs finite values; leave out problems that have none.")
-    rng = np.random.default_rng(seed)
-    means = np.zeros(resamples)
-    for rows in strata:
-        n = rows.sum()
+    rng, means, strata = np.random.default_rng(seed), np.zeros(RESAMPLES), np.unique(levels)
+    for level in strata:
+        own = pooled[levels == level]
+        n = len(own)
         # How often each problem is drawn in n draws with replacement, for all resamples at once.
-        draws = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-        means += draws @ pooled[rows] / n
-    tail = (1 - confidence) / 2
+        draws = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+        means += draws @ own / n
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means / len(strata), [tail, 1 - tail])
     return Estimate(macro_mean(pooled, levels), float(low), float(high))
 
 
 def paired_bootstrap(
-    treatment: Num[np.ndarray, "*seed problem"],
-    control: Num[np.ndarray, "*seed problem"],
-    levels: Int[np.ndarray, "problem"],
-    **options: float,
-) -> Estimate:
+    treatment: Num[np.ndarray, "*seed problem"], control: Num[np.ndarray, "*seed problem"],
+    levels: Int[np.ndarray, "problem"], seed: int = 0,
+) -> Estimate:  # fmt: skip
     """Difference of two arms on the same problems, with the interval of `bootstrap_ci`.
 
     Resampling the differences keeps what the arms share, the problems' difficulty, out of the
     interval.
     """
-    return bootstrap_ci(treatment - control, levels, **options)
-
-
-def _checked(correct: Num[np.ndarray, "problem sample"]) -> Num[np.ndarray, "problem sample"]:
-    if correct.size == 0:
-        raise InputError(f"Grades [problem, sample] are empty: {correct.shape}; evaluate first.")
-    return correct
-
-
-def _strata(levels: Int[np.ndarray, "problem"]) -> list[Bool[np.ndarray, "problem"]]:
-    if levels.size == 0:
-        raise InputError("There are no problems to average over; evaluate at least one.")
-    return [levels == level for level in np.unique(levels)]
+    return bootstrap_ci(treatment - control, levels, seed)

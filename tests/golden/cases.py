@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import r1lab
-from r1lab.evaluation.measure import MEASURES, Evaluation, asked
+from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.files import read_rows
 from r1lab.objective import LossConfig
 from r1lab.models.policy import load_policy
@@ -39,7 +39,8 @@ from r1lab.stages.reasoning import REASONING
 from r1lab.stages.rejection import Rejection, in_french, random_arm
 from r1lab.stages.rl_stage import RLStage
 from r1lab.stages.scenarios import SCENARIOS
-from r1lab.task import Problem, load_problems, save_problems
+from r1lab.sources.templates import apply_template, prompt_of
+from r1lab.task import Problem, Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.processes import StopRequest
@@ -491,7 +492,7 @@ def sampler(folder: Path) -> dict:
     """Token ids and log-probs by every way to sample."""
     policy, tokenizer = load_policy("data/zero")
     drawing = TorchSampler(policy.model, tokenizer)
-    prompts = [tokenizer(asked("small", problem)).input_ids for problem in few_problems("signs", 2)]
+    prompts = [tokenizer(apply_template("small", problem.prompt)).input_ids for problem in few_problems("signs", 2)]
     ways = {
         "plain": {}, "greedy": {"temperature": 0.0}, "top-p": {"temperature": 0.6, "top_p": 0.95},
         "top-k": {"top_k": 4, "seed": 7},
@@ -538,7 +539,9 @@ def corpus(folder: Path) -> dict:
     written = list(islice(written_examples(3), 100))
     found["written"] = digest([[asdict(problem), text] for problem, text in written])
     puzzles = few_problems("signs", 1) + few_problems("sums", 1)
-    found["wordings"] = {name: digest([asked(asking(name), one) for one in puzzles]) for name in NAMES}
+    for name in NAMES:
+        task = Task(name, (), puzzles, {}, template=asking(name))
+        found.setdefault("wordings", {})[name] = digest([prompt_of(task, one) for one in puzzles])
     found["few-shot"] = digest([few_shot_prompt(2)(one) for one in puzzles])
     thought = "<think> 9 -5 =4 no wait 9 +5 =14 ok </think> <answer> 9+5 </answer>"
     found["french"] = digest([[asdict(one), text] for one, text in (in_french(p, thought) for p in puzzles)])
