@@ -192,7 +192,7 @@ def sample(
     params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
     drawn = drawing.generate([tokenizer(prompt).input_ids], params)
     texts = drawn.texts(tokenizer)
-    totals, parts = RewardSet.of(task.rewards)(
+    totals, parts = RewardSet(task.rewards)(
         prompts=[prompt] * n, completions=texts, **columns_of([problem] * n)
     )
     scores = torch.tensor([[float("nan") if total is None else total for total in totals]])

@@ -128,7 +128,8 @@ def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
 
 Draw = Callable[[int, int, int], list[Problem]]  # (seed, rollout, count) -> the rollout's problems
 Check = Callable[[str, Problem], bool | float | None]  # of a completion; None: it cannot tell
-Reward = Callable[..., list]  # TRL's signature: (prompts, completions, **columns) -> scores
+Scores = list[float | None]  # a reward's, one for each completion; None: it cannot be scored
+Reward = Callable[..., Scores]  # TRL's signature: (prompts, completions, **columns) -> scores
 
 
 @dataclass(frozen=True)

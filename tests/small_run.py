@@ -38,7 +38,7 @@ def reward_set(
     """What the small world pays in an arm."""
     weights = {"accuracy_weight": accuracy_weight, "format_weight": format_weight}
     world = SmallWorld(arm=arm, language_weight=language_weight, **weights)
-    return RewardSet.of(world.rewards())
+    return RewardSet(world.rewards())
 
 
 @dataclass(frozen=True)

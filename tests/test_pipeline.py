@@ -15,7 +15,7 @@ from r1lab.errors import InputError
 from r1lab.stages.benchmarks import BENCHMARKS, Column, cannot_run_programs
 from r1lab.models.policy import load_model
 from r1lab.report.pages import write_chain_report
-from r1lab.rewards import programs
+from r1lab.rewards import rules
 from r1lab.stages import pipeline, ready
 from r1lab.stages.cold_start import ColdStart
 from r1lab.stages.distill import Distill
@@ -248,12 +248,12 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     def refuse(*args, **options):
         raise InputError("programs cannot be run safely on this system: no filter; leave them out")
 
-    monkeypatch.setattr(programs, "Sandbox", refuse)
+    monkeypatch.setattr(rules, "Sandbox", refuse)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(pipeline, "run_benchmarks", without_programs)
     monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=tmp_path))
-    programs.shared_sandbox.cache_clear()
+    rules.shared_sandbox.cache_clear()
     mixed = EASY | {"programs/1": 20.0}
     sampling = replace(config.cold_start.sampling, mixture=mixed)
     config = replace(

@@ -15,11 +15,11 @@ from r1lab.rewards import (
     RewardSet,
     accuracy,
     correct,
-    deadline,
+    algebra,
     format,
+    guard,
     parse,
     random,
-    rules,
     validate,
 )
 from r1lab.task import CHECKERS, Problem
@@ -188,15 +188,15 @@ BOMBS = ["9^{9^{9^{9}}} x", r"\sqrt{x}^{9999999999}!", "x + 99999999!"]
 
 @pytest.fixture
 def short_deadline(monkeypatch):
-    deadline.same_value.cache_clear()
-    monkeypatch.setattr(deadline, "SECONDS", 0.5)
-    monkeypatch.setattr(deadline, "_worker", deadline.Worker())  # a new process, with the new limit
+    algebra.same_value.cache_clear()
+    monkeypatch.setattr(algebra, "SECONDS", 0.5)
+    monkeypatch.setattr(algebra, "_worker", algebra.Worker())  # a new process, with the new limit
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_the_deadline_holds_and_the_next_answer_is_judged(short_deadline, bomb):
     assert score(bomb, "x + 1") == 0.0
-    deadline.same_value.cache_clear()
+    algebra.same_value.cache_clear()
     assert score("1 + x", "x + 1") == 1.0
 
 
@@ -217,7 +217,7 @@ def test_it_works_off_the_main_thread():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_makes_its_own_worker():
     assert score("2 + x", "x + 2") == 1.0
-    deadline.same_value.cache_clear()
+    algebra.same_value.cache_clear()
     child = os.fork()
     if child == 0:
         os._exit(0 if score("2 + x", "x + 2") == 1.0 else 1)
@@ -227,10 +227,10 @@ def test_a_forked_process_makes_its_own_worker():
 def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
     script = (
         "import os\n"
-        "import r1lab.rewards.deadline\n"
+        "import r1lab.rewards.algebra\n"
         "from r1lab.rewards import accuracy\n"
         "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
-        "worker = r1lab.rewards.deadline._worker.pool\n"
+        "worker = r1lab.rewards.algebra._worker.pool\n"
         "print(*worker._processes, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -274,7 +274,7 @@ def test_a_family_with_a_checker_decides_and_never_starts_math_verify(monkeypatc
         return answer == "9+5-1"
 
     monkeypatch.setitem(CHECKERS, "signs", check)
-    monkeypatch.setattr(rules, "same_value", lambda *_: pytest.fail("math-verify was asked"))
+    monkeypatch.setattr(guard, "same_value", lambda *_: pytest.fail("math-verify was asked"))
     columns = {"family": ["signs"] * 3, "meta": [{"target": 13}] * 3}
     completions = [tagged("9+5-1"), tagged("13"), "9+5-1"]
     assert accuracy(["p"] * 3, completions, ["9+5-1"] * 3, **columns) == [1.0, 0.0, 0.0]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import accuracy, code, program_of, programs, validate
+from r1lab.rewards import accuracy, code, program_of, rules, validate
 from r1lab.sandbox import VERDICTS, Limits, Sandbox, check_isolation, pool, zygote
 from r1lab.sandbox.judge import Ended, judge, same
 from r1lab.world import sample_problem
@@ -391,7 +391,7 @@ def test_whatever_a_program_writes_there_is_a_verdict_and_it_is_not_ok(written, 
 
 @pytest.fixture
 def shared(sandbox, monkeypatch):
-    monkeypatch.setattr(programs, "shared_sandbox", lambda: sandbox)
+    monkeypatch.setattr(rules, "shared_sandbox", lambda: sandbox)
 
 
 def test_the_reward_grades_programs_and_leaves_other_rows(shared):

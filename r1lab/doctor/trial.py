@@ -135,7 +135,7 @@ def prompts(trial: Trial) -> dict:
 def gold(trial: Trial) -> dict:
     """Do the task's rewards and its check tell a gold answer from the word 'nonsense'?"""
     task = trial.learner.task
-    rewards = RewardSet.of(task.rewards)
+    rewards = RewardSet(task.rewards)
     problems = [problem for problem in trial.experiences[0].problems if problem.solution]
     questions, refused, earned = [p.prompt for p in problems], "", []
     try:
@@ -157,7 +157,7 @@ def gold(trial: Trial) -> dict:
 def grades(trial: Trial) -> dict:
     config, totals = trial.learner.config, torch.stack(trial.all("totals"))
     sums = torch.zeros(totals.numel())
-    for name, (_, weight) in RewardSet.of(trial.learner.task.rewards).rewards.items():
+    for name, (_, weight) in RewardSet(trial.learner.task.rewards).rewards.items():
         scores = [score or 0.0 for one in trial.experiences for score in one.rewards[name]]
         sums += weight * torch.tensor(scores)
     advantages = torch.stack(trial.all("advantages"))

@@ -5,53 +5,39 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from r1lab.errors import InputError
 from r1lab.rewards.languages import THOUGHTS
 from r1lab.rewards.parsing import text_of
-from r1lab.task import Check, Problem, Reward, columns_of
+from r1lab.task import Check, Problem, Reward, Scores, columns_of
 
 
-class TrainerState:
+class TrainerState(dict):
     """What TRL's rewards read as `trainer_state`: the step is known, all else is None."""
 
-    def __init__(self, step: int) -> None:
-        self.global_step = step
-
-    def __getattr__(self, name: str) -> None:
-        return None
+    __getattr__ = dict.get
 
 
-@dataclass(frozen=True)
 class RewardSet:
-    """Named, weighted rewards: `rewards` maps a name to a function, or to (function, weight).
+    """Named, weighted rewards: `rewards` maps a name to (function, weight)."""
 
-    Each function has TRL's signature `f(prompts, completions, **columns) -> list[float | None]`;
-    TRL's own will do. A part of weight 0 is logged and counts for nothing.
-    Raises InputError for a reward that is an `async def`."""
+    def __init__(self, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> None:
+        """Take each reward as a function, or as (function, weight).
 
-    rewards: Mapping[str, Reward | tuple[Reward, float]]
-
-    def __post_init__(self) -> None:
-        pairs = {
+        Each function has TRL's signature `f(prompts, completions, **columns) -> Scores`; TRL's own
+        will do. A part of weight 0 is logged and counts for nothing.
+        Raises InputError for a reward that is an `async def`."""
+        self.rewards = {
             name: reward if isinstance(reward, tuple) else (reward, 1.0)
-            for name, reward in self.rewards.items()
+            for name, reward in rewards.items()
         }
-        for name, (function, _) in pairs.items():
+        for name, (function, _) in self.rewards.items():
             if inspect.iscoroutinefunction(function):
                 raise InputError(f"the reward {name!r} is an `async def`; make it a plain function.")
-        object.__setattr__(self, "rewards", pairs)
-
-    @classmethod
-    def of(cls, rewards: "Mapping | RewardSet") -> "RewardSet":
-        """A task's rewards; a RewardSet is taken as it is."""
-        return rewards if isinstance(rewards, cls) else cls(rewards)
 
     def __call__(
         self, prompts: list, completions: list, **columns: object
-    ) -> tuple[list[float | None], dict[str, list[float | None]]]:
+    ) -> tuple[Scores, dict[str, Scores]]:
         """(total of each row, each part by name).
 
         None means "cannot be scored": such a part adds nothing to the row's total, and a row with
@@ -63,7 +49,7 @@ class RewardSet:
         something that is not a finite number."""
         given = {
             "completion_ids": [list(text_of(completion).encode()) for completion in completions],
-            "trainer_state": TrainerState((columns.get("step") or [0])[0]),
+            "trainer_state": TrainerState(global_step=(columns.get("step") or [0])[0]),
             "log_extra": _ignore,
             "log_metric": _ignore,
         }
@@ -88,7 +74,7 @@ def _ignore(*arguments: object) -> None:
 
 def _scores(
     name: str, function: Reward, prompts: list, completions: list, columns: dict[str, object]
-) -> list[float | None]:
+) -> Scores:
     if str(getattr(function, "__module__", "")).startswith("trl."):  # these read messages, not text
         completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
     try:
@@ -108,7 +94,7 @@ def _scores(
     return scores
 
 
-def random(prompts: list, completions: list, **columns: object) -> list[float | None]:
+def random(prompts: list, completions: list, **columns: object) -> Scores:
     """A control: a fair coin, the same in every process and after a resume.
 
     Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt,
@@ -127,20 +113,6 @@ def random(prompts: list, completions: list, **columns: object) -> list[float | 
 
 
 random.blind = True  # to the answer: nothing to validate
-
-
-@dataclass(frozen=True)
-class Later:
-    """A reward that cannot score before a rollout (column `rollout`; without one it scores)."""
-
-    reward: Reward
-    first_rollout: int
-    blind: ClassVar[bool] = True  # it has an opinion, not a gold answer
-
-    def __call__(self, prompts: list, completions: list, **columns: object) -> list[float | None]:
-        if (columns.get("rollout") or [self.first_rollout])[0] < self.first_rollout:
-            return [None] * len(completions)
-        return self.reward(prompts=prompts, completions=completions, **columns)
 
 
 def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:

@@ -17,6 +17,7 @@ from functools import cache
 
 from r1lab.errors import InputError
 from r1lab.rewards.parsing import parse, text_of
+from r1lab.task import Scores
 
 # Japanese is missing because its kanji would count as Chinese.
 LANGUAGES = ("en", "zh", "fr", "de", "es", "it", "pt", "ru", "ar", "ko")
@@ -36,16 +37,12 @@ def count_languages(text: str) -> Counter[str]:
     counts = Counter({"zh": len(words) - len(others)})
     stretches = max(1, len(others) // STRETCH)
     for i in range(stretches):
-        ends = (len(others) * i // stretches, len(others) * (i + 1) // stretches)
-        counts.update(_languages(others[slice(*ends)]))
+        part = others[len(others) * i // stretches : len(others) * (i + 1) // stretches]
+        if LISTED.keys() >= set(part):
+            counts.update(LISTED[word] for word in part)
+        else:
+            counts[_classifier()(" ".join(part))[0] if len(part) >= LEAST else ""] += len(part)
     return +counts
-
-
-def _languages(words: list[str]) -> list[str]:
-    if all(word in LISTED for word in words):
-        return [LISTED[word] for word in words]
-    language = _classifier()(" ".join(words))[0] if len(words) >= LEAST else ""
-    return [language] * len(words)
 
 
 @cache
@@ -61,7 +58,7 @@ def _classifier() -> Callable[[str], tuple[str, float]]:
 def language(
     prompts: list, completions: list, lang: list[str | None], family: list[str] | None = None,
     **columns: object,
-) -> list[float | None]:  # fmt: skip
+) -> Scores:  # fmt: skip
     """The share of the thinking's words that are of the target language (v2 eq. 7). TRL's signature.
 
     Args:
@@ -72,13 +69,12 @@ def language(
     there the reward would pay for words as such.
     Raises InputError for a language that is not one of LANGUAGES.
     """
-    if unknown := {target for target in lang if target is not None}.difference(LANGUAGES):
+    if unknown := set(lang) - {None, *LANGUAGES}:
         raise InputError(
             f"the language reward does not know {', '.join(sorted(unknown))}; the column `lang` "
             f"may hold {', '.join(LANGUAGES)}."
         )
-    scores: list[float | None] = []
-    families = family or [""] * len(completions)
+    scores, families = [], family or [""] * len(completions)
     for prompt, completion, target, kind in zip(prompts, completions, lang, families, strict=True):
         counts = count_languages(parse(completion, text_of(prompt)).thinking)
         share = counts[target] / max(1, counts.total())

@@ -3,11 +3,17 @@
 import re
 from dataclasses import dataclass
 
-TAGS = re.compile("(</?(?:think|answer)>)")
-FORMAT = ["<think>", "</think>", "<answer>", "</answer>"]
+# Text without any of the four tags; without an answer tag.
+UNTAGGED = r"(?:(?!</?(?:think|answer)>).)*"
+UNANSWERED = r"(?:(?!</?answer>).)*"
+FORMAT = re.compile(
+    rf"\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*", re.DOTALL
+)
+ONE_ANSWER = re.compile(rf"{UNANSWERED}<answer>({UNANSWERED})</answer>\s*", re.DOTALL)
 HALVES = re.compile(
     r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?"
 )
+EXPRESSION = r"(?:[-+*/^().,\d\s{}]|\\[a-z]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+"
 DOUBT = re.compile(
     r"\b(?:not|never|maybe|perhaps|probably|possibly|likely|approximately|about|roughly|nearly|"
     r"almost|guess|might|could|either|or|wrong|incorrect)\b|n['’]t", re.IGNORECASE
@@ -44,15 +50,19 @@ class Parsed:
     @property
     def lenient_answer(self) -> str:
         r"""The answer, however it is marked: the last `<answer>`, closed or not; else the last
-        `\boxed{}`; else the last expression (or the whole) of the last line after `</think>`."""
+        `\boxed{}`; else, of the last line after `</think>`, the last formula, or the last expression
+        with a digit, or all of it."""
         _, opened, rest = self.text.rpartition("<answer>")
         if opened and (answer := rest.partition("</answer>")[0].strip()):
             return answer
         if self.boxed:
             return self.boxed[-1].strip()
         final = next((part for part in self.text.split("</think>")[::-1] if part.strip()), "")
-        lines = re.sub(r"</?\w+>", "\n", final).strip().splitlines() or [""]
-        return last_expression(lines[-1].strip())
+        line = (re.sub(r"</?\w+>", "\n", final).strip().splitlines() or [""])[-1].strip()
+        formulas = re.findall(r"\$([^$]+)\$", line)
+        runs = re.findall(EXPRESSION, line)
+        runs = [run.strip(" .,") for run in runs if re.search(r"\d", run)]
+        return (formulas or runs or [line])[-1]
 
     @property
     def halves(self) -> tuple[str, str] | None:
@@ -72,27 +82,19 @@ def parse(completion: str | list[dict[str, str]], prompt: str = "") -> Parsed:
     text = text_of(completion)
     thinking, *rest = re.split("</think>|<answer>", text.replace("<think>", " "), maxsplit=1)
     final = text.rpartition("</think>")[2]
-    pieces = TAGS.split(text)
-    outside = "".join(pieces[::4])
-    _, *tagged = re.split("(</?answer>)", text)
-    answer = _tagged_answer(tagged) if tagged else _boxed_answer(final)
+    has_answer_tag = re.search("</?answer>", text) is not None
+    tagged = ONE_ANSWER.fullmatch(text)
+    answer = tagged[1] if tagged else None if has_answer_tag else _boxed_answer(final)
     return Parsed(
         thinking=thinking.strip(),
-        answer=answer,
+        answer=answer and answer.strip() or None,
         boxed=tuple(text[start:end] for start, end in _boxes(text)),
         finished=bool(rest),
-        well_formed=pieces[1::2] == FORMAT and answer is not None and not outside.strip(),
+        well_formed=bool(tagged and tagged[1].strip() and FORMAT.fullmatch(text)),
         text=text,
         final=final,
-        has_answer_tag=bool(tagged),
+        has_answer_tag=has_answer_tag,
     )
-
-
-def _tagged_answer(pieces: list[str]) -> str | None:
-    """What is in the one answer tag, if nothing follows it. `pieces`: tags and what follows each."""
-    if pieces[::2] != ["<answer>", "</answer>"] or pieces[-1].strip():
-        return None
-    return pieces[1].strip() or None
 
 
 def _boxed_answer(final: str) -> str | None:
@@ -102,10 +104,8 @@ def _boxed_answer(final: str) -> str | None:
         return None
     start, end = spans[-1]
     sentence = re.split(r"[.!?]\s|\n\n", final[:start])[-1]
-    after = re.sub("i hope it is correct", "", final[end:], flags=re.IGNORECASE)
-    if DOUBT.search(sentence) or re.search(r"[^\s.$)}\]\\*]", after):
-        return None
-    return final[start:end].strip() or None
+    closed = re.fullmatch(r"(?:(?i:i hope it is correct)|[\s.$)}\]\\*])*", final[end:])
+    return final[start:end] if closed and not DOUBT.search(sentence) else None
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:
@@ -117,11 +117,3 @@ def _boxes(text: str) -> list[tuple[int, int]]:
         elif opened and (start := opened.pop())[0] != "{":
             spans.append((start.end(), match.start()))
     return spans + [(start.end(), len(text)) for start in opened if start[0] != "{"]
-
-
-def last_expression(line: str) -> str:
-    """The last formula of a line, or else its last expression with a digit, or else all of it."""
-    formulas = re.findall(r"\$([^$]+)\$", line)
-    runs = re.findall(r"(?:[-+*/^().,\d\s{}]|\\[a-z]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+", line)
-    runs = [run.strip(" .,") for run in runs if re.search(r"\d", run)]
-    return (formulas or runs or [line])[-1]

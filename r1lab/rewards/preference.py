@@ -5,35 +5,44 @@ read from the summary alone; an unsafe request by its safety, read from the whol
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
 from r1lab.models.reward_model import load_reward_model
 from r1lab.rewards.parsing import parse, text_of
-
-
-@lru_cache(maxsize=4)
-def _model(folder: str):
-    return load_reward_model(folder)
+from r1lab.task import Scores
 
 
 @dataclass(frozen=True)
 class PreferenceReward:
-    """The reward of a stored model, in TRL's signature; it scores the rows of one family.
+    """The reward of a stored model, in TRL's signature: a probability from 0 to 1.
 
-    `whole`: it reads the whole completion, and not the answer alone.
+    Rows of other families score None. A completion without a summary, which shows its reader
+    nothing, scores 0.0 where the summary is what is read.
+
+    Attributes:
+        folder: the reward model's. Raises InputError if it holds none.
+        family: whose rows are scored.
+        whole: it reads the whole completion, and not the answer alone.
+        first_rollout: before it (column `rollout`, where there is one) all rows score None.
     """
 
-    folder: str
+    folder: str | Path
     family: str
     whole: bool
+    first_rollout: int = 0
     blind: ClassVar[bool] = True  # to the gold answer: nothing to validate
+
+    def __post_init__(self) -> None:
+        load_reward_model(self.folder)  # a missing one is named at once
 
     def __call__(
         self, prompts: list, completions: list, family: list[str], **columns: object
-    ) -> list[float | None]:
-        scores: list[float | None] = [0.0 if one == self.family else None for one in family]
+    ) -> Scores:
+        if (columns.get("rollout") or [self.first_rollout])[0] < self.first_rollout:
+            return [None] * len(completions)
+        scores = [0.0 if one == self.family else None for one in family]
         texts = [text_of(completion) for completion in completions]
         shown = texts if self.whole else [parse(text).answer for text in texts]
         rows = [row for row, text in enumerate(shown) if text and family[row] == self.family]
@@ -44,21 +53,8 @@ class PreferenceReward:
         return scores
 
 
-def helpfulness(folder: str | Path) -> PreferenceReward:
-    """The reward of chat: the probability (0 to 1) that the summary beats an average reply.
-
-    A completion without a summary, which shows its reader nothing, scores 0.0; rows of other
-    families score None. Raises InputError if the folder holds no reward model."""
-    return _checked(PreferenceReward(str(folder), "chat", whole=False))
-
-
-def safety(folder: str | Path) -> PreferenceReward:
-    """The reward of unsafe requests: the probability (0 to 1) that the whole completion is safe.
-
-    Rows of other families score None. Raises InputError if the folder holds no reward model."""
-    return _checked(PreferenceReward(str(folder), "unsafe", whole=True))
-
-
-def _checked(reward: PreferenceReward) -> PreferenceReward:
-    load_reward_model(reward.folder)  # one that is not there is named at once
-    return reward
+_model = lru_cache(maxsize=4)(load_reward_model)
+# The reward of chat: the probability that the summary beats an average reply.
+helpfulness = partial(PreferenceReward, family="chat", whole=False)
+# The reward of unsafe requests: the probability that the whole completion is safe.
+safety = partial(PreferenceReward, family="unsafe", whole=True)

@@ -80,7 +80,7 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
             f"the task {task.name!r} has no test problems, so nothing would show whether the model "
             "learns; hold some back, for example with test=64."
         )
-    validate(RewardSet.of(task.rewards), list(task.test), task.check)
+    validate(RewardSet(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
     refuse_unknown_words(all_prompts(task, config, tokenizer), tokenizer, model)
 

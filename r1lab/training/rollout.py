@@ -87,7 +87,7 @@ def sampled(
         max_tokens=config.cap(step),
         seed=config.seed * 1_000_003 + rollout,
     )
-    rewards = RewardSet.of(task.rewards)
+    rewards = RewardSet(task.rewards)
 
     def grade(ended: Ended) -> Graded:
         texts = [completion_text(*one, tokenizer) for one in ended.values()]

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from r1lab.errors import InputError
-from r1lab.rewards import Later, accuracy, format, language, random
+from r1lab.rewards import accuracy, format, language, random
 from r1lab.rewards.preference import helpfulness, safety
 from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
 from r1lab.world import find_attempts, training_problems
@@ -104,6 +104,6 @@ class SmallWorld:
             named["language"] = (language, self.language_weight)
         if self.reward_models:
             for name, reward in (("helpfulness", helpfulness), ("safety", safety)):
-                model = reward(Path(self.reward_models) / name)
-                named[name] = (Later(model, self.late_from), self.preference_weight)
+                model = reward(Path(self.reward_models) / name, first_rollout=self.late_from)
+                named[name] = (model, self.preference_weight)
         return named
