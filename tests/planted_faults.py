@@ -8,8 +8,8 @@ import copy
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,7 +23,6 @@ import r1lab.kernels
 import r1lab.sampling.torch_sampler
 import r1lab.training.loop
 from r1lab.doctor import course, judge, steps
-from r1lab.doctor.history import measure
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
@@ -84,10 +83,14 @@ class Patient:
     learner: Learner
     rewards: dict
 
-    def ready(self) -> Learner:
-        """The learner, paid by these rewards."""
+    def named(self) -> list[str]:
+        """The diagnoses of its first two steps, in order."""
         self.learner.task = replace(self.learner.task, rewards=self.rewards)
-        return self.learner
+        return named(judge(steps.RULES, examine(self.learner)))
+
+
+def named(report: list) -> list[str]:
+    return [one.name for one in report if one.evidence]
 
 
 def patient(model: str, config: GRPOConfig = SMALL) -> Patient:
@@ -105,7 +108,7 @@ def patient(model: str, config: GRPOConfig = SMALL) -> Patient:
 class Fault:
     """How a run is made ill, where that happened, and which diagnosis must come first."""
 
-    plant: Callable[[Patient], Iterator[None]]
+    plant: Callable  # of a patient, or of a run's rows
     thread: str
     expected: str
     settings: dict
@@ -118,11 +121,11 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(expected: str, thread: str, **settings: object) -> Callable:
-    """Register a generator that plants the fault, yields, and takes it out again."""
+def fault(expected: str, thread: str, faults: list[Fault] = FAULTS, **settings: object) -> Callable:
+    """Register a function that plants the fault; it may return the patch that holds meanwhile."""
 
     def register(plant: Callable) -> Callable:
-        FAULTS.append(Fault(plant, thread, expected, settings))
+        faults.append(Fault(plant, thread, expected, settings))
         return plant
 
     return register
@@ -131,9 +134,8 @@ def fault(expected: str, thread: str, **settings: object) -> Callable:
 def named_in_steps(one: Fault, model: str) -> list[str]:
     """The diagnoses of a run of `model` with the fault in it, in order."""
     ill = patient(model, replace(SMALL, **one.settings))
-    with contextmanager(one.plant)(ill):
-        found = examine(ill.ready())
-    return [diagnosis.name for diagnosis in judge(steps.RULES, found).found]
+    with one.plant(ill) or nullcontext():
+        return ill.named()
 
 
 # -- prompts and rewards
@@ -142,23 +144,18 @@ def named_in_steps(one: Fault, model: str) -> list[str]:
 @fault("template not applied", "jsboige/CoursIA#11304, greyhaven-ai/autocontext#1070")
 def prompts_are_strings_and_get_no_template(ill):
     """TRL applied a chat template to lists of messages alone; a string went to the model bare."""
-    with patch("r1lab.training.rollout.prompt_of", lambda task, problem, tok: problem.prompt):
-        yield
+    return patch("r1lab.training.rollout.prompt_of", lambda task, problem, tok: problem.prompt)
 
 
 @fault("grader refuses gold answers", "aburkov/theLMbook#23, huggingface/open-r1#255")
 def extraction_breaks_with_a_library_and_every_reward_is_0(ill):
-    unread = lambda *texts: replace(parse(*texts), answer=None)  # noqa: E731
-    with patch("r1lab.rewards.rules.parse", unread):
-        yield
+    return patch("r1lab.rewards.rules.parse", lambda *texts: replace(parse(*texts), answer=None))
 
 
 @fault("grader accepts nonsense", "huggingface/Math-Verify#60, modelscope/ms-swift#3130")
 def what_cannot_be_parsed_equals_what_cannot_be_parsed(ill):
     """Both sides parse to 0 (or to nothing), and 0 == 0."""
-    always = lambda completions, **_: [1.0] * len(completions)  # noqa: E731
-    ill.rewards = {"accuracy": (always, 1.0)}
-    yield
+    ill.rewards = {"accuracy": (lambda completions, **_: [1.0] * len(completions), 1.0)}
 
 
 @fault("reward weights ignored", "huggingface/trl#5352 (PR 5353)")
@@ -169,8 +166,7 @@ def total_is_the_plain_sum_of_the_rewards(ill):
         _, parts = weighted(self, prompts, completions, **columns)
         return [sum(scores) for scores in zip(*parts.values(), strict=True)], parts
 
-    with patch.object(RewardSet, "__call__", unweighted):
-        yield
+    return patch.object(RewardSet, "__call__", unweighted)
 
 
 @fault("advantages not of the group", "XU-YIJIE/grpo-flat#2, THUDM/slime#1414")
@@ -178,23 +174,19 @@ def advantages_are_normalised_over_the_whole_batch(ill):
     def over_the_batch(rewards, **_):
         return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 
-    with patch("r1lab.training.rollout.group_advantages", over_the_batch):
-        yield
+    return patch("r1lab.training.rollout.group_advantages", over_the_batch)
 
 
 @fault("advantages upside down", "huggingface/trl#5026 (a negative mean flips the sign)")
 def advantages_are_divided_by_a_negative_mean(ill):
     right = r1lab.objective.group_advantages
-    upside_down = lambda rewards, **options: -right(rewards, **options)  # noqa: E731
-    with patch("r1lab.training.rollout.group_advantages", upside_down):
-        yield
+    return patch("r1lab.training.rollout.group_advantages", lambda *given, **more: -right(*given, **more))
 
 
 @fault("reward never varies", "jsboige/CoursIA#10603, huggingface/trl#2884")
 def questions_are_too_hard_for_the_model(ill):
     ill.learner.task = SmallWorld({"gym_gsm/1": 1.0}, {"en": 1.0}).task()
     ill.rewards = {"accuracy": (accuracy, 1.0)}
-    yield
 
 
 # -- sampling
@@ -203,7 +195,6 @@ def questions_are_too_hard_for_the_model(ill):
 @fault("sampler runs past the end token", "Jiayi-Pan/TinyZero#66")
 def sampler_ignores_the_end_token(ill):
     ill.learner.sampler.end_ids = [RESERVED]
-    yield
 
 
 @fault("end token never sampled", "apple/ml-ssd#12, jsboige/CoursIA#13596")
@@ -212,13 +203,12 @@ def model_gives_its_end_token_no_probability(ill):
         return logits.index_fill(-1, torch.tensor([END]), -1e9)
 
     ill.learner.policy.model.get_output_embeddings().register_forward_hook(without_end)
-    yield
 
 
 @fault("completions truncated", "huggingface/trl#5697, greyhaven-ai/autocontext#1067",
        caps=((0, 4),))  # fmt: skip
 def cap_is_too_short_for_an_answer(ill):
-    yield
+    """By its settings alone."""
 
 
 @fault("copies in the group", "verl-project/verl#848, vllm-project/vllm#16449")
@@ -228,8 +218,7 @@ def every_sample_of_a_group_has_the_same_seed(ill):
     def same(seed, stream_ids, n, block):
         return right(seed, stream_ids, 1, block).repeat_interleave(n, 0)
 
-    with patch("r1lab.sampling.torch_sampler.draw_uniforms", same):
-        yield
+    return patch("r1lab.sampling.torch_sampler.draw_uniforms", same)
 
 
 @fault("sampler keeps old weights", "huggingface/trl#5312")
@@ -237,7 +226,6 @@ def engine_reloads_its_first_weights_when_it_wakes_up(ill):
     sampler = ill.learner.sampler
     sampler.model = copy.deepcopy(sampler.model)
     sampler.load_weights = lambda named_parameters: None
-    yield
 
 
 def _answer_otherwise(ill, change: Callable[[Rollouts], None], **params) -> None:
@@ -260,8 +248,7 @@ def engine_reports_raw_log_probs(ill):
         tokens, _, log_kept = right(logits, params, uniform)
         return tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0], log_kept
 
-    with patch("r1lab.sampling.torch_sampler.choose", raw):
-        yield
+    return patch("r1lab.sampling.torch_sampler.choose", raw)
 
 
 @fault("log probs of a truncated distribution", "huggingface/trl#6789 (PR 7269)")
@@ -270,7 +257,6 @@ def engine_samples_with_top_p_and_reports_renormalised_log_probs(ill):
         drawn.log_kept[:] = [0 * kept for kept in drawn.log_kept]
 
     _answer_otherwise(ill, forget_the_mass, top_p=0.8)
-    yield
 
 
 @fault("sampler and scorer disagree", "huggingface/trl#3098, PrimeIntellect-ai/prime-rl#600")
@@ -281,7 +267,6 @@ def completions_come_back_in_the_order_of_other_prompts(ill):
             rows[:] = [rows[i] for i in order]
 
     _answer_otherwise(ill, interleave)
-    yield
 
 
 @fault("end token cut off", "unslothai/unsloth-zoo#832 (review), rasbt/reasoning-from-scratch#185")
@@ -292,46 +277,33 @@ def sampler_returns_completions_without_their_end_token(ill):
             rows[:] = [row[: len(row) - end] for row, end in zip(rows, ended, strict=True)]
 
     _answer_otherwise(ill, cut)
-    yield
 
 
 # -- scoring
 
 
 def _patch_scorer(change: Callable):
-    """`change(right)` in the place of `linear_logprob`."""
-    return patch("r1lab.models.policy.linear_logprob", change(r1lab.kernels.linear_logprob))
+    """`change(right, hidden, ...)` in the place of `linear_logprob`."""
+    return patch("r1lab.models.policy.linear_logprob", partial(change, r1lab.kernels.linear_logprob))
 
 
 @fault("scorer log probs above 0", "verl-project/verl#2656")
 def fused_kernel_returns_log_probs_of_up_to_plus_123(ill):
-    def change(right):
-        def unnormalised(*args, **options):
-            out = right(*args, **options, return_lse=True)
-            return out._replace(logp=out.logp + out.lse)
+    def unnormalised(right, *args, **options):
+        out = right(*args, **options, return_lse=True)
+        return out._replace(logp=out.logp + out.lse)
 
-        return unnormalised
-
-    with _patch_scorer(change):
-        yield
+    return _patch_scorer(unnormalised)
 
 
 @fault("scorer disagrees with the logits", "huggingface/trl#3681")
 def logits_are_sliced_one_position_off(ill):
-    def change(right):
-        return lambda hidden, *args, **options: right(hidden.roll(1, 1), *args, **options)
-
-    with _patch_scorer(change):
-        yield
+    return _patch_scorer(lambda right, hidden, *rest, **more: right(hidden.roll(1, 1), *rest, **more))
 
 
 @fault("scorer disagrees with the logits", "huggingface/trl#3029", temperature=0.6)
 def scorer_forgets_the_temperature(ill):
-    def change(right):
-        return lambda *args, **options: right(*args, **options | {"temperature": 1.0})
-
-    with _patch_scorer(change):
-        yield
+    return _patch_scorer(lambda right, *args, **more: right(*args, **more | {"temperature": 1.0}))
 
 
 @fault("mask does not fit the tokens", "bingreeky/MemGen#33")
@@ -342,15 +314,13 @@ def mask_takes_in_what_follows_the_end(ill):
         batch = right(self, experience, ref_logps, rows)
         return replace(batch, mask=torch.ones_like(batch.mask))
 
-    with patch.object(Learner, "_batch", everything):
-        yield
+    return patch.object(Learner, "_batch", everything)
 
 
 @fault("reference policy is wrong",
        "hiyouga/ChatGLM-Efficient-Tuning#380; r1lab itself before 2c4bc82")  # fmt: skip
 def reference_policy_has_the_weights_of_the_policy(ill):
     ill.learner.modules["reference"] = ill.learner.policy
-    yield
 
 
 # -- loss and optimizer
@@ -361,13 +331,26 @@ def _patch_loss(ill: Patient, change: Callable):
     return patch.object(ill.learner, "loss", partial(change, r1lab.objective.policy_loss))
 
 
+def _scale_loss(ill: Patient, scale: float):
+    def scaled(right, *args, **options):
+        loss, metrics = right(*args, **options)
+        return loss * scale, metrics
+
+    return _patch_loss(ill, scaled)
+
+
+def _patch_mask(ill: Patient, change: Callable):
+    """`change(mask)` in the place of the loss's mask."""
+
+    def changed(right, logps, old_logps, ref_logps, advantages, mask, *rest, **options):
+        return right(logps, old_logps, ref_logps, advantages, change(mask), *rest, **options)
+
+    return _patch_loss(ill, changed)
+
+
 @fault("gradient is 0", "Goekdeniz-Guelmez/mlx-lm-lora#55 (PR 49)")
 def importance_ratio_is_the_constant_1(ill):
-    def constant(right, logps, old_logps, *rest, **options):
-        return right(logps, logps, *rest, **options)
-
-    with _patch_loss(ill, constant):
-        yield
+    return _patch_loss(ill, lambda right, logps, old, *rest, **more: right(logps, logps, *rest, **more))
 
 
 @fault("gradient is 0", "Goekdeniz-Guelmez/mlx-lm-lora#68")
@@ -377,60 +360,39 @@ def log_probs_are_computed_outside_the_differentiated_closure(ill):
     def forward(self, *args):
         return right(copy.deepcopy(self).requires_grad_(True), *args)
 
-    with patch.object(Policy, "forward", forward):
-        yield
+    return patch.object(Policy, "forward", forward)
 
 
 @fault("end token outside the loss", "rasbt/reasoning-from-scratch#185")
 def end_token_is_missing_from_the_training_signal(ill):
-    def without_end(right, logps, old_logps, ref_logps, advantages, mask, config, **options):
-        last = mask.sum(1) - 1
-        shorter = mask & (torch.arange(mask.shape[1]) < last[:, None])
-        return right(logps, old_logps, ref_logps, advantages, shorter, config, **options)
+    def without_end(mask):
+        return mask & (torch.arange(mask.shape[1]) < mask.sum(1)[:, None] - 1)
 
-    with _patch_loss(ill, without_end):
-        yield
+    return _patch_mask(ill, without_end)
 
 
 @fault("gradient of something else", "Goekdeniz-Guelmez/mlx-lm-lora#80")
 def mask_is_shifted_by_one_in_the_loss(ill):
-    def shifted(right, logps, old_logps, ref_logps, advantages, mask, config, **options):
-        later = mask.roll(1, 1)  # the first token out, what follows the end in
-        later[:, 0] = False
-        return right(logps, old_logps, ref_logps, advantages, later, config, **options)
+    def shifted(mask):
+        """The first token out, what follows the end in."""
+        return torch.nn.functional.pad(mask, (1, -1))
 
-    with _patch_loss(ill, shifted):
-        yield
+    return _patch_mask(ill, shifted)
 
 
 @fault("wrong normaliser", "modelscope/ms-swift#10116, huggingface/trl#3021")
 def loss_is_divided_by_the_accumulation_steps_once_more(ill):
-    def divided(right, *args, **options):
-        loss, metrics = right(*args, **options)
-        return loss / 4, metrics
-
-    with _patch_loss(ill, divided):
-        yield
+    return _scale_loss(ill, 1 / 4)
 
 
 @fault("step goes the wrong way", "The objective is minimised instead of maximised.")
 def loss_is_plus_the_objective(ill):
-    def plus(right, *args, **options):
-        loss, metrics = right(*args, **options)
-        return -loss, metrics
-
-    with _patch_loss(ill, plus):
-        yield
+    return _scale_loss(ill, -1)
 
 
 @fault("update is not a number", "OpenRLHF/OpenRLHF#1120, verl-project/verl#747")
 def loss_is_nan(ill):
-    def nan(right, *args, **options):
-        loss, metrics = right(*args, **options)
-        return loss * math.nan, metrics
-
-    with _patch_loss(ill, nan):
-        yield
+    return _scale_loss(ill, math.nan)
 
 
 @fault("clip does not hold", "rasbt/reasoning-from-scratch ch07 takes the maximum where A < 0")
@@ -439,73 +401,50 @@ def clip_is_upside_down_for_negative_advantages(ill):
         own, clipped = ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages
         return torch.where(advantages < 0, torch.maximum(own, clipped), torch.minimum(own, clipped))
 
-    with patch("r1lab.objective.clipped_objective", maximum):
-        yield
+    return patch("r1lab.objective.clipped_objective", maximum)
 
 
 @fault("kl term does not pull back",
        "natolambert/rlhf-book pays for divergence: its log-ratio is reversed",
        loss=LossConfig(beta=0.05))  # fmt: skip
 def kl_term_has_the_wrong_sign(ill):
-    reversed_k3 = lambda logps, ref_logps: -r1lab.objective.k3(logps, ref_logps)  # noqa: E731
-    with patch.dict(r1lab.objective.KL_ESTIMATORS, k3=reversed_k3):
-        yield
+    right = r1lab.objective.k3
+    return patch.dict(r1lab.objective.KL_ESTIMATORS, k3=lambda *logps: -right(*logps))
 
 
 @fault("kl term does not pull back", "allenai/open-instruct#534, NVIDIA-NeMo/RL#2506",
        loss=LossConfig(beta=0.05, kl="k1"))  # fmt: skip
 def k1_is_differentiated_as_a_loss(ill):
-    yield
+    """By its settings alone."""
 
 
 @fault("learning rate is 0", "A schedule that ends, or never begins.", learning_rate=0.0)
 def learning_rate_never_leaves_0(ill):
-    yield
+    """By its settings alone."""
 
 
 @fault("optimizer holds other weights", "huggingface/trl#6701")
 def optimizer_is_built_over_weights_that_are_not_trained(ill):
     other = copy.deepcopy(ill.learner.policy)
     ill.learner.optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
-    yield
 
 
 @fault("frozen weights", "huggingface/trl#6701 (review: the adapter is frozen on loading)")
 def a_layer_is_frozen_on_loading(ill):
     ill.learner.policy.model.get_decoder().layers[0].requires_grad_(False)
-    yield
 
 
 # -- the course of a run: rows of a stored run, changed
 
 
-@dataclass(frozen=True)
-class CourseFault:
-    """`change(rows)` makes a healthy run's rows those of an ill one."""
-
-    change: Callable[[list[dict]], list[dict]]
-    thread: str
-    expected: str
-
-    @property
-    def name(self) -> str:
-        return self.change.__name__
+# Each is a function that makes a healthy run's rows those of an ill one.
+COURSE_FAULTS: list[Fault] = []
+course_fault = partial(fault, faults=COURSE_FAULTS)
 
 
-COURSE_FAULTS: list[CourseFault] = []
-
-
-def course_fault(expected: str, thread: str) -> Callable:
-    def register(change: Callable) -> Callable:
-        COURSE_FAULTS.append(CourseFault(change, thread, expected))
-        return change
-
-    return register
-
-
-def named_in_course(one: CourseFault, rows: list[dict]) -> list[str]:
-    changed = one.change(copy.deepcopy(rows))
-    return [diagnosis.name for diagnosis in judge(course.RULES, measure(changed)).found]
+def followed(rows: list[dict]) -> list:
+    """What the curves of these rows show to be wrong."""
+    return [one for one in judge(course.RULES, course.measure(rows)) if one.evidence]
 
 
 def _over_time(rows: list[dict], kind: str, change: Callable[[dict, float], dict]) -> list[dict]:
@@ -597,7 +536,7 @@ def main() -> int:
         print(f"| {one.name.replace('_', ' ')} | {one.thread} | {' | '.join(first)} |", flush=True)
     print("\n| planted in a stored run's curves | after | named first |\n|---|---|---|")
     for one in COURSE_FAULTS:
-        first = (named_in_course(one, stored_rows()) or ["nothing"])[0]
+        first = ([ill.name for ill in followed(one.plant(stored_rows()))] or ["nothing"])[0]
         wrong += first != one.expected
         print(f"| {one.name.replace('_', ' ')} | {one.thread} | {first} |")
     count = f"{len(FAULTS)} faults on two models, {len(COURSE_FAULTS)} in curves"

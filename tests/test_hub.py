@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import zlib
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 
@@ -100,8 +101,9 @@ def test_programs_bring_their_public_and_private_tests(home):
     assert "class Solution" in method.prompt and "standard input" in text.prompt
     programs = ["input()\nprint(sum(map(int, input().split())))", method.prompt.split("\n\n")[-1]]
     programs[1] += "return sum(x) * n"
-    with Sandbox(1) as sandbox:
-        assert sandbox.grade(programs, [text.tests, method.tests]) == [Outcome("ok")] * 2
+    with closing(Sandbox(1)) as sandbox:
+        for graded in map(sandbox.submit, programs, [text.tests, method.tests]):
+            assert graded.result() == Outcome("ok")
 
 
 def test_a_pickle_is_searched_and_never_loaded(home):

@@ -1,6 +1,5 @@
 """The sandbox runs good programs, and every cheat fails; without isolation it runs nothing."""
 
-import contextlib
 import json
 import os
 import platform
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from r1lab.errors import InputError
 from r1lab.rewards import accuracy, code, program_of, rules, validate
-from r1lab.sandbox import VERDICTS, Limits, Sandbox, check_isolation, pool, zygote
+from r1lab.sandbox import Limits, Sandbox, pool, zygote
 from r1lab.sandbox.judge import Ended, judge, same
 from r1lab.world import sample_problem
 from tests.small_run import reward_set
@@ -28,7 +28,7 @@ REVERSED = str(SECRET)[::-1]
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox(1, Limits(cpu_seconds=0.2, wall_seconds=10.0)) as sandbox:
+    with closing(Sandbox(1, Limits(cpu_seconds=0.2, wall_seconds=10.0))) as sandbox:
         yield sandbox
 
 
@@ -87,7 +87,8 @@ def test_a_faulty_program_is_told_what_it_did(sandbox, program, verdict, detail)
 def test_every_test_of_a_program_must_pass_and_outcomes_keep_their_order(sandbox):
     tests = [{"input": x, "output": 2 * x} for x in (1, 2, 3)]
     programs = ["def f(x): return 2 * x", "def f(x): return 2 * x if x < 3 else 0"] * 20
-    assert [o.verdict for o in sandbox.grade(programs, [tests] * 40)] == ["ok", "wrong"] * 20
+    futures = [sandbox.submit(program, tests) for program in programs]
+    assert [future.result().verdict for future in futures] == ["ok", "wrong"] * 20
 
 
 # -------------------------------------------------------------------------------------- cheats
@@ -122,27 +123,25 @@ page = libc.mmap(None, 4096, 7, 0x22, -1, 0)  # readable, writable, executable
 ctypes.memmove(page, bytes.fromhex('b802000000cd80c3'), 8)  # mov eax, 2 (fork); int 0x80; ret
 ctypes.CFUNCTYPE(ctypes.c_int)(page)()
 """
+
+
+def writes(answer: str) -> str:
+    """A program that writes this in the place of its answer and ends."""
+    return f"import os\nos.write(3, {answer})\nos._exit(0)"
+
+
 CHEATS = {  # name: (program, verdict)
     "exits early": ("import sys\nsys.exit(0)", "error"),
     "exits in the function": ("import os\ndef f(x): os._exit(0)", "error"),
     "writes a verdict and exits": (
-        "import os\nfor fd in range(4): os.write(fd, b'{\"verdict\": \"ok\"}')\nos._exit(0)",
-        "error"),
-    "writes a fake answer and exits": (
-        "import os\nos.write(3, b'{\"outputs\": [0], \"verdict\": \"ok\"}')\nos._exit(0)", "wrong"),
-    "writes no list": ("import os\nos.write(3, b'[0]')\nos._exit(0)", "error"),
-    "answers too often": (
-        "import os\nos.write(3, b'{\"outputs\": [0, 0]}')\nos._exit(0)", "error"),
-    "writes an answer too deep to read": (
-        "import os\nos.write(3, b'{\"outputs\": [' + b'[' * 60000)\nos._exit(0)", "error"),
-    "writes a deep error": (
-        "import os\nos.write(3, b'{\"error\": ' + b'[' * 900 + b']' * 900 + b'}')\nos._exit(0)",
-        "error"),
-    "writes a deep output": (
-        "import os\nos.write(3, b'{\"outputs\": [' + b'[' * 900 + b']' * 900 + b']}')\nos._exit(0)",
-        "wrong"),
-    "writes a number too long to read": (
-        "import os\nos.write(3, b'{\"outputs\": [' + b'9' * 9999 + b']}')\nos._exit(0)", "error"),
+        "import os\nfor fd in range(4): os.write(fd, b'{\"verdict\": \"ok\"}')\nos._exit(0)", "error"),
+    "writes a fake answer": (writes("b'{\"outputs\": [0], \"verdict\": \"ok\"}'"), "wrong"),
+    "writes no list": (writes("b'[0]'"), "error"),
+    "answers too often": (writes("b'{\"outputs\": [0, 0]}'"), "error"),
+    "writes an answer too deep to read": (writes("b'{\"outputs\": [' + b'[' * 60000"), "error"),
+    "writes a deep error": (writes("b'{\"error\": ' + b'[' * 900 + b']' * 900 + b'}'"), "error"),
+    "writes a deep output": (writes("b'{\"outputs\": [' + b'[' * 900 + b']' * 900 + b']}'"), "wrong"),
+    "writes a number too long to read": (writes("b'{\"outputs\": [' + b'9' * 9999 + b']}'"), "error"),
     "answers with megabytes": ("f = lambda x: 'x' * 10 ** 7", "error"),
     "claims to be out of memory": ("def f(x): raise MemoryError", "memory"),
     "an object equal to everything": (
@@ -152,54 +151,45 @@ CHEATS = {  # name: (program, verdict)
     "patches builtins": (
         "import builtins\nbuiltins.len = lambda _: 0\nbuiltins.all = builtins.isinstance = "
         "lambda *_: True\nf = lambda x: 0", "error"),
-    "patches json": (
-        "import json\njson.dumps = lambda *_: '{\"verdict\": \"ok\"}'\nf = abs", "error"),
+    "patches json": ("import json\njson.dumps = lambda *_: '{\"verdict\": \"ok\"}'\nf = abs", "error"),
     "patches exit": (
-        "import os\nos._exit = lambda _: None\nos.write(3, b'{\"outputs\": [0]}')\nf = abs",
-        "forbidden"),
+        "import os\nos._exit = lambda _: None\nos.write(3, b'{\"outputs\": [0]}')\nf = abs", "forbidden"),
     "looks for the tests in memory": (SEARCH, "wrong"),
-    "reads a file": ("print(open({file!r}).read())", "forbidden"),
-    "reads its memory": ("open('/proc/self/mem', 'rb')", "forbidden"),
-    "lists a folder": ("import os\nos.listdir({folder!r})", "forbidden"),
-    "imports from a folder": (
-        "import sys\nsys.path.append({folder!r})\nimport tests", "forbidden"),
-    "writes a file": ("open({folder!r} + '/new', 'w').write('x')", "forbidden"),
-    "removes a file": ("import os\nos.remove({file!r})", "forbidden"),
-    "catches the refusal": (
-        "try:\n    open({file!r})\nexcept BaseException:\n    pass\nf = abs", "forbidden"),
-    "opens a socket": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "forbidden"),
-    "sends to a socket": (
-        "import socket\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)", "forbidden"),
-    "talks to the clean process": (
-        "import socket\nsocket.socket(fileno=0).send(b'[false, 0]')", "forbidden"),
-    "bombs with forks": ("import os\nwhile True: os.fork()", "forbidden"),
-    "starts a thread": ("import _thread\n_thread.start_new_thread(print, ())", "forbidden"),
-    "runs a command": ("import os\nos.execv('/bin/sh', ['sh'])", "forbidden"),
-    "runs a shell": ("import os\nos.system('true')", "forbidden"),
-    "kills the parent": ("import os\nos.kill(os.getppid(), 9)", "forbidden"),
-    "ends itself with the sandbox's own signal": ("import os\nos.abort()", "forbidden"),
-    "traces the grader": (
-        "import ctypes\nctypes.CDLL(None).ptrace(16, {pid}, None, None)", "forbidden"),
-    "reads the grader's memory": (
-        "import ctypes\nctypes.CDLL(None).process_vm_readv({pid}, 0, 0, 0, 0, 0)",
-        "forbidden"),
-    "becomes root": ("import os\nos.setuid(0)", "forbidden"),
-    "lifts its limits": (
-        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9, 9))", "forbidden"),
-    "stops the timer": ("import signal\nsignal.setitimer(signal.ITIMER_PROF, 0)", "forbidden"),
-    "ignores signals": ("import signal\nsignal.signal(31, signal.SIG_IGN)", "forbidden"),
-    "makes a 32-bit system call": (MACHINE_CODE, "forbidden"),
-    "makes an x32 system call": (
-        "import ctypes\nctypes.CDLL(None).syscall(0x40000000 + 57)", "forbidden"),
     "loops forever": ("while True: pass", "timeout"),
     "loops and catches all": (
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "timeout"),
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass", "timeout"),
     "loops inside one operation": ("f = lambda x: 10 ** 10 ** 8", "timeout"),
     "prints forever": ("while True: print('x' * 1000)", "timeout"),
     "fills memory": ("kept = []\nwhile True: kept.append(bytes(10 ** 7))", "memory"),
     "asks for all memory": ("f = lambda x: [0] * 10 ** 9", "memory"),
 }  # fmt: skip
+FORBIDDEN = {  # name: program
+    "reads a file": "print(open({file!r}).read())",
+    "reads its memory": "open('/proc/self/mem', 'rb')",
+    "lists a folder": "import os\nos.listdir({folder!r})",
+    "imports from a folder": "import sys\nsys.path.append({folder!r})\nimport tests",
+    "writes a file": "open({folder!r} + '/new', 'w').write('x')",
+    "removes a file": "import os\nos.remove({file!r})",
+    "catches the refusal": "try:\n    open({file!r})\nexcept BaseException:\n    pass\nf = abs",
+    "opens a socket": "import socket\nsocket.create_connection(('127.0.0.1', 80))",
+    "sends to a socket": "import socket\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+    "talks to the clean process": "import socket\nsocket.socket(fileno=0).send(b'[false, 0]')",
+    "bombs with forks": "import os\nwhile True: os.fork()",
+    "starts a thread": "import _thread\n_thread.start_new_thread(print, ())",
+    "runs a command": "import os\nos.execv('/bin/sh', ['sh'])",
+    "runs a shell": "import os\nos.system('true')",
+    "kills the parent": "import os\nos.kill(os.getppid(), 9)",
+    "ends itself with the sandbox's own signal": "import os\nos.abort()",
+    "traces the grader": "import ctypes\nctypes.CDLL(None).ptrace(16, {pid}, None, None)",
+    "reads the grader's memory": "import ctypes\nctypes.CDLL(None).process_vm_readv({pid}, 0, 0, 0, 0, 0)",
+    "becomes root": "import os\nos.setuid(0)",
+    "lifts its limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9, 9))",
+    "stops the timer": "import signal\nsignal.setitimer(signal.ITIMER_PROF, 0)",
+    "ignores signals": "import signal\nsignal.signal(31, signal.SIG_IGN)",
+    "makes a 32-bit system call": MACHINE_CODE,
+    "makes an x32 system call": "import ctypes\nctypes.CDLL(None).syscall(0x40000000 + 57)",
+}
+CHEATS |= {name: (program, "forbidden") for name, program in FORBIDDEN.items()}
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -225,7 +215,7 @@ def test_the_search_of_memory_finds_what_is_there_but_no_other_program(sandbox):
 
 
 def test_a_program_that_sleeps_forever_meets_the_wall_deadline():
-    with Sandbox(1, Limits(wall_seconds=0.3)) as sandbox:
+    with closing(Sandbox(1, Limits(wall_seconds=0.3))) as sandbox:
         outcome = run(sandbox, "import time\ntime.sleep(10 ** 6)")
     assert outcome.verdict == "timeout"
     assert "deadline" in outcome.detail
@@ -233,7 +223,7 @@ def test_a_program_that_sleeps_forever_meets_the_wall_deadline():
 
 def test_a_program_finds_no_environment_and_no_open_files(sandbox, monkeypatch):
     monkeypatch.setenv("R1LAB_TOKEN", "secret")
-    with Sandbox(1) as fresh:
+    with closing(Sandbox(1)) as fresh:
         leaks = "import os\nf = lambda x: [k for k in os.environ if k[:2] not in ('PY', 'LC')]"
         assert run(fresh, leaks, output=[]).verdict == "ok"
     opened = """
@@ -256,7 +246,7 @@ def test_it_works_off_the_main_thread():
     outcomes = []
 
     def work():
-        with Sandbox(1) as sandbox:
+        with closing(Sandbox(1)) as sandbox:
             outcomes.append(run(sandbox, "f = lambda x: 7", output=7).verdict)
 
     thread = threading.Thread(target=work)
@@ -273,7 +263,7 @@ def test_grading_goes_on_while_the_caller_does_other_work(sandbox):
 
 
 def test_a_clean_process_that_was_killed_is_replaced():
-    with Sandbox(1) as sandbox:
+    with closing(Sandbox(1)) as sandbox:
         old = sandbox.zygotes[0].process
         os.kill(old.pid, signal.SIGKILL)
         old.wait()
@@ -298,7 +288,7 @@ def test_nothing_is_left_when_the_trainer_is_killed():
     while children.exists() and not children.read_text() and time.monotonic() < until:
         time.sleep(0.01)
     running = children.read_text().split() if children.exists() else []
-    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+    with suppress(ProcessLookupError):  # it may have ended by itself
         os.kill(clean, signal.SIGKILL)
     while any(_alive(pid) for pid in (clean, *running)) and time.monotonic() < until:
         time.sleep(0.01)
@@ -330,10 +320,10 @@ def test_root_is_given_up(sandbox):
         ("library.seccomp_load(filters)", "0", "a ban on new processes, a ban on signals"),
         ("library.seccomp_load(filters)", "-38", "takes no filter of system calls"),
         ('"AS": ', '"AS": 1000 * ', "a limit on memory"),
-        ('"write")', '"write", "openat")', "a ban on reading files, a ban on writing files"),
-        ('"write")', '"write", "socket")', "a ban on the network"),
-        ('"write")', '"write", "kill")', "a ban on signals"),
-        ('"write")', '"write", "clone", "clone3")', "a ban on new processes"),
+        ("futex write", "futex write openat", "a ban on reading files, a ban on writing files"),
+        ("futex write", "futex write socket", "a ban on the network"),
+        ("futex write", "futex write kill", "a ban on signals"),
+        ("futex write", "futex write clone clone3", "a ban on new processes"),
         ("os.setuid(NOBODY)", "os.setuid(-1)", "root cannot become an ordinary user"),
     ],
 )
@@ -346,14 +336,14 @@ def test_where_isolation_is_missing_nothing_is_run(line, instead, missing, tmp_p
     script.write_text(source.replace(line, instead))
     monkeypatch.setattr(pool, "CLEAN_PROCESS", str(script))
     with pytest.raises(InputError, match=missing) as refusal:
-        check_isolation()
+        Sandbox(1)
     assert str(refusal.value).startswith("programs cannot be run safely on this system")
 
 
 def test_other_systems_are_refused(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(InputError, match="needs Linux"):
-        check_isolation()
+        Sandbox(1)
 
 
 # ---------------------------------------------------------------------------------- the judge
@@ -383,7 +373,8 @@ def test_values_of_another_type_differ(pair):
 @given(st.binary(max_size=200) | plain.map(lambda data: json.dumps({"outputs": data}).encode()),
        st.booleans(), st.integers(0, 64))  # fmt: skip
 def test_whatever_a_program_writes_there_is_a_verdict_and_it_is_not_ok(written, late, number):
-    assert judge(Ended(late, number, written), [1], [SECRET]).verdict in VERDICTS[1:]
+    outcome = judge(Ended(late, number, written), [1], [SECRET])
+    assert outcome.verdict in ("wrong", "error", "timeout", "memory", "forbidden")
 
 
 # --------------------------------------------------------------------------------- the reward

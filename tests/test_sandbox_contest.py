@@ -1,5 +1,7 @@
 """Programs of contests in the sandbox: standard input to standard output, and methods."""
 
+from contextlib import closing
+
 import pytest
 
 from r1lab.sandbox import Limits, Outcome, Sandbox
@@ -8,7 +10,7 @@ from r1lab.sandbox.judge import same_text
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox(1, contest=Limits(cpu_seconds=0.5)) as sandbox:
+    with closing(Sandbox(1, contest=Limits(cpu_seconds=0.5))) as sandbox:
         yield sandbox
 
 

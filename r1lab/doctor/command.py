@@ -1,5 +1,12 @@
-"""`r1lab doctor`: the environment, or what is wrong with a model or a run."""
+"""`r1lab doctor`: what this machine lacks, or what is wrong with a model or a run."""
 
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -8,11 +15,24 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from r1lab.doctor.diagnose import diagnose
-from r1lab.doctor.environment import environment_report
+from r1lab.doctor import course, steps
+from r1lab.doctor.trial import examine, trial_config
+from r1lab.errors import InputError
+from r1lab.files import SHIPPED, read_rows
+from r1lab.launch.bootstrap import ROOT, SUPPORTED
+from r1lab.models.policy import load_policy
+from r1lab.run import Run
+from r1lab.stages.zero import PRESETS, Zero, stored_zero
+from r1lab.task import Task
+from r1lab.training.distributed import World
+from r1lab.training.loop import Learner
+from r1lab.training.processes import default_processes
+from r1lab.training.provenance import machine
+
 
 ILL = 1  # the exit code of an illness that was found
 MARKS = {True: "ok", False: "fix", None: "note"}
+DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
 
 
 def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: str = "cpu") -> int:
@@ -31,12 +51,137 @@ def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: s
         console.print(table)
         return ILL if any(check.ok is False for check in checks) else 0
     report = diagnose(target, preset)
-    for number, ill in enumerate(report.found, 1):
+    found = [one for one in report if one.evidence]
+    for number, ill in enumerate(found, 1):
         console.print(Text(f"{number}. {ill.name}: {ill.evidence}", style="bold"))
         console.print(Padding(Text(f"{ill.cause}\nTo do: {ill.fix}"), (0, 0, 0, 3)))
-    if len(report.found) > 1:
+    if len(found) > 1:
         console.print("Fix the first one first: it may be the reason for others.")
-    looked_for = f"Looked for {len(report.looked_for)} illnesses: {'; '.join(report.looked_for)}."
-    console.print(Text(looked_for, style="dim"))
-    console.print("Nothing found." if not report.found else f"{len(report.found)} found.")
-    return ILL if report.found else 0
+    names = "; ".join(one.name for one in report)
+    console.print(Text(f"Looked for {len(report)} illnesses: {names}.", style="dim"))
+    console.print(f"{len(found) or 'Nothing'} found.")
+    return ILL if found else 0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was looked for, why it happens, what to do; and the numbers that say so, "" if none do."""
+
+    name: str
+    cause: str
+    fix: str
+    evidence: str
+
+
+def judge(rules: list[Callable], measured: object) -> list[Diagnosis]:
+    """Ask each rule. Its name, and the paragraphs of its docstring, are the diagnosis' text."""
+    report = []
+    for rule in rules:
+        name = rule.__name__.replace("_", " ")
+        cause, fix = (" ".join(text.split()) for text in rule.__doc__.split("\n\n"))
+        report.append(Diagnosis(name, cause, fix, rule(measured) or ""))
+    return report
+
+
+def diagnose(target: str | Path, preset: str = "cpu") -> list[Diagnosis]:
+    """Say what is wrong with a run (its folder), or would be in one that starts from a model.
+
+    A run is read from its metrics, then two steps are tried from its newest checkpoint, or from
+    its base where it has none; nothing is written. The first illness that is found may be the reason
+    for the rest.
+
+    Args:
+        target: a run folder, or a model's folder or Hub id.
+        preset: the settings to try a model with; a run has its own.
+
+    Raises:
+        InputError: there is no such preset, model or run, or its settings cannot train.
+    """
+    metrics = Path(target) / "metrics.jsonl"
+    if not metrics.is_file():
+        if preset not in PRESETS:
+            raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+        return try_two_steps(replace(PRESETS[preset], model=str(target)))
+    followed = judge(course.RULES, course.measure(read_rows(metrics, ("kind", "step"))))
+    run, stored = Run(target), stored_zero(Run(target))
+    newest = [stored.model, *run.checkpoints][-1]
+    return followed + try_two_steps(replace(stored, model=str(newest)))
+
+
+def try_two_steps(run: Zero, task: Task | None = None) -> list[Diagnosis]:
+    """Train two small steps with these settings, in this process, and judge them.
+
+    Args:
+        task: asked in place of the one that the settings name.
+    """
+    config = trial_config(run.rl)
+    learner = Learner(config, task or run.open_task(), *load_policy(run.model), World())
+    try:
+        return judge(steps.RULES, examine(learner))
+    except InputError:
+        raise
+    except Exception as error:  # whatever an ill run raises is what is wrong with it
+        fix = "Fix what the message names; if it speaks of grad, look for detached log-probs."
+        cause = "The run stops with an exception before two steps are done."
+        return [Diagnosis("a step fails", cause, fix, f"{type(error).__name__}: {error}")]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. `ok`: True good, False to be fixed, None worth knowing."""
+
+    name: str
+    ok: bool | None
+    found: str
+    advice: str
+
+
+def environment_report() -> list[Check]:
+    """Say what this machine has, in the order in which it matters; nothing is changed."""
+    here, stored, python = machine(), Run(SHIPPED / "runs/zero"), "%d.%d" % sys.version_info[:2]
+    summary = stored.summary if stored.finished else {}
+    total, cores, processes = here["memory_gb"], here["cores"], default_processes()
+    free, disk = free_memory_gb(total), shutil.disk_usage(Path.cwd()).free / 2**30
+    needed, minutes = summary.get("peak_memory_gb", 0.0), summary.get("wall_seconds", 0.0) / 60
+    same, others = packages()
+    lines = [
+        ("Python", python in SUPPORTED, here["versions"]["python"],
+         f"make the environment with Python {' or '.join(SUPPORTED)}"),
+        ("packages", True if same and not others else None, f"{same} as tested{''.join(others[:4])}",
+         "pip install -c constraints.txt -e . gets those"),
+        ("cores", cores > 1 or None, f"{cores} ({here['cpu']}): a run starts {processes} processes of "
+         f"{max(1, cores // processes)} thread(s)", "a run takes twice as long as on two"),
+        ("memory", free >= needed, f"{free:.1f} GB free of {total:.1f}",
+         f"a run needs {needed:.1f} GB: close programs, or give it fewer --questions"),
+        ("disk", disk >= DISK_GB, f"{disk:.1f} GB free", f"free {DISK_GB:.0f} GB for checkpoints"),
+        ("GPU", bool(here["gpu"]) or None, here["gpu"] or "none",
+         "not needed here; --preset paper and those of Qwen2.5 on GPUs do not run without"),
+        ("base model", (SHIPPED / "base/model.safetensors").is_file(), "data/base",
+         "missing: r1lab pretrain makes it"),
+        ("runs here", True, "every lesson and every cpu preset; the stored run took "
+         f"{minutes:.0f} minutes", ""),
+    ]  # fmt: skip
+    return [Check(name, ok, found, "" if ok else advice) for name, ok, found, advice in lines]
+
+
+def packages() -> tuple[int, list[str]]:
+    """How many installed versions are the tested ones, and which are not, by the file of pins."""
+    pins = ROOT / "constraints.txt"  # a wheel has none
+    text = pins.read_text(encoding="utf-8") if pins.is_file() else ""
+    same, others = 0, []
+    for name, tested in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):
+        try:
+            installed = version(name).split("+")[0]
+        except PackageNotFoundError:  # no matter here: r1lab would not have been imported
+            continue
+        same += installed == tested
+        if installed != tested:
+            others.append(f", {name} {installed} (tested: {tested})")
+    return same, others
+
+
+def free_memory_gb(total: float) -> float:
+    """What could be had without swapping; the total where the system does not say."""
+    info = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
+    return int(found[1]) / 2**20 if found else total

@@ -103,9 +103,7 @@ def random(prompts: list, completions: list, **columns: object) -> Scores:
     zeros = [0] * len(completions)
     rollouts, seeds = columns.get("rollout") or zeros, columns.get("seed") or zeros
     seen, scores = Counter(), []
-    rows = zip(seeds, rollouts, prompts, completions, strict=True)
-    for seed, rollout, prompt, completion in rows:
-        row = (seed, rollout, text_of(prompt), text_of(completion))
+    for row in zip(seeds, rollouts, map(text_of, prompts), map(text_of, completions), strict=True):
         key = repr((*row, seen[row])).encode("utf-8", "backslashreplace")
         seen[row] += 1
         scores.append(float(hashlib.sha256(key).digest()[0] % 2))

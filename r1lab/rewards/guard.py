@@ -55,7 +55,7 @@ THOUSANDS = r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)"
 SEPARATOR = r"(?:\s*(?:[,;\n]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])))+\s*"
 UNION = r"\\cup(?![a-z])|(?<![A-Za-z])or(?![A-Za-z])"
 ORDER, FLIPPED = r"\s*([<>≤≥])\s*", str.maketrans("<>≤≥", "><≥≤")
-INTERVALS = ("()", "(]", "[)", "[]")
+INTERVALS, BRACES = ("()", "(]", "[)", "[]"), ("‹›",)
 NOTATION = set(r"\frac \sqrt \pi \cdot \times \div \sin \cos \tan \cot \sec \csc \arcsin \arccos "
                r"\arctan \ln \log \exp \binom".split())
 STRANGE = r"(?a)[^\w\s\\{}()\[\].+*/^!|°-]|\.\.|\d\s+\d|^\W*$"
@@ -74,10 +74,9 @@ def split(text: str, separator: str) -> list[str]:
     return [part.strip() for part in marked.split("\0")]
 
 
-def enclosed(text: str, brackets: str, closing: str) -> bool:
-    """Is all of the text between one opening bracket and its partner?"""
-    ends = len(text) > 1 and text[0] in brackets and text[-1] in closing
-    return ends and all(depths(text)[1:-1])
+def enclosed(text: str, pairs: tuple[str, ...]) -> bool:
+    """Is all of the text between one opening bracket and its partner, a pair of these?"""
+    return text[:1] + text[-1:] in pairs and all(depths(text)[1:-1])
 
 
 def number(text: str) -> Fraction | None:
@@ -129,19 +128,19 @@ def chain(text: str) -> list[str]:
 
 def shape(text: str) -> tuple[str, list[str]]:
     """What an answer is (what holds it together), and its parts. `a ± b` is a list of two."""
-    while enclosed(text, "‹", "›"):
+    while enclosed(text, BRACES):
         text = text[1:-1].strip()
     if match := re.fullmatch(MATRIX, text):
         cells = re.split(r"(&|\\\\)", (match[1] or match[2] or "").strip().removesuffix(r"\\"))
         return "matrix" + "".join(cells[1::2]), [cell.strip() for cell in cells[::2]]
     parts = split(text, UNION)
-    if parts[1:] and all(shape(part)[0] in INTERVALS or enclosed(part, "‹", "›") for part in parts):
+    if parts[1:] and all(shape(part)[0] in INTERVALS or enclosed(part, BRACES) for part in parts):
         return "union", parts
     order = chain(text)
     if len(order) == 5 and re.fullmatch("[a-z]", order[2]):
         return "(["[order[1] == "≤"] + ")]"[order[3] == "≤"], order[::4]
     parts = split(text[1:-1], ",")
-    if parts[1:] and enclosed(text, "([", ")]"):
+    if parts[1:] and enclosed(text, INTERVALS):
         return text[0] + text[-1], parts
     if order:
         return "".join(order[1::2]), order[::2]

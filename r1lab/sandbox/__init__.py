@@ -22,7 +22,5 @@ within its limits; tests so weak that a wrong program passes them, by learning t
 heart; reading the inputs of all its tests before it answers the first.
 """
 
-from r1lab.sandbox.judge import VERDICTS, Outcome
-from r1lab.sandbox.pool import Limits, Sandbox, check_isolation
-
-__all__ = ["VERDICTS", "Limits", "Outcome", "Sandbox", "check_isolation"]
+from r1lab.sandbox.judge import Outcome
+from r1lab.sandbox.pool import Limits, Sandbox

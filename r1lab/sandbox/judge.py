@@ -9,9 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-VERDICTS = ("ok", "wrong", "error", "timeout", "memory", "forbidden")
-
-
 @dataclass(frozen=True)
 class Ended:
     """How a program's process ended: killed at the wall deadline, wait status, what it wrote."""
@@ -23,7 +20,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One of VERDICTS, and a phrase that says why ("" for ok)."""
+    """A verdict: ok, wrong, error, timeout, memory or forbidden; and why ("" for ok)."""
 
     verdict: str
     detail: str = ""
@@ -36,15 +33,16 @@ BY_SIGNAL = {signal.SIGPROF: "timeout", signal.SIGSYS: "forbidden", signal.SIGKI
 
 def same(answer: object, expected: object) -> bool:
     """Are two values of JSON equal? 6 is 6.0, but True is not 1; floats up to 1e-9, relatively."""
-    if isinstance(expected, list) and isinstance(answer, list):
+    kinds = (type(answer), type(expected))
+    if kinds == (list, list):
         return len(answer) == len(expected) and all(map(same, answer, expected))
-    if isinstance(expected, dict) and isinstance(answer, dict):
+    if kinds == (dict, dict):
         return answer.keys() == expected.keys() and all(
             same(answer[key], expected[key]) for key in expected
         )
-    if isinstance(expected, bool) or isinstance(answer, bool):
+    if bool in kinds:
         return answer is expected
-    if isinstance(answer, float) and isinstance(expected, float):
+    if kinds == (float, float):
         return math.isclose(answer, expected, rel_tol=1e-9)
     return answer == expected
 

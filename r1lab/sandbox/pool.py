@@ -117,15 +117,15 @@ class Sandbox:
             self.close()
             raise
 
-    def submit(self, program: str, tests: list, entry: str = "f") -> Future[Outcome]:
-        """Starts grading one program: `entry(input)` must give `output`, for each test.
+    def submit(self, program: str, tests: list) -> Future[Outcome]:
+        """Starts grading one program: `f(input)` must give `output`, for each test.
 
         The first test may name another `entry`, as contests have them: `Solution.method`, called
         with the input as the list of its arguments, or `stdin`: the input is a text for the whole
         program to read, the output the text that it must print (see `judge.same_text`).
         Raises InputError for tests that cannot be used."""
         try:
-            entry = tests[0].get("entry", entry) if tests else entry
+            entry = tests[0].get("entry", "f") if tests else "f"
             pairs = json.loads(json.dumps([(test["input"], test["output"]) for test in tests]))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise InputError(
@@ -139,22 +139,11 @@ class Sandbox:
         limits = self.contest if entry == STDIN or "." in entry else self.limits
         return self.threads.submit(self._grade, job, expected, limits)
 
-    def grade(self, programs: list[str], tests: list) -> list[Outcome]:
-        """All programs, in order, each with its own tests."""
-        futures = [self.submit(*pair) for pair in zip(programs, tests, strict=True)]
-        return [future.result() for future in futures]
-
     def close(self) -> None:
         """Waits for what is running and ends the clean processes."""
         self.threads.shutdown(cancel_futures=True)
         for zygote in self.zygotes:
             zygote.close()
-
-    def __enter__(self) -> "Sandbox":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _grade(self, job: dict, expected: list, limits: Limits) -> Outcome:
         zygote = self.idle.pop()
@@ -179,11 +168,6 @@ class Sandbox:
                 missing.append(name)
         if missing:
             raise _refusal(f"this system lacks {', '.join(missing)}")
-
-
-def check_isolation() -> None:
-    """Can programs be run safely on this system? Raises InputError, naming what is missing."""
-    Sandbox(workers=1).close()
 
 
 def _refusal(reason: str) -> InputError:

@@ -24,24 +24,22 @@ import time
 
 # Loaded here, once, because a program can open no file: it can import these and nothing else.
 MODULES = (
-    *("abc", "array", "bisect", "cmath", "collections", "copy", "dataclasses", "datetime"),
-    *("decimal", "enum", "fractions", "functools", "heapq", "itertools", "json", "math"),
-    *("numbers", "operator", "random", "re", "statistics", "string", "textwrap", "time", "typing"),
-)
+    "abc array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq "
+    "itertools json math numbers operator random re statistics string textwrap time typing"
+).split()
 # What the programs of a contest find there without importing it, as on the contests' own sites.
 AT_HAND = (
-    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
-    *("statistics", "itertools", "functools", "operator", "builtins", "typing"),
-)
+    "string re datetime collections heapq bisect copy math random statistics itertools functools "
+    "operator builtins typing"
+).split()
 STDIN = "stdin"  # as the entry: a whole program, from standard input to standard output
 # The system calls that a child may make once it is locked in: memory, waiting, random numbers, the
 # time, writing to a file that is already open, and the end. Any other call ends the process, and
 # so what is not in this list needs no rule: files, sockets, processes, signals, tracing.
 SYSTEM_CALLS = (
-    *("brk", "mmap", "mremap", "munmap", "mprotect", "madvise", "futex", "write"),
-    *("clock_gettime", "clock_nanosleep", "gettimeofday", "restart_syscall", "rt_sigreturn"),
-    *("getrandom", "exit", "exit_group"),
-)
+    "brk mmap mremap munmap mprotect madvise futex write clock_gettime clock_nanosleep gettimeofday "
+    "restart_syscall rt_sigreturn getrandom exit exit_group"
+).split()
 KILL_PROCESS, ALLOW = ctypes.c_uint32(0x80000000), ctypes.c_uint32(0x7FFF0000)  # seccomp.h
 SET_PARENT_DEATH_SIGNAL = 1  # prctl.h
 NOBODY = 65534
@@ -94,12 +92,10 @@ def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
 
 def contest_names() -> dict:
     """The names that a program of a contest starts with: all of AT_HAND's, then the modules."""
-    modules = {name: importlib.import_module(name) for name in AT_HAND}
     names = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit, "sys": sys}
-    for module in modules.values():
-        public = getattr(module, "__all__", [name for name in vars(module) if name[0] != "_"])
-        names |= {name: getattr(module, name) for name in public}
-    return names | modules
+    stars = [f"from {name} import *" for name in AT_HAND]
+    exec("\n".join([*stars, *(f"import {name}" for name in AT_HAND)]), names)
+    return names
 
 
 def printed(program: object, names: dict, text: str) -> str:

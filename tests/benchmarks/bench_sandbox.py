@@ -16,6 +16,7 @@ computing time of grader, clean processes and programs together, which depends o
 import os
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import tyro
@@ -76,10 +77,10 @@ def main(
     """
     sources, tests = zip(*written_programs(model, programs), strict=True)
     load, began = os.getloadavg(), time.perf_counter()
-    with Sandbox() as sandbox:
+    with closing(Sandbox()) as sandbox:
         started = time.perf_counter() - began
         own, all_cores, began = computed(sandbox), busy(), time.perf_counter()
-        outcomes = sandbox.grade(list(sources), list(tests))
+        outcomes = [graded.result() for graded in [*map(sandbox.submit, sources, tests)]]
         seconds = time.perf_counter() - began
         own, all_cores = computed(sandbox) - own, busy() - all_cores
     result = {
