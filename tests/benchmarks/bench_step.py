@@ -100,7 +100,7 @@ def run_trl(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) ->
                 ends.append(time.perf_counter())
 
     task = SmallWorld().task()
-    rewards = RewardSet.of(task.rewards)
+    rewards = RewardSet(task.rewards)
     rows = [one for rollout in range(1 + MEASURED) for one in task.draw(0, rollout, QUESTIONS)]
     columns = {
         "prompt": [apply_template("small", problem.prompt) for problem in rows],
