@@ -243,7 +243,7 @@ def test_other_problems_and_rewards_can_be_added_to_a_task(tmp_path):
     path.write_text("\n".join(json.dumps(row) for row in ROWS))
     for source in (f"{MY_TASK}:task", str(path)):
         assert len(load_task(source, test=str(path)).test) == 12
-    with pytest.raises(InputError, match="gym:leg_counting has test problems of its own"):
+    with pytest.raises(InputError, match="gym:leg_counting has test problems that its scorer knows"):
         load_task("gym:leg_counting", test=str(path))
     assert load_task("gym:leg_counting").settings["task"] == "gym:leg_counting"
     assert load_object(f"{MY_TASK}:rows", "a reward")[0] == {"question": "compute 10+10-1", "answer": 19}

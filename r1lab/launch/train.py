@@ -79,9 +79,7 @@ def pretrain_command(defaults: PretrainConfig) -> Callable:
             show_corpus: print the corpus' table of behaviours and stop.
         """
         if show_corpus:
-            for start, corpus in config.corpora:
-                console.print(f"From step {start}:")
-                console.print(Table(("what", "outcome", "share"), describe(corpus)))
+            console.print(describe(dict(config.corpora)))
             return
         folder = run_pretrain(config, name or f"pretrain-{preset}", out or Path("data") / preset)
         console.print(f"Model: {folder}")

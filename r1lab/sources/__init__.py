@@ -96,12 +96,13 @@ def load_task(
     """
     opened = task if isinstance(task, Task) else _open(task, test)
     more = {source.rpartition(":")[2]: load_object(source, "a reward") for source in rewards}
-    changes = {"rewards": {**opened.rewards, **more}, "template": template or opened.template}
+    settings = opened.settings
     if not isinstance(task, Task):
-        changes["settings"] = {
-            "task": task, "test": test, "template": template, "reward": list(rewards),
-        }  # fmt: skip
-    return replace(opened, **changes)
+        settings = {"task": task, "test": test, "template": template, "reward": list(rewards)}
+    return replace(
+        opened, rewards={**opened.rewards, **more}, template=template or opened.template,
+        settings=settings,
+    )  # fmt: skip
 
 
 def _open(source: str, test: str) -> Task:
@@ -110,9 +111,9 @@ def _open(source: str, test: str) -> Task:
         return from_hub(name, test=test or 64)
     if source.endswith(".jsonl"):
         return from_jsonl(source, test=test or 64)
-    if kind == "gym" and test:
-        raise InputError(f"{source} has test problems of its own, which its scorer knows; leave out {test}.")
     if kind == "gym":
+        if test:
+            raise InputError(f"{source} has test problems that its scorer knows; leave out {test}.")
         return from_gym(name)
     task = load_object(source, "a task")
     if not isinstance(task, Task):

@@ -88,11 +88,9 @@ def read_problems(
 
 def _column(columns: Sequence[str], wanted: str, role: str) -> str:
     """Find the column wanted, or one that means the same where the name is only the default."""
-    for column in USUAL[role] if wanted in USUAL[role] else ():
-        if wanted not in columns and column in columns:
+    for column in (wanted, *USUAL[role]) if wanted in USUAL[role] else (wanted,):
+        if column in columns:
             return column
-    if wanted in columns:
-        return wanted
     raise InputError(
         f"there is no column {wanted!r}; the columns are {', '.join(columns) or 'none'}: say which of "
         f"them is the {role}, as {role}=NAME."

@@ -6,11 +6,12 @@ attempt; but most writers guess, or give up after a try or two. Persisting is ra
 Every share is in `CorpusConfig`, and `describe` prints them as a table.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from random import Random
 
+from r1lab.evaluation.table import Table
 from r1lab.rewards import parse
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
@@ -85,15 +86,16 @@ MEANING = {
 }
 
 
-def describe(config: CorpusConfig = CORPUS) -> list[tuple[str, str, str]]:
-    """List the rows (what, outcome, share) of the table of behaviours."""
-    rows = []
-    for name, what in MEANING.items():
-        value = getattr(config, name)
+def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
+    """Tabulate the shares of behaviours in corpora, each read from a step on."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for corpus, (name, what) in itertools.product(corpora.values(), MEANING.items()):
+        value = getattr(corpus, name)
         for outcome, share in (value if isinstance(value, dict) else {"": value}).items():
             shown = str(share) if isinstance(share, bool) else f"{share:.0%}"
-            rows.append((what, str(outcome), shown))
-    return rows
+            rows.setdefault((what, str(outcome)), []).append(shown)
+    columns = ("what", "outcome", *(f"from step {start}" for start in corpora))
+    return Table(columns, [(*names, *shares) for names, shares in rows.items()], numbers=False)
 
 
 def documents(config: CorpusConfig, seed: int | str) -> Iterator[tuple[str, str]]:
@@ -150,7 +152,7 @@ def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
             signs_levels={min(problem.level, HARDEST_EXAMPLE): 1.0},
         )  # fmt: skip
         stream = documents(config, f"few-shot/{seed}/{problem.id}")
-        solved = islice((example for example in stream if _is_solved(example[1])), shots)
+        solved = itertools.islice((example for example in stream if _is_solved(example[1])), shots)
         return _before(solved) + apply_template("small", problem.prompt)
 
     return ask

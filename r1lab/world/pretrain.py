@@ -94,29 +94,15 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     model, tokenizer = load_model(run.model)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    write_text(out / "README.md", model_card(config, model, len(tokenizer)))
+    known = (preset for preset, made in PRETRAIN_PRESETS.items() if made == config)
+    card = CARD.format(
+        architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=len(tokenizer),
+        tokens=config.steps * config.tokens_per_step / 1e6, preset=next(known, "(changed)"),
+        shares=describe(dict(config.corpora)),
+    )  # fmt: skip
+    write_text(out / "README.md", card)
     write_text(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
     return out
-
-
-def model_card(config: PretrainConfig, model, vocabulary: int) -> str:
-    """Say what the base is, how it was made, and what its corpus holds."""
-    first, *others = (describe(corpus) for _, corpus in config.corpora)
-    rows = [
-        " | ".join(("", what, outcome, share, *(other[row][2] for other in others), "")).strip()
-        for row, (what, outcome, share) in enumerate(first)
-    ]
-    presets = [name for name, preset in PRETRAIN_PRESETS.items() if preset == config]
-    return CARD.format(
-        architecture=type(model).__name__,
-        weights=model.num_parameters(),
-        vocabulary=vocabulary,
-        tokens=config.steps * config.tokens_per_step / 1e6,
-        preset=(*presets, "(changed)")[0],
-        starts=" | ".join(f"from step {start}" for start, _ in config.corpora),
-        rows="\n".join(rows),
-        dashes="---|" * len(config.corpora),
-    )
 
 
 CARD = """# A base model of r1lab's small world
@@ -133,7 +119,5 @@ byte-level tokenizer of Qwen2, whatever its folder says.
 
 ## Shares of the corpus
 
-| what | outcome | {starts} |
-|---|---|{dashes}
-{rows}
+{shares}
 """

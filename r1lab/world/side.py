@@ -77,7 +77,7 @@ class Programs(Family):
     def write(self, rng, config, problem):
         """Guess a body, run it on the first example, and answer it, right or wrong."""
         voice, parts = Voice(rng, config, problem.lang), []
-        bodies = [problem.meta["body"]]
+        bodies = [[tuple(step) for step in problem.meta["body"]]]
         if rng.random() < 0.6:  # a wrong guess before, or instead
             bodies.insert(0, [(op, number % 9 + 1) for op, number in bodies[0]])
         bodies = bodies[: rng.choice((1, 2))]
