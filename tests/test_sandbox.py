@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.rewards import accuracy, code, program_of, rules, validate
 from r1lab.sandbox import Limits, Sandbox, pool, zygote
-from r1lab.sandbox.judge import Ended, judge, same
+from r1lab.sandbox.pool import Ended, judge, same
 from r1lab.world import sample_problem
 from tests.small_run import reward_set
 

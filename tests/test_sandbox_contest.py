@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from r1lab.sandbox import Limits, Outcome, Sandbox
-from r1lab.sandbox.judge import same_text
+from r1lab.sandbox.pool import same_text
 
 
 @pytest.fixture(scope="module")

@@ -22,5 +22,4 @@ within its limits; tests so weak that a wrong program passes them, by learning t
 heart; reading the inputs of all its tests before it answers the first.
 """
 
-from r1lab.sandbox.judge import Outcome
-from r1lab.sandbox.pool import Limits, Sandbox
+from r1lab.sandbox.pool import Limits, Outcome, Sandbox
