@@ -273,8 +273,7 @@ def special_forms(row: dict) -> list[str]:
         bare = clock.lower().replace(".", "")
         return [clock, bare, bare.upper(), bare.replace(" ", ""), bare.replace("m", ".m.")]
     if kind == "order":
-        return [" > ".join(gold.split(" < ")[::-1]), gold.replace(" ", ""),
-                gold.replace("<", r"\lt")]
+        return [" > ".join(gold.split(" < ")[::-1]), gold.replace(" ", ""), gold.replace("<", r"\lt")]
     if kind == "set":
         return [r"\{-2, 1+\sqrt{5}, 1-\sqrt{5}\}", r"-2, 1 \pm \sqrt 5", "{1+√5, 1-√5, -2}"]
     if kind == "power":

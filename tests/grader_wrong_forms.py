@@ -2,9 +2,7 @@
 
 import re
 
-from grader_forms import (
-    NUMERIC, TERMS, WORDS, bare_unit, decimal, split, terminates, value,
-)
+from grader_forms import NUMERIC, TERMS, WORDS, bare_unit, decimal, split, terminates, value
 
 NEGATIONS = [
     "not {}", "The answer is not {}.", "It isn't {}", "It is not {}", "definitely not {}",
@@ -26,10 +24,8 @@ TWO = [
     "{} | {other}", "{} (or {other})", "{other} / {}", "first {other}, then {}",
     "{} but maybe {other}", "{},{other}",
 ]
-EMPTY = ["", "  ", "$$", r"\boxed{}", ".", "?", "answer", "The answer is", "...", r"\text{}", "x",
-         "()"]
-STUFFED = ["0 1 2 3 4 5 6 7 8 9 {}", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, {}", "any number",
-           "A B C D E {}"]
+EMPTY = ["", "  ", "$$", r"\boxed{}", ".", "?", "answer", "The answer is", "...", r"\text{}", "x", "()"]
+STUFFED = ["0 1 2 3 4 5 6 7 8 9 {}", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, {}", "any number", "A B C D E {}"]
 
 
 def bump(text: str, index: int) -> str:
@@ -202,8 +198,7 @@ def near_special(row: dict) -> list[str]:
     if kind == "list_pm":
         return [gold.replace(r"\pm", sign) for sign in ("+", "-", r"\cdot")] + [f"-({gold})"]
     if kind == "set":
-        return [r"\{1\pm\sqrt{5}\}", r"\{1+\sqrt{5},-2\}", r"\{1\pm\sqrt{5},2\}",
-                r"(1\pm\sqrt{5},-2)"]
+        return [r"\{1\pm\sqrt{5}\}", r"\{1+\sqrt{5},-2\}", r"\{1\pm\sqrt{5},2\}", r"(1\pm\sqrt{5},-2)"]
     if kind == "power":
         return [r"\frac{1}{2006!}", r"\frac{1}{2004}", "0", r"\frac{2}{2004!}", r"\frac{1}{2003!}"]
     if kind == "trig":

@@ -450,9 +450,7 @@ def followed(rows: list[dict]) -> list:
 def _over_time(rows: list[dict], kind: str, change: Callable[[dict, float], dict]) -> list[dict]:
     """Each row of a kind updated by `change(row, how far the run is, 0 to 1)`."""
     last = rows[-1]["step"]
-    return [
-        row | change(row, row["step"] / last) if row["kind"] == kind else row for row in rows
-    ]  # fmt: skip
+    return [row | change(row, row["step"] / last) if row["kind"] == kind else row for row in rows]
 
 
 @course_fault("updates skipped or not a number", "OpenRLHF/OpenRLHF#1120, verl-project/verl#721")

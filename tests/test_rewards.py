@@ -11,17 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import (
-    RewardSet,
-    accuracy,
-    correct,
-    algebra,
-    format,
-    guard,
-    parse,
-    random,
-    validate,
-)
+from r1lab.rewards import RewardSet, accuracy, correct, algebra, format, guard, parse, random, validate
 from r1lab.task import CHECKERS, Problem
 from r1lab.world import sample_problem
 from r1lab.world.small_world import SmallWorld
@@ -257,9 +247,7 @@ def test_the_worker_leaves_its_parents_garbage_alone():
         "gc.enable()\n"
         "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=120)
     assert done.stdout == "[1.0]\n"
 
 

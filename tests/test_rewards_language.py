@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import (
-    RewardSet,
-    count_languages,
-    language,
-    parse,
-    random as coin,
-    validate,
-)
+from r1lab.rewards import RewardSet, count_languages, language, parse, random as coin, validate
 from r1lab.rewards.languages import LANGUAGES, LISTED, THOUGHTS
 from r1lab.task import Problem
 from r1lab.world import sample_problem

@@ -142,9 +142,7 @@ def measure(rows: list[dict]) -> Course:
     train = [row for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval" and "pass_at_1_ci95" in row]
     late = train[-max(1, len(train) // 4) :]
-    broken = [
-        row["step"] for row in train if row.get("skipped") or not all(map(_is_number, row.values()))
-    ]
+    broken = [row["step"] for row in train if row.get("skipped") or not all(map(_is_number, row.values()))]
     points = [(row["pass_at_1"], *row["pass_at_1_ci95"]) for row in evals] or [(nan, -inf, inf)]
     start, end = (evals[0], evals[-1]) if evals else ({}, {})
     return Course(

@@ -3,6 +3,4 @@
 from r1lab.rewards.combine import RewardSet, random, validate
 from r1lab.rewards.languages import count_languages, language
 from r1lab.rewards.parsing import Parsed, parse, text_of
-from r1lab.rewards.rules import (
-    accuracy, code, correct, format, program_of, shared_sandbox, submit,
-)  # fmt: skip
+from r1lab.rewards.rules import accuracy, code, correct, format, program_of, shared_sandbox, submit

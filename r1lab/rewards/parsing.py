@@ -6,13 +6,9 @@ from dataclasses import dataclass
 # Text without any of the four tags; without an answer tag.
 UNTAGGED = r"(?:(?!</?(?:think|answer)>).)*"
 UNANSWERED = r"(?:(?!</?answer>).)*"
-FORMAT = re.compile(
-    rf"\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*", re.DOTALL
-)
+FORMAT = re.compile(rf"\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*", re.DOTALL)
 ONE_ANSWER = re.compile(rf"{UNANSWERED}<answer>({UNANSWERED})</answer>\s*", re.DOTALL)
-HALVES = re.compile(
-    r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?"
-)
+HALVES = re.compile(r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?")
 EXPRESSION = r"(?:[-+*/^().,\d\s{}]|\\[a-z]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+"
 DOUBT = re.compile(
     r"\b(?:not|never|maybe|perhaps|probably|possibly|likely|approximately|about|roughly|nearly|"
