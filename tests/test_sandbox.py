@@ -6,8 +6,8 @@ import platform
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -243,16 +243,8 @@ def f(x):
 
 
 def test_it_works_off_the_main_thread():
-    outcomes = []
-
-    def work():
-        with closing(Sandbox(1)) as sandbox:
-            outcomes.append(run(sandbox, "f = lambda x: 7", output=7).verdict)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert outcomes == ["ok"]
+    with ThreadPoolExecutor(1) as thread, closing(thread.submit(Sandbox, 1).result()) as sandbox:
+        assert thread.submit(run, sandbox, "f = lambda x: 7", output=7).result().verdict == "ok"
 
 
 def test_grading_goes_on_while_the_caller_does_other_work(sandbox):

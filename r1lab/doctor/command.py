@@ -23,7 +23,6 @@ from r1lab.launch.bootstrap import ROOT, SUPPORTED
 from r1lab.models.policy import load_policy
 from r1lab.run import Run
 from r1lab.stages.zero import PRESETS, Zero, stored_zero
-from r1lab.task import Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes
@@ -108,14 +107,9 @@ def diagnose(target: str | Path, preset: str = "cpu") -> list[Diagnosis]:
     return followed + try_two_steps(replace(stored, model=str(newest)))
 
 
-def try_two_steps(run: Zero, task: Task | None = None) -> list[Diagnosis]:
-    """Train two small steps with these settings, in this process, and judge them.
-
-    Args:
-        task: asked in place of the one that the settings name.
-    """
-    config = trial_config(run.rl)
-    learner = Learner(config, task or run.open_task(), *load_policy(run.model), World())
+def try_two_steps(run: Zero) -> list[Diagnosis]:
+    """Train two small steps with these settings, in this process, and judge them."""
+    learner = Learner(trial_config(run.rl), run.open_task(), *load_policy(run.model), World())
     try:
         return judge(steps.RULES, examine(learner))
     except InputError:

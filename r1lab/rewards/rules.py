@@ -95,16 +95,15 @@ def accuracy(
     """The strict accuracy reward, in TRL's signature: 1.0 right, 0.0 wrong, None not to be judged.
 
     Columns read, all of one entry per completion: `solution`; `tests`, by which the program in the
-    answer is run; `family` and `meta` for rows with a checker of their own; `unit`, what the
-    question counts, where the prompt does not say it."""
+    answer is run; `family` and `meta` for rows with a checker of their own. A unit that the answer
+    names must be the solution's or the prompt's."""
     scores = code(prompts, completions, tests)
     unknown = [None] * len(completions)
-    families, metas, units = (columns.get(name) or unknown for name in ("family", "meta", "unit"))
-    rows = zip(prompts, completions, solution, families, metas, units, strict=True)
-    for row, (prompt, completion, gold, family, meta, unit) in enumerate(rows):
+    families, metas = (columns.get(name) or unknown for name in ("family", "meta"))
+    rows = zip(prompts, completions, solution, families, metas, strict=True)
+    for row, (prompt, completion, gold, family, meta) in enumerate(rows):
         if scores[row] is None and gold is not None:
-            question = f"{text_of(prompt)} {unit or ''}"
-            verdict = correct(completion, str(gold), family, meta, question=question)
+            verdict = correct(completion, str(gold), family, meta, question=text_of(prompt))
             scores[row] = None if verdict is None else float(verdict)
     return scores
 
