@@ -12,7 +12,7 @@ from r1lab.stages import benchmarks
 from r1lab.stages.benchmarks import BENCHMARKS, SETS, run_benchmarks
 from r1lab.evaluation.measure import measure
 from r1lab.world.bases import build_tokenizer
-from r1lab.sampling import Rollouts
+from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import held_out_ids, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, training_problems
@@ -44,10 +44,8 @@ def worst(problem) -> str:
     return f"<think> {NO['zh' if problem.lang == 'en' else 'en']} <answer> 1000"
 
 
-class Scripted:
+class Scripted(Sampler):
     """Answers each question with what `script` says of its problem."""
-
-    weights_version = 0
 
     def __init__(self, script, folder=benchmarks.DATA):
         self.script = script
@@ -62,9 +60,6 @@ class Scripted:
         ids = [[*TOKENIZER.encode(text), TOKENIZER.eos_token_id] for text in texts]
         ids = [row for row in ids for _ in range(params.n)]
         return Rollouts(prompt_ids, ids, [], [], ["stop"] * len(ids), 0)
-
-    def load_weights(self, named_parameters):
-        raise AssertionError("an evaluation changes no weights")
 
 
 @pytest.fixture

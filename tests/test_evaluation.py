@@ -13,7 +13,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
 from r1lab.world import find_attempts
 from r1lab.world.bases import build_tokenizer
-from r1lab.sampling import Rollouts
+from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, Task
 
@@ -33,10 +33,8 @@ WRONG = "<think> 9-5=4+1=5:13不等9-5=4+1=5:13 no </think> <answer> 9-5+1 </ans
 CUT = "<think> 9+5=14+1=15:13 no wait 9+5=14-1"
 
 
-class ScriptedSampler:
+class ScriptedSampler(Sampler):
     """Draws one of the scripts for each sample, keyed as real samplers key their streams."""
-
-    weights_version = 0
 
     def __init__(self, scripts):
         self.scripts, self.prompts = scripts, []
@@ -52,10 +50,7 @@ class ScriptedSampler:
             TOKENIZER.encode(text) + [TOKENIZER.eos_token_id] * (text != CUT) for text in texts
         ]
         finish = ["length" if text == CUT else "stop" for text in texts]
-        return Rollouts(prompt_ids, ids, [], [], finish, self.weights_version)
-
-    def load_weights(self, named_parameters):
-        raise AssertionError("an evaluation changes no weights")
+        return Rollouts(prompt_ids, ids, [], [], finish, 0)
 
 
 def run(problems, scripts=(RIGHT, UNCLOSED, WRONG, CUT), **options) -> Evaluation:

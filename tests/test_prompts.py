@@ -9,7 +9,7 @@ from r1lab.world.corpus import few_shot
 from r1lab.world.wordings import ALL, NAMES, USUAL, prompt_sensitivity, wordings
 from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import correct, parse
-from r1lab.sampling import Rollouts
+from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 
@@ -67,10 +67,8 @@ def test_other_seeds_give_other_examples():
     assert few_shot(2, seed=1)(SIGNS[0]) != few_shot(2, seed=0)(SIGNS[0])
 
 
-class Particular:
+class Particular(Sampler):
     """Answers right only where `likes` is pleased with the prompt."""
-
-    weights_version = 0
 
     def __init__(self, likes):
         self.likes = likes
@@ -82,9 +80,6 @@ class Particular:
             answer = SIGNS[stream].solution if self.likes(text) else "1"
             rows += [[*TOKENIZER.encode(f"<think> ok </think> <answer> {answer} </answer>"), 1]] * params.n
         return Rollouts(prompt_ids, rows, [], [], ["stop"] * len(rows), 0)
-
-    def load_weights(self, named_parameters):
-        raise AssertionError("an evaluation changes no weights")
 
 
 def test_the_differences_are_those_of_the_ways_to_ask():

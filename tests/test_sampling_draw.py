@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from r1lab.errors import InputError
-from r1lab.sampling import SamplingParams, stream_id
+from r1lab.sampling import SamplingParams
 from r1lab.sampling.torch_sampler import choose, draw_uniforms, truncate
 
 
@@ -30,14 +30,6 @@ from r1lab.sampling.torch_sampler import choose, draw_uniforms, truncate
 def test_bad_params(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         SamplingParams(**bad)
-
-
-def test_stream_ids_are_distinct():
-    pairs = [(step, question) for step in (0, 1, 7) for question in (0, 1, 2**32 - 1)]
-    assert len({stream_id(*pair) for pair in pairs}) == len(pairs)
-    for pair in ((-1, 0), (0, -1), (2**32, 0), (0, 2**32)):
-        with pytest.raises(InputError):
-            stream_id(*pair)
 
 
 seeds = st.integers(0, 2**64 - 1)

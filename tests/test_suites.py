@@ -17,7 +17,7 @@ from r1lab.evaluation import suites
 from r1lab.evaluation.suites import SuiteConfig, long_tail, paper_rows, run_suite
 from r1lab.models import policy
 from r1lab.models.policy import load_model
-from r1lab.sampling import Rollouts
+from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.sources import hub
 from tests.hub_rows import put
@@ -45,16 +45,11 @@ class Letters:
         return "".join(f"[{message['role']}]{message['content']}" for message in messages) + "[me]"
 
 
-class Scripted:
+class Scripted(Sampler):
     """Answers right with every sample but each third; notes what it was asked for."""
-
-    weights_version = 0
 
     def __init__(self, solutions, stop_after=LONG):
         self.solutions, self.calls, self.stop_after = solutions, [], stop_after
-
-    def load_weights(self, named_parameters):
-        raise AssertionError("an evaluation changes no weights")
 
     def generate(self, prompt_ids, params, stream_ids=None):
         if len(self.calls) == self.stop_after:

@@ -20,8 +20,7 @@ from torch.nn.utils import parameters_to_vector
 from r1lab.errors import InputError
 from r1lab.objective import group_advantages, groups_that_differ, loss_normalizer
 from r1lab.rewards import RewardSet, validate
-from r1lab.sampling import SamplingParams
-from r1lab.sampling.checks import end_ids
+from r1lab.sampling import SamplingParams, end_ids
 from r1lab.sources.templates import prompt_of
 from r1lab.task import columns_of
 from r1lab.training.config import GRPOConfig

@@ -4,7 +4,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1lab.sampling.api import Rollouts, Sampler, SamplingParams, completion_text, stream_id
+from r1lab.sampling.api import Rollouts, Sampler, SamplingParams, completion_text, end_ids
 from r1lab.sampling.torch_sampler import TorchSampler
 from r1lab.sampling.vllm_sampler import VLLMConfig, VLLMSampler
 
@@ -25,5 +25,5 @@ def build_sampler(
 
 __all__ = [
     "Rollouts", "Sampler", "SamplerName", "SamplingParams", "TorchSampler", "VLLMConfig",
-    "VLLMSampler", "build_sampler", "completion_text", "stream_id",
+    "VLLMSampler", "build_sampler", "completion_text", "end_ids",
 ]  # fmt: skip

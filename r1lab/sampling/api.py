@@ -1,15 +1,16 @@
 """The contract of every sampler: `SamplingParams` in, `Rollouts` out."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-
-LARGEST_KEY = 2**64 - 1  # seeds and stream ids are 64-bit keys of a counter-based generator
 
 
 @dataclass(frozen=True)
@@ -29,32 +30,16 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.n >= 1, f"n={self.n}: ask for at least 1 completion per prompt")
-        _require(
-            0 <= self.temperature < float("inf"),
-            f"temperature={self.temperature}: give 0 (greedy) or a positive number",
-        )
-        _require(0 < self.top_p <= 1, f"top_p={self.top_p}: give a number in (0, 1]; 1 is off")
-        _require(self.top_k >= 0, f"top_k={self.top_k}: give 0 (off) or a positive number")
-        _require(self.max_tokens >= 1, f"max_tokens={self.max_tokens}: give at least 1")
-        _require(0 <= self.seed <= LARGEST_KEY, f"seed={self.seed}: give a number from 0 to 2^64-1")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(message)
-
-
-def stream_id(step: int, question: int) -> int:
-    """The 64-bit stream of one question at one step: the same on every rank and in every batch.
-
-    `step` and `question` (its place in the data set) must each fit in 32 bits, or InputError.
-    """
-    _require(
-        0 <= step < 2**32 and 0 <= question < 2**32,
-        f"stream_id(step={step}, question={question}): both must lie from 0 to 2^32-1",
-    )
-    return step << 32 | question
+        for name, is_valid, wanted in (
+            ("n", self.n >= 1, "at least 1 completion per prompt"),
+            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or a positive number"),
+            ("top_p", 0 < self.top_p <= 1, "a number in (0, 1]; 1 is off"),
+            ("top_k", self.top_k >= 0, "0 (off) or a positive number"),
+            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+            ("seed", 0 <= self.seed < 2**64, "a number from 0 to 2^64-1"),
+        ):
+            if not is_valid:
+                raise InputError(f"{name}={getattr(self, name)}: give {wanted}")
 
 
 Finish = Literal["stop", "length"]
@@ -82,8 +67,8 @@ class Rollouts:
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
-    logprobs: list[Float[Tensor, " tokens"]]
-    log_kept: list[Float[Tensor, " tokens"]]
+    logprobs: list[Float[Tensor, " _"]]
+    log_kept: list[Float[Tensor, " _"]]
     finish: list[Finish]
     weights_version: int
 
@@ -96,7 +81,7 @@ class Rollouts:
         return [completion_text(ids, finish, tokenizer) for ids, finish in ended]
 
     @property
-    def scorer_logps(self) -> list[Float[Tensor, " tokens"]]:
+    def scorer_logps(self) -> list[Float[Tensor, " _"]]:
         """What a scorer must find: log_softmax(logits / temperature) at the sampled tokens.
 
         Raises InputError where the sampler did not report `log_kept`, which is then NaN.
@@ -109,27 +94,88 @@ class Rollouts:
         return [sampled + kept for sampled, kept in zip(self.logprobs, self.log_kept, strict=True)]
 
 
-@runtime_checkable
-class Sampler(Protocol):
-    """Anything that answers prompts with the weights it was last given."""
+class Sampler:
+    """Answers prompts with the weights it was last given; `weights_version` counts how often.
 
-    weights_version: int
+    A sampler defines `_sample` and `_replace_weights`, and checks its input here. Raises InputError
+    for a model without an end token.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.end_ids = end_ids(model, tokenizer)
+        self.weights_version = 0
 
     def generate(
         self,
         prompt_ids: Sequence[Sequence[int]],
         params: SamplingParams,
         stream_ids: Sequence[int] | None = None,
+        **watching,
     ) -> Rollouts:
         """Sample `params.n` completions of each prompt.
 
         Completion j of a prompt depends on (params.seed, the prompt's stream id, j) alone, never on
-        its neighbours; without `stream_ids` a prompt's position is its stream id. A sampler that
-        has the keyword `on_done` calls on_done(place in the Rollouts, token ids, finish) for each
-        completion as soon as it ends, while others are still drawn, so that grading can begin.
+        its neighbours; a stream id is a number from 0 to 2^64-1, by default the prompt's position.
+        A sampler that has the keyword `on_done` calls on_done(place in the Rollouts, token ids,
+        finish) for each completion as soon as it ends, while others are still drawn, so that
+        grading can begin.
+
+        Raises InputError for an empty prompt, a token outside the vocabulary, a prompt that leaves
+        no room for `max_tokens`, another number of stream ids than of prompts, and a model whose
+        logits are not finite.
         """
-        ...
+        prompts = [list(prompt) for prompt in prompt_ids]
+        streams = list(range(len(prompts)) if stream_ids is None else stream_ids)
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        limit = getattr(self.model.config, "max_position_embeddings", None) or math.inf
+        for i, prompt in enumerate(prompts):
+            if not prompt:
+                raise InputError(f"prompt {i} is empty: give at least one token")
+            if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+                raise InputError(
+                    f"prompt {i} has a token outside the model's vocabulary of "
+                    f"{vocabulary}: does the tokenizer fit the model?"
+                )
+            if len(prompt) + params.max_tokens > limit:
+                raise InputError(
+                    f"prompt {i} has {len(prompt)} tokens; with max_tokens={params.max_tokens} it "
+                    f"passes the model's {limit} positions: shorten one of them"
+                )
+        if len(streams) != len(prompts):
+            raise InputError(f"give one stream id per prompt, not {len(streams)} to {len(prompts)}")
+        rollouts = self._sample(prompts, params, streams, **watching)
+        said = rollouts.logprobs if params.temperature else rollouts.log_kept
+        if said and not torch.cat(said).isfinite().all():
+            raise InputError("the model's logits are not finite: its weights are damaged")
+        return rollouts
 
     def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace all weights and count `weights_version` up by one."""
-        ...
+        """Replace all weights; of two tied parameters, either name will do.
+
+        Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
+        """
+        own, new = dict(self.model.named_parameters(remove_duplicate=False)), dict(named_parameters)
+        for name, value in new.items():
+            if name not in own or own[name].shape != value.shape:
+                raise InputError(
+                    f"load_weights: the model has no parameter {name!r} of shape {tuple(value.shape)}"
+                )
+        given = {id(own[name]) for name in new}
+        missing = [name for name, value in own.items() if id(value) not in given]
+        if missing:
+            raise InputError(f"load_weights: {len(missing)} parameters are missing: {missing[:3]}")
+        self._replace_weights(new)
+        self.weights_version += 1
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return every token that ends a text: the tokenizer's and those of the generation config.
+
+    Raises InputError where neither names one.
+    """
+    named = model.generation_config.eos_token_id
+    found = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+    if not found:
+        raise InputError("neither the tokenizer nor the model names an end token: set eos_token_id")
+    return sorted(found)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -30,27 +31,16 @@ class InPlaceLayer(DynamicLayer):
         start = self.keys.shape[-2]
         end = start + tokens
         if not hasattr(self, "key_store") or end > self.key_store.shape[-2]:
-            # Keys lie transposed in memory: the product with the query then reads them in order.
-            self.key_store = _with_room(self.keys.mT, dim=-1).mT
-            self.value_store = _with_room(self.values, dim=-2)
+            # Little room keeps rows close together in memory, which reads faster than it saves
+            # copies. Keys lie transposed: the product with the query then reads them in order.
+            room = max(32, start // 4)
+            self.key_store = F.pad(self.keys.mT, (0, room)).mT
+            self.value_store = F.pad(self.values, (0, 0, 0, room))
         self.key_store[:rows, :, start:end] = key_states
         self.value_store[:rows, :, start:end] = value_states
         self.keys = self.key_store[:rows, :, :end]
         self.values = self.value_store[:rows, :, :end]
         return self.keys, self.values
-
-
-def _with_room(state: Tensor, dim: int) -> Tensor:
-    """A copy of `state` in a store that is a quarter (at least 32) longer in dimension `dim`.
-
-    Little room keeps rows close together in memory, which reads faster than it saves copies.
-    """
-    shape = list(state.shape)
-    length = shape[dim]
-    shape[dim] = length + max(32, length // 4)
-    store = state.new_empty(shape)
-    store.narrow(dim, 0, length).copy_(state)
-    return store
 
 
 def drop_rows(cache: Cache, ended: Bool[Tensor, " rows"], live: int) -> Int[Tensor, " live"]:
@@ -61,11 +51,9 @@ def drop_rows(cache: Cache, ended: Bool[Tensor, " rows"], live: int) -> Int[Tens
     """
     holes = ended[:live].nonzero()[:, 0]
     movers = live + (~ended[live:]).nonzero()[:, 0]
-    pairs = list(zip(holes.tolist(), movers.tolist(), strict=True))
     for layer in cache.layers:
-        for hole, mover in pairs:
-            layer.keys[hole] = layer.keys[mover]
-            layer.values[hole] = layer.values[mover]
+        layer.keys[holes] = layer.keys[movers]
+        layer.values[holes] = layer.values[movers]
         layer.keys, layer.values = layer.keys[:live], layer.values[:live]
     order = torch.arange(live, device=ended.device)
     order[holes] = movers
@@ -86,7 +74,7 @@ def _attend(
     The heads that share a key-value head become the rows of one small matrix product.
     """
     rows, heads, queries, dim = query.shape
-    if queries > 1 or kwargs.get("position_bias") is not None:
+    if queries > 1:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

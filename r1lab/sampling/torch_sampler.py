@@ -4,7 +4,7 @@ A group's prompt is read once and its cache copied to the n rows of the group. F
 step feeds one token per unfinished row; a row that ends gives its place to the last row.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 
 import numpy as np
@@ -15,11 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Finish, Rollouts, SamplingParams
+from r1lab.sampling.api import Rollouts, Sampler, SamplingParams
 from r1lab.sampling.cache import InPlaceLayer, decoding, drop_rows
-from r1lab.sampling.checks import check_prompts, check_weights, end_ids
 
-OnDone = Callable[[int, list[int], Finish], None]  # see Sampler.generate
 BLOCK = 256  # uniform numbers are drawn for so many tokens at a time
 
 
@@ -80,73 +78,66 @@ def choose(
     return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
 
 
-class TorchSampler:
+class TorchSampler(Sampler):
     """The `Sampler` for a Hugging Face causal LM that lives in this process.
 
     Prompts are answered in batches of at most `max_rows` completions (one group at least), which
     bounds the memory of the cache and changes no completion. The tensors of `Rollouts` are on the
-    CPU. Raises InputError for a model that cannot decode this way or has no end token.
+    CPU. Raises InputError for a model that has no end token, or whose memory of the past is no
+    key-value cache (Mamba and its kin).
     """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_rows: int = 256
     ) -> None:
-        self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
-        self.weights_version = 0
-        self.end_ids = end_ids(model, tokenizer)
-        _check_model(model)
+        super().__init__(model, tokenizer)
+        self.max_rows = max_rows
+        needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
+        layers = set(getattr(model.config, "layer_types", None) or ())
+        unknown = layers - {"full_attention", "sliding_attention", "chunked_attention"}
+        if lacking := unknown | needed - set(signature(model.forward).parameters):
+            raise InputError(
+                f"{type(model).__name__} cannot be sampled with a key-value cache "
+                f"({', '.join(sorted(lacking))}): use a decoder with ordinary attention"
+            )
 
-    def generate(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        params: SamplingParams,
-        stream_ids: Sequence[int] | None = None,
-        on_done: OnDone = lambda place, ids, finish: None,
-    ) -> Rollouts:
-        """Sample `params.n` completions of each prompt; see `Sampler.generate`.
-
-        Raises InputError for an empty prompt, a token outside the vocabulary, a prompt that leaves
-        no room for `max_tokens`, bad stream ids, and a model whose logits are not finite.
-        """
-        prompts, streams = check_prompts(self.model, prompt_ids, params, stream_ids)
-        rollouts = Rollouts([], [], [], [], [], self.weights_version)
-        size, drawn = max(1, self.max_rows // params.n), []
-        with decoding(self.model):
-            for start in range(0, len(prompts), size):
-                batch = slice(start, start + size)
-                drawn += self._decode(prompts[batch], params, streams[batch], rollouts, on_done)
-        if not drawn:
-            return rollouts
-        # Outside inference mode this makes ordinary tensors, which autograd may save.
-        rows, logprobs, log_kept = map(torch.cat, zip(*drawn))
-        if not logprobs.isfinite().all():
-            raise InputError("the model's logits are not finite: its weights are damaged")
-        order, lengths = rows.argsort(stable=True), list(map(len, rollouts.completion_ids))
-        rollouts.logprobs.extend(logprobs[order].cpu().split(lengths))
-        rollouts.log_kept.extend(log_kept[order].cpu().split(lengths))
-        return rollouts
-
-    def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy the given weights into the model, in place.
-
-        Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
-        """
-        new = check_weights(self.model, named_parameters)
-        with torch.no_grad():
-            for name, value in new.items():
-                self.model.get_parameter(name).copy_(value)  # costs nothing where it is the same
-        self.weights_version += 1
-
-    @torch.inference_mode()
-    def _decode(
+    def _sample(
         self,
         prompts: list[list[int]],
         params: SamplingParams,
         streams: list[int],
-        rollouts: Rollouts,
-        on_done: OnDone,
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Sample one batch and append its tokens to `rollouts`.
+        on_done: Callable[..., None] = lambda place, ids, finish: None,
+    ) -> Rollouts:
+        asked = [prompt for prompt in prompts for _ in range(params.n)]
+        finish, drawn = ["length"] * len(asked), []
+        rollouts = Rollouts(asked, [[] for _ in asked], [], [], finish, self.weights_version)
+        size = max(1, self.max_rows // params.n)
+        with decoding(self.model):
+            for start in range(0, len(prompts), size):
+                batch = slice(start, start + size)
+                first = start * params.n
+                drawn += self._decode(
+                    prompts[batch], params, streams[batch], rollouts, first, on_done
+                )
+        if drawn:
+            # Outside inference mode this makes ordinary tensors, which autograd may save.
+            rows, logprobs, log_kept = map(torch.cat, zip(*drawn))
+            order, lengths = rows.argsort(stable=True), list(map(len, rollouts.completion_ids))
+            rollouts.logprobs.extend(logprobs[order].cpu().split(lengths))
+            rollouts.log_kept.extend(log_kept[order].cpu().split(lengths))
+        return rollouts
+
+    @torch.no_grad()
+    def _replace_weights(self, new: dict[str, Tensor]) -> None:
+        for name, value in new.items():
+            self.model.get_parameter(name).copy_(value)  # costs nothing where it is the same
+
+    @torch.inference_mode()
+    def _decode(
+        self, prompts: list[list[int]], params: SamplingParams, streams: list[int],
+        rollouts: Rollouts, first: int, on_done: Callable[..., None],
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        """Sample one batch, whose rows are those of `rollouts` from `first` on.
 
         Returns, for each step, the unfinished rows with their log-probs and log-masses kept.
         """
@@ -158,14 +149,8 @@ class TorchSampler:
         cache.batch_repeat_interleave(params.n)
         logits, pads = (x.repeat_interleave(params.n, 0) for x in (logits, pads))
 
-        first, end_ids = len(rollouts), torch.tensor(self.end_ids, device=device)
-        for prompt in prompts:
-            for _ in range(params.n):
-                rollouts.prompt_ids.append(prompt)
-                rollouts.completion_ids.append([])
-                rollouts.finish.append("length")
-        rows = torch.arange(first, len(rollouts), device=device)
-        drawn = []
+        rows = first + torch.arange(len(pads), device=device)
+        drawn, end_ids = [], torch.tensor(self.end_ids, device=device)
         for step in range(params.max_tokens):
             if step:
                 logits = self._forward(tokens[:, None], pads, cache)
@@ -202,16 +187,3 @@ class TorchSampler:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-
-
-def _check_model(model: PreTrainedModel) -> None:
-    """Refuse models whose memory of the past is no key-value cache (Mamba and its kin)."""
-    needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
-    layers = set(getattr(model.config, "layer_types", None) or ())
-    unknown = layers - {"full_attention", "sliding_attention", "chunked_attention"}
-    missing = needed - set(signature(model.forward).parameters)
-    if missing or unknown:
-        raise InputError(
-            f"{type(model).__name__} cannot be sampled with a key-value cache "
-            f"({', '.join(sorted(missing | unknown))}): use a decoder with ordinary attention"
-        )

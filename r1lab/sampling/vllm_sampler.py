@@ -11,7 +11,9 @@ import copy
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
@@ -23,8 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Rollouts, SamplingParams
-from r1lab.sampling.checks import check_prompts, check_weights, end_ids
+from r1lab.sampling.api import Rollouts, Sampler, SamplingParams
 
 VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
 # The part of a GPU's memory that must be free when vLLM starts. It would ask for 0.92, even where
@@ -51,35 +52,33 @@ class VLLMConfig:
     drift_limit: float = 0.05
 
 
-class VLLMSampler:
+class VLLMSampler(Sampler):
     """The `Sampler` that runs vLLM in this process, on its device, with the weights of `model`.
 
     vLLM starts from the model's configuration alone and gets its weights handed over in memory, so
     that every answer comes from weights that were handed over. On a GPU it sleeps between calls:
     its weights wait in the host's memory and its cache is dropped. Each of several processes has a
-    vLLM of its own.
+    vLLM of its own, and all of them must load new weights together: sharded ones are put together
+    one by one.
 
     It does not report `log_kept`: where top-p or top-k is on that is NaN, and reading
     `Rollouts.scorer_logps`, as training does, raises InputError. `weights_seconds` is what the last
     new weights took, `context` the longest sequence that model and cache have room for.
 
-    The constructor raises InputError where vLLM is missing, has another version or does not start.
+    Raises InputError where vLLM is missing, has another version, does not start, fails, or does not
+    hold the new weights after `load_weights`.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         config: VLLMConfig = VLLMConfig(),
-    ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.end_ids = end_ids(model, tokenizer)
-        self.weights_version = 0
+    ) -> None:  # fmt: skip
+        super().__init__(model, tokenizer)
         self.sleeps = torch.cuda.is_available()
         self.vllm = import_vllm()
         self.llm = self._start(config)
         self.context = self.llm.collective_rpc("r1lab_context")[0]
-        self._hand_over(dict(model.named_parameters()))
+        self._replace_weights(dict(model.named_parameters()))
 
     def _start(self, config: VLLMConfig):
         """Start vLLM with random weights; undo what it does to torch in this process."""
@@ -87,8 +86,16 @@ class VLLMSampler:
         own = copy.deepcopy(self.model.config)
         own.architectures = own.architectures or [type(self.model).__name__]
         set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+        remedy = (
+            "where it ran out of memory, lower vllm.kv_cache_gb or vllm.max_rows; where its cache "
+            "is too small, raise vllm.kv_cache_gb"
+        )
         try:
-            with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+            with (
+                explained("did not start", remedy),
+                tempfile.TemporaryDirectory() as folder,
+                torch.random.fork_rng(),
+            ):
                 own.save_pretrained(folder)  # config.json alone
                 llm = self.vllm.LLM(
                     model=folder,
@@ -104,15 +111,9 @@ class VLLMSampler:
                     logprobs_mode="processed_logprobs",  # after temperature, top-k and top-p
                     generation_config="vllm",
                     disable_log_stats=True,
-                    worker_extension_cls="r1lab.sampling.vllm_worker.WeightUpdate",
+                    worker_extension_cls="r1lab.sampling.vllm_sampler.WeightUpdate",
                     distributed_executor_backend="external_launcher" if several else "uni",
                 )
-        except Exception as error:
-            raise InputError(
-                f"vLLM did not start ({_reason(error)}); where it ran out of memory, lower "
-                "vllm.kv_cache_gb or vllm.max_rows; where its cache is too small, raise "
-                "vllm.kv_cache_gb; or choose the torch sampler."
-            ) from error
         finally:
             torch.set_num_threads = set_num_threads  # on a CPU, vLLM disables it
             torch.set_num_threads(threads)
@@ -121,81 +122,63 @@ class VLLMSampler:
         llm.llm_engine.engine_core._finalizer.detach()
         return llm
 
-    def generate(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        params: SamplingParams,
-        stream_ids: Sequence[int] | None = None,
+    def _sample(
+        self, prompts: list[list[int]], params: SamplingParams, streams: list[int]
     ) -> Rollouts:
-        """Sample `params.n` completions of each prompt; see `Sampler.generate`.
-
-        Raises InputError as `TorchSampler.generate` does, and where vLLM fails.
-        """
-        prompts, streams = check_prompts(self.model, prompt_ids, params, stream_ids)
         longest = max(map(len, prompts), default=0) + params.max_tokens
         if longest > self.context:
             raise InputError(
                 f"the longest prompt and max_tokens={params.max_tokens} take {longest} tokens, and "
                 f"vLLM has room for {self.context}: raise vllm.kv_cache_gb, or lower max_tokens."
             )
+        greedy = params.temperature == 0
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
-        requests = [self.vllm.SamplingParams(**self._request(params, s)) for s in streams]
+        requests = [
+            self.vllm.SamplingParams(
+                n=1 if greedy else params.n,  # the only number that vLLM allows there
+                temperature=params.temperature,
+                top_p=params.top_p,
+                top_k=params.top_k,
+                max_tokens=params.max_tokens,
+                seed=_seed(params.seed, stream),
+                stop_token_ids=self.end_ids,
+                ignore_eos=True,  # the list above holds it
+                logprobs=0,  # of the sampled token alone
+                detokenize=False,
+            )
+            for stream in streams
+        ]
         self._wake()
-        try:
+        with explained("failed while it sampled", "where memory ran out, lower vllm.max_rows"):
             outputs = self.llm.generate(asked, requests, use_tqdm=False)
-        except Exception as error:
-            raise InputError(
-                f"vLLM failed while it sampled ({_reason(error)}); where memory ran out, lower "
-                "vllm.max_rows, or choose the torch sampler."
-            ) from error
         if self.sleeps:
             self.llm.sleep(level=1)
-        rollouts = Rollouts([], [], [], [], [], self.weights_version)
-        for prompt, output in zip(prompts, outputs, strict=True):
-            for answer in output.outputs * (params.n if params.temperature == 0 else 1):
-                _append(rollouts, prompt, answer, params)
-        return rollouts
+        copies = params.n if greedy else 1
+        answers = [answer for output in outputs for answer in output.outputs * copies]
+        logprobs = [_logprobs(answer) for answer in answers]
+        log_kept = [torch.zeros_like(row) for row in logprobs]
+        if greedy:  # vLLM then reports log-probs at temperature 1
+            logprobs, log_kept = log_kept, logprobs
+        elif params.top_k > 0 or params.top_p < 1:
+            log_kept = [row.fill_(torch.nan) for row in log_kept]
+        return Rollouts(
+            [prompt for prompt in prompts for _ in range(params.n)],
+            [list(answer.token_ids) for answer in answers], logprobs, log_kept,
+            [answer.finish_reason for answer in answers], self.weights_version,
+        )  # fmt: skip
 
-    def _request(self, params: SamplingParams, stream: int) -> dict:
-        """Make vLLM's parameters for one prompt; it seeds sample j of the group by `seed` + j.
-
-        Greedy decoding asks for one completion, the only number that vLLM allows there.
-        """
-        keyed = np.random.SeedSequence([params.seed, stream]).generate_state(1, np.uint64)
-        return {
-            "n": params.n if params.temperature else 1,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "top_k": params.top_k,
-            "max_tokens": params.max_tokens,
-            "seed": int(keyed[0] >> np.uint64(2)),
-            "stop_token_ids": self.end_ids,
-            "ignore_eos": True,  # the list above holds it
-            "logprobs": 0,  # of the sampled token alone
-            "detokenize": False,
-        }
-
-    def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Put the given weights in place of vLLM's; sharded ones are put together one by one.
-
-        Every process of a run must call this. Raises InputError where vLLM does not hold the new
-        weights afterwards, and, changing nothing, as `TorchSampler.load_weights` does.
-        """
-        self._hand_over(check_weights(self.model, named_parameters))
-        self.weights_version += 1
-
-    def _hand_over(self, new: dict[str, Tensor]) -> None:
+    def _replace_weights(self, new: dict[str, Tensor]) -> None:
         started = time.monotonic()
         self._wake()
         weights = ((name, _whole(value)) for name, value in new.items())
         [(compared, differ)] = self.llm.collective_rpc("r1lab_update", kwargs={"weights": weights})
-        if differ or not compared:
+        # Its cached keys and values are those of the old weights.
+        if differ or not compared or not self.llm.reset_prefix_cache():
             raise InputError(
-                f"vLLM did not take over the weights: of {compared} tensors compared, "
-                f"{len(differ)} are not as handed over {differ[:3]}; choose the torch sampler."
+                f"vLLM did not take over the weights: of {compared} tensors compared, {len(differ)} "
+                f"are not as handed over {differ[:3]}, or it is still sampling; choose the torch "
+                "sampler."
             )
-        if not self.llm.reset_prefix_cache():  # its keys and values are those of the old weights
-            raise InputError("vLLM is still sampling: load weights between two calls of generate.")
         self.weights_seconds = time.monotonic() - started
 
     def _wake(self) -> None:
@@ -203,50 +186,96 @@ class VLLMSampler:
             self.llm.wake_up()
 
 
+@contextmanager
+def explained(what: str, remedy: str) -> Iterator[None]:
+    """Turn an error of vLLM's into one sentence: each of its parts fails in its own way."""
+    try:
+        yield
+    except Exception as error:
+        why = f"{type(error).__name__}: " + " ".join(str(error).split())[:300]
+        raise InputError(f"vLLM {what} ({why}); {remedy}; or choose the torch sampler.") from error
+
+
 def import_vllm():
     """Import vLLM of the supported version by name, and here alone: r1lab works without it."""
     defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     os.environ.update({**defaults, **os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
-    try:
+    remedy = f"install {VERSION} (on a GPU: pip install -e '.[gpu]'; on a CPU: see make test-vllm)"
+    with explained("cannot be used here", remedy):  # a build for another device fails in many ways
         vllm = import_module("vllm")
         vllm.LLM, vllm.SamplingParams  # noqa: B018 - vllm imports these when they are asked for
         if vllm.__version__.split("+")[0] != VERSION:
             raise ImportError(f"r1lab does not support its version {vllm.__version__}")
-    except Exception as error:  # a build for another device fails in a dozen ways
-        raise InputError(
-            f"vLLM cannot be used here ({error}): install {VERSION} (on a GPU: pip install -e "
-            "'.[gpu]'; on a CPU: see make test-vllm), or choose the torch sampler."
-        ) from error
     return vllm
 
 
-def _reason(error: Exception) -> str:
-    """Say in one line what vLLM raised: each of its parts fails in its own way."""
-    return f"{type(error).__name__}: " + " ".join(str(error).split())[:300]
+def _seed(seed: int, stream: int) -> int:
+    """Key a prompt's generator by (seed, stream); vLLM adds the sample's number in the group."""
+    keyed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
+    return int(keyed[0] >> np.uint64(2))
 
 
 def _whole(value: Tensor) -> Tensor:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def _append(rollouts: Rollouts, prompt: list[int], answer, params: SamplingParams) -> None:
-    """Append one completion, a `CompletionOutput` of vLLM, to `rollouts`."""
-    if answer.finish_reason not in ("stop", "length"):
-        raise InputError(
-            f"vLLM gave up a completion ({answer.finish_reason}): read its log for the cause"
-        )
-    ids = list(answer.token_ids)
-    at_tokens = [at[token].logprob for token, at in zip(ids, answer.logprobs, strict=True)]
-    logprobs = torch.tensor(at_tokens, dtype=torch.float32)
-    if not logprobs.isfinite().all():
-        raise InputError("the model's logits are not finite: its weights are damaged")
-    log_kept = torch.zeros_like(logprobs)
-    if params.temperature == 0:  # vLLM then reports log-probs at temperature 1
-        logprobs, log_kept = log_kept, logprobs
-    elif params.top_k > 0 or params.top_p < 1:
-        log_kept.fill_(torch.nan)
-    rollouts.prompt_ids.append(prompt)
-    rollouts.completion_ids.append(ids)
-    rollouts.logprobs.append(logprobs)
-    rollouts.log_kept.append(log_kept)
-    rollouts.finish.append(answer.finish_reason)
+def _logprobs(answer) -> Tensor:
+    """The log-probs of a completion's tokens, a `CompletionOutput` of vLLM."""
+    pairs = zip(answer.token_ids, answer.logprobs, strict=True)
+    return torch.tensor([at[token].logprob for token, at in pairs], dtype=torch.float32)
+
+
+class WeightUpdate:
+    """Mixed into vLLM's worker class by `worker_extension_cls`; `self` is a vLLM worker."""
+
+    def r1lab_update(self, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:
+        """Replace all weights, and compare what vLLM then holds with what it was handed.
+
+        Returns:
+            How many tensors were compared, by `checksum`, and the names of those that differ. Only
+            whole ones are: not the linear layers that vLLM packs for a CPU, nor shares of a tensor.
+        """
+        model = self.get_model()
+        dtypes = {name: held.dtype for name, held in model.named_parameters()}
+        sizes, sums = Counter(), Counter()
+
+        def noted():
+            for name, value in weights:
+                value = value.detach().to(self.device)
+                own = fused_name(name, getattr(model, "packed_modules_mapping", {}))
+                if own in dtypes:
+                    sizes[own] += value.numel()
+                    sums[own] += checksum(value.to(dtypes[own]))
+                yield name, value
+
+        self.reload_weights(weights_iterator=noted())
+        # On a CPU, vLLM packs the output head for its matrix product and leaves a head that is
+        # tied to the embedding as it was before. On a GPU nothing is packed: a call without effect.
+        head = getattr(model, "lm_head", None)
+        embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
+        tied = None not in (head, embedding) and head.weight is embedding.weight
+        if tied and head is not embedding:
+            head.quant_method.process_weights_after_loading(head)
+        held = {name: h for name, h in model.named_parameters() if 0 < sizes[name] <= h.numel()}
+        return len(held), [name for name in held if checksum(held[name]) != sums[name]]
+
+    def r1lab_context(self) -> int:
+        """The longest sequence, in tokens, that model and cache have room for."""
+        return self.model_config.max_model_len
+
+
+def fused_name(name: str, fused: dict[str, list[str]]) -> str:
+    """Find the parameter of vLLM that holds this one of Hugging Face's: q, k and v are one there."""
+    for whole, parts in fused.items():
+        for part in parts:
+            name = name.replace(f".{part}.", f".{whole}.")
+    return name
+
+
+def checksum(values: Tensor) -> int:
+    """Sum all values' bits, read as whole numbers: exact, in any order and any division.
+
+    Zeros, with which vLLM fills up a vocabulary, add nothing.
+    """
+    bits = values.detach().flatten().view(torch.int16 if values.element_size() == 2 else torch.int32)
+    return sum(part.sum().item() for part in bits.split(2**24))
