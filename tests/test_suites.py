@@ -243,11 +243,6 @@ def test_the_papers_numbers():
     assert all(row["value"] is None or 0 < row["value"] < 2100 for row in rows)
 
 
-def test_a_missing_paper_file_is_bad_input(tmp_path):
-    with pytest.raises(InputError, match="restore it"):
-        paper_rows(tmp_path / "none.json")
-
-
 def test_a_refusal_leaves_no_settings_that_the_remedy_would_meet(local, monkeypatch):
     sampler = scripted()
     put("aime25", local / "hub", [{"question": "7?", "reply": "7"}])
@@ -270,5 +265,3 @@ def test_the_command_runs_on_a_shipped_model(local, monkeypatch, capsys):
     summary = json.loads((local / "runs" / "eval-small-tiny" / "summary.json").read_text())
     assert summary["gsm8k"]["n"] == 1 and summary["gsm8k"]["k"] == 2
     assert cli.main(["eval", "--suite", "small"]) == 2
-
-

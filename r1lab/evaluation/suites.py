@@ -19,13 +19,13 @@ from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
-from r1lab.files import write_text
+from r1lab.files import SHIPPED
 from r1lab.models.smollm2 import SMOLLM2
+from r1lab.run import Run
 from r1lab.sampling import Sampler
+from r1lab.sources.hub import load_source
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
-from r1lab.sources.hub import load_source
-from r1lab.files import SHIPPED
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"
@@ -91,9 +91,7 @@ class SuiteConfig:
     batch: int = 8
 
 
-def run_suite(
-    config: SuiteConfig, open_model: OpenModel, folder: Path
-) -> Iterator[tuple[str, dict]]:
+def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Iterator[tuple[str, dict]]:
     """Evaluate a model, one benchmark after another: (name, its results), as they are ready.
 
     Everything is stored in `folder`: answers batch by batch, `summary.json` after each benchmark. The
@@ -102,26 +100,30 @@ def run_suite(
 
     Raises InputError: unknown names, a folder with other settings, data that cannot be had.
     """
-    chosen = _chosen(config)
-    first = config.problems or None
-    sets = {name: load_source(benchmark.source)[:first] for name, benchmark in chosen.items()}
-    _keep_settings(config, folder)
-    open_once = cache(lambda: open_model(config.model))
+    suite = SUITES.get(config.suite)
+    if suite is None:
+        raise InputError(f"there is no suite {config.suite!r}; choose one of {', '.join(SUITES)}.")
+    chosen = config.benchmarks or tuple(suite)
+    if unknown := [name for name in chosen if name not in suite]:
+        raise InputError(f"there is no benchmark {unknown[0]!r}; {config.suite} has {', '.join(suite)}.")
+    sets = {name: load_source(suite[name].source)[: config.problems or None] for name in chosen}
+    run, open_once = Run(folder), cache(open_model)
+    run.prepare(asdict(config), resume=True)
     summary: dict[str, dict] = {}
-    for name, benchmark in chosen.items():
-        evaluation = _evaluated(config, benchmark, sets[name], folder / name, open_once)
-        summary[name] = results(benchmark, evaluation)
-        write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    for name, problems in sets.items():
+        evaluation = _evaluated(config, suite[name], problems, folder / name, open_once)
+        summary[name] = results(suite[name], evaluation)
+        run.write("summary.json", summary)
         yield name, summary[name]
 
 
 def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
     """pass@1 (and the vote) in percent with 95 % intervals over problems, and the paper's numbers."""
+    problems, k = evaluation["correct"].shape
+    shown: dict = {"title": benchmark.title, "n": problems, "k": k}
     accuracies = evaluation.accuracies()
-    k = evaluation["correct"].shape[1]
-    shown: dict = {"title": benchmark.title, "n": len(evaluation.ids), "k": k}
-    for name in ("pass_at_1", f"cons_at_{k}") if benchmark.votes else ("pass_at_1",):
-        estimate = bootstrap_ci(100 * accuracies[name], np.zeros_like(evaluation.levels))
+    for name in ("pass_at_1", f"cons_at_{k}")[: 1 + benchmark.votes]:
+        estimate = bootstrap_ci(100 * accuracies[name], np.zeros(problems, dtype=int))
         shown[name], *shown[f"{name}_ci95"] = (round(value, 2) for value in estimate)
     shown["mean_tokens"] = round(float(evaluation["tokens"].mean()), 1)
     shown["truncated"] = round(float(evaluation["truncated"].mean()), 4)
@@ -133,18 +135,14 @@ def suite_table(summary: Mapping[str, dict]) -> Table:
     """Percent with 95 % intervals over problems; the last columns are the paper's numbers (v2)."""
     rows = []
     for result in summary.values():
-        vote = f"cons_at_{result['k']}"
-        shown = [_percent(result, "pass_at_1"), _percent(result, vote) if vote in result else ""]
+        shown = []
+        for name in ("pass_at_1", f"cons_at_{result['k']}"):
+            bounds = [f"{bound:.1f}" for bound in result.get(f"{name}_ci95", ())]
+            shown.append(Cell(f"{result[name]:.1f}", " to ".join(bounds)) if bounds else "")
         shown += [f"{result['mean_tokens']:.0f}", f"{result['truncated']:.1%}"]
         paper = ["–" if value is None else f"{value:g}" for value in result["paper"].values()]
         rows.append([result["title"], str(result["n"]), str(result["k"]), *shown, *paper])
-    columns = ("benchmark", "n", "k", "pass@1", "vote", "tokens", "cut off", *BESIDE)
-    return Table(columns, rows)
-
-
-def _percent(result: dict, name: str) -> Cell:
-    low, high = result[f"{name}_ci95"]
-    return Cell(f"{result[name]:.1f}", f"{low:.1f} to {high:.1f}")
+    return Table(("benchmark", "n", "k", "pass@1", "vote", "tokens", "cut off", *BESIDE), rows)
 
 
 def long_tail(config: SuiteConfig, folder: Path) -> str:
@@ -169,16 +167,9 @@ def long_tail(config: SuiteConfig, folder: Path) -> str:
 
 
 def paper_rows(path: Path | None = None) -> list[dict]:
-    """The paper's tables, one number a row: model, benchmark, value, table, versions.
-
-    Raises InputError where the file is missing or damaged."""
-    path = path or PAPER
-    try:
-        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore it.") from error
+    """The paper's tables, one number a row: model, benchmark, value, table, versions."""
     rows = []
-    for table in tables:
+    for table in json.loads((path or PAPER).read_text(encoding="utf-8"))["tables"]:
         for row, values in table["rows"].items():
             for column, value in zip(table["columns"], values, strict=True):
                 pair = (column, row) if table["rows_are"] == "benchmark" else (row, column)
@@ -189,59 +180,32 @@ def paper_rows(path: Path | None = None) -> list[dict]:
     return rows
 
 
-def paper_value(model: str, benchmark: str, version: str = "v2") -> float | None:
-    """What the paper prints, in its unit; None where it prints nothing."""
-    return next((
-        row["value"] for row in paper_rows()
-        if (row["model"], row["benchmark"]) == (model, benchmark) and version in row["versions"]
-    ), None)  # fmt: skip
-
-
-def _chosen(config: SuiteConfig) -> dict[str, PaperBenchmark]:
-    if config.suite not in SUITES:
-        raise InputError(f"there is no suite {config.suite!r}; choose one of {', '.join(SUITES)}.")
-    suite = SUITES[config.suite]
-    if unknown := [name for name in config.benchmarks if name not in suite]:
-        raise InputError(f"there is no benchmark {unknown[0]!r}; {config.suite} has {', '.join(suite)}.")
-    return {name: suite[name] for name in config.benchmarks or suite}
-
-
-def _keep_settings(config: SuiteConfig, folder: Path) -> None:
-    """Write the settings down, or see that they are those of the answers already there."""
-    path, settings = folder / "config.json", json.loads(json.dumps(asdict(config)))
-    answered = path.exists() and any(folder.glob("*/part-*.npz"))
-    stored = json.loads(path.read_text(encoding="utf-8")) if answered else settings
-    different = [
-        key for key in settings if key != "benchmarks" and stored.get(key) != settings[key]
-    ]
-    if different:
-        raise InputError(
-            f"{folder} holds an evaluation with other settings ({', '.join(different)}); go on with "
-            "the same ones, or give --name for another."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=1))
+def paper_value(model: str, benchmark: str) -> float | None:
+    """What the paper prints (v2), in its unit; None where it prints nothing."""
+    for row in paper_rows():
+        if (row["model"], row["benchmark"]) == (model, benchmark) and "v2" in row["versions"]:
+            return row["value"]
+    return None
 
 
 def _evaluated(
     config: SuiteConfig, benchmark: PaperBenchmark, problems: list[Problem], folder: Path,
-    open_once: Callable[[], tuple[Sampler, object, int]],
+    open_once: OpenModel,
 ) -> Evaluation:  # fmt: skip
     """All answers to a benchmark: the batches that are in `folder`, and those still to be asked."""
-    folder.mkdir(exist_ok=True)
-    batches = -(-len(problems) // config.batch)
-    parts = []
+    batches, parts = -(-len(problems) // config.batch), []
     for number in range(batches):
         path = folder / f"part-{number:04d}.npz"
         if not path.exists():
-            _asked(config, benchmark, problems, (number, batches), *open_once()).save(path)
-        part = Evaluation.load(path)
-        if part.ids != [problem.id for problem in problems[number::batches]]:
+            part = _asked(config, benchmark, problems, (number, batches), *open_once(config.model))
+            folder.mkdir(exist_ok=True)
+            part.save(path)
+        parts.append(Evaluation.load(path))
+        if parts[-1].ids != [problem.id for problem in problems[number::batches]]:
             raise InputError(
                 f"{path} answers other problems than {benchmark.source} has now; give --name for "
                 "another evaluation, or remove the folder."
             )
-        parts.append(part)
     return merge(parts)
 
 

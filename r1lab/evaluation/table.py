@@ -37,20 +37,13 @@ class Measure:
         number = self.number(raw)
         return number + "\N{NO-BREAK SPACE}%" * (self.unit == "%" and number != MISSING)
 
-    def cell(self, block: Mapping, key: str, interval: str | None = None) -> "Cell":
-        """The value of a key of a summary, with its interval if there is one."""
-        bounds = block.get(interval or f"{key}_ci95") or []
-        return Cell(self.text(block.get(key)), " to ".join(map(self.number, bounds)))
-
     def change(self, first: float | None, last: float | None) -> str:
         """In points of percent, or as a factor."""
         if first is None or last is None:
             return MISSING
         if self.unit == "%":
-            change = f"{100 * (last - first):+.1f} points"
-        else:
-            change = f"× {last / first:.2f}" if first else f"{last - first:+.2f}"
-        return change.replace("-", "\N{MINUS SIGN}")
+            return f"{100 * (last - first):+.1f} points".replace("-", "\N{MINUS SIGN}")
+        return f"× {last / first:.2f}" if first else f"{last:+.2f}"
 
     @property
     def title(self) -> str:
@@ -82,13 +75,10 @@ OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majorit
 
 def measure_of(key: str) -> Measure:
     """The measure of a key of the metrics; a key nobody named is a part of the reward."""
-    if key.startswith("level "):
-        return Measure(key)
-    several = OF_SEVERAL.fullmatch(key)
-    if several:
-        name = "{}@{}".format(*several.groups())
+    if several := OF_SEVERAL.fullmatch(key):
+        name = f"{several[1]}@{several[2]}"
         return Measure(name if several[1] == "pass" else f"{name} (majority vote)")
-    return MEASURES.get(key, Measure(key, "per answer"))
+    return MEASURES.get(key, Measure(key, "%" if key.startswith("level ") else "per answer"))
 
 
 @dataclass(frozen=True)
@@ -117,10 +107,8 @@ class Table:
         for place, name in enumerate(self.columns):
             shown.add_column(Text(name), justify="right" if self.numbers and place else "left")
         for row in self.cells():
-            texts = [Text(cell.text, style="bold" if cell.best else "") for cell in row]
-            for text, cell in zip(texts, row, strict=True):
-                text.append(f" {cell.interval}" if cell.interval else "", style="dim not bold")
-            shown.add_row(*texts)
+            texts = [((cell.text, "bold" * cell.best), (f" {cell.interval}".rstrip(), "dim")) for cell in row]
+            shown.add_row(*(Text.assemble(*parts) for parts in texts))
         return shown
 
     def _repr_html_(self) -> str:
@@ -156,14 +144,13 @@ def summary_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Ta
 
     A summary is that of `Evaluation.summary`, or a row of a run's metrics; it may be empty.
     """
-    known = {key for summary in summaries.values() for key in summary}
-    several = sorted(key for key in known if OF_SEVERAL.fullmatch(key))
+    known = set().union(*summaries.values())
+    several = sorted(filter(OF_SEVERAL.fullmatch, known))
     rows = []
     for key in ["pass_at_1", "pass_at_1_strict", *several, *list(MEASURES)[2:9]]:
         if key in known:
-            measure = measure_of(key)
-            rows.append([measure.title, *_compared(key, summaries.values(), changes)])
-    return Table(["Held-out problems", *_heads(summaries, changes)], rows)
+            rows.append([measure_of(key).title, *_compared(key, summaries.values(), changes)])
+    return Table(["Held-out problems", *summaries, *["Change"] * changes], rows)
 
 
 def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:
@@ -171,25 +158,21 @@ def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Tabl
     by_level = [summary.get("by_level", {}) for summary in summaries.values()]
     rows = []
     for level in sorted(set().union(*by_level), key=int):
-        here = [levels.get(level, {}) for levels in by_level]
-        counts = dict.fromkeys(str(cell["n"]) for cell in here if cell)
+        cells = [levels.get(level, {}) for levels in by_level]
+        counts = dict.fromkeys(str(cell["n"]) for cell in cells if cell)
+        blocks = [cell | {"pass_at_1_ci95": cell.get("ci95")} for cell in cells]
         first = Cell(f"Level {level}", f"{', then '.join(counts)} problems")
-        rows.append([first, *_compared("pass_at_1", here, changes, "ci95")])
-    return Table(["Pass@1", *_heads(summaries, changes)], rows)
+        rows.append([first, *_compared("pass_at_1", blocks, changes)])
+    return Table(["Pass@1", *summaries, *["Change"] * changes], rows)
 
 
-def _heads(summaries: Mapping, changes: bool) -> list[str]:
-    return [*summaries, "Change"] if changes else [*summaries]
-
-
-def _compared(
-    key: str, summaries: Iterable[Mapping], changes: bool, interval: str | None = None
-) -> list[str | Cell]:
-    measure, blocks = measure_of(key), list(summaries)
-    cells: list[str | Cell] = [measure.cell(block, key, interval) for block in blocks]
-    if changes:
-        cells.append(measure.change(*(block.get(key) for block in blocks)))
-    return cells
+def _compared(key: str, blocks: Iterable[Mapping], changes: bool) -> list[str | Cell]:
+    """A value of each summary with its interval, if there is one, and the change."""
+    measure, cells = measure_of(key), []
+    for block in blocks:
+        bounds = block.get(f"{key}_ci95") or []
+        cells.append(Cell(measure.text(block.get(key)), " to ".join(map(measure.number, bounds))))
+    return [*cells, measure.change(*(block.get(key) for block in blocks))] if changes else cells
 
 
 def put_between(path: str | Path, name: str, text: str) -> None:
