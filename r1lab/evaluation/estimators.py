@@ -8,11 +8,13 @@ Headline numbers are means over levels: a level counts the same however many pro
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Int, Num
 
 from r1lab.errors import InputError
 
 UNANSWERED = -1
+PerProblem, PerSample = Num[np.ndarray, "problem"], Num[np.ndarray, "problem sample"]
+Counts, Pooled = Int[np.ndarray, "problem"], Num[np.ndarray, "*seed problem"]
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
@@ -24,9 +26,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def pass_at_k(
-    n: int, correct_counts: Int[np.ndarray, "problem"], k: int
-) -> Float[np.ndarray, "problem"]:
+def pass_at_k(n: int, correct_counts: Counts, k: int) -> PerProblem:
     """Chance that k of n samples, drawn without replacement, hold a right one, per problem.
 
     The unbiased estimator 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1), as the product
@@ -41,9 +41,7 @@ def pass_at_k(
     return 1.0 - all_wrong[correct_counts]
 
 
-def cons_at_k(
-    answers: Int[np.ndarray, "problem sample"], correct: Num[np.ndarray, "problem sample"]
-) -> Float[np.ndarray, "problem"]:
+def cons_at_k(answers: PerSample, correct: PerSample) -> PerProblem:
     """Accuracy of a majority vote over all samples given, per problem.
 
     `answers` numbers the distinct answers of a problem; UNANSWERED does not vote, unless no sample
@@ -59,14 +57,12 @@ def cons_at_k(
     return (winners * correct).sum(axis=1) / winners.sum(axis=1)
 
 
-def macro_mean(values: Num[np.ndarray, "problem"], levels: Int[np.ndarray, "problem"]) -> float:
+def macro_mean(values: PerProblem, levels: Counts) -> float:
     """Mean over levels of the mean over a level's problems."""
     return float(np.mean([values[levels == level].mean() for level in np.unique(levels)]))
 
 
-def bootstrap_ci(
-    values: Num[np.ndarray, "*seed problem"], levels: Int[np.ndarray, "problem"], seed: int = 0
-) -> Estimate:
+def bootstrap_ci(values: Pooled, levels: Counts, seed: int = 0) -> Estimate:
     """Mean over levels and its percentile interval from resampling problems within each level.
 
     With a leading axis of training seeds a problem carries its mean over them (seeds pooled): the
@@ -85,10 +81,7 @@ def bootstrap_ci(
     return Estimate(macro_mean(pooled, levels), float(low), float(high))
 
 
-def paired_bootstrap(
-    treatment: Num[np.ndarray, "*seed problem"], control: Num[np.ndarray, "*seed problem"],
-    levels: Int[np.ndarray, "problem"], seed: int = 0,
-) -> Estimate:  # fmt: skip
+def paired_bootstrap(treatment: Pooled, control: Pooled, levels: Counts, seed: int = 0) -> Estimate:
     """Difference of two arms on the same problems, with the interval of `bootstrap_ci`.
 
     Resampling the differences keeps what the arms share, the problems' difficulty, out of the

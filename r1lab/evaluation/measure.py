@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation import estimators
+from r1lab.evaluation.estimators import Counts, PerProblem, PerSample
 from r1lab.evaluation.table import summary_table
 from r1lab.files import whole
 from r1lab.rewards import correct, count_languages, parse, program_of, submit
@@ -54,16 +55,16 @@ class Evaluation:
     merged in order; `completions` holds the texts, problem by problem.
     """
 
-    index: Int[np.ndarray, "problem"]
-    levels: Int[np.ndarray, "problem"]
+    index: Counts
+    levels: Counts
     ids: list[str]
     completions: list[list[str]]
-    measures: dict[str, Num[np.ndarray, "problem sample"]]
+    measures: dict[str, PerSample]
 
-    def __getitem__(self, measure: str) -> Num[np.ndarray, "problem sample"]:
+    def __getitem__(self, measure: str) -> PerSample:
         return self.measures[measure]
 
-    def accuracies(self) -> dict[str, Num[np.ndarray, "problem"]]:
+    def accuracies(self) -> dict[str, PerProblem]:
         """Per problem: pass@1 (lenient and strict), cons@k and pass@k (lenient), by their names."""
         right = self["correct"]
         k = right.shape[1]

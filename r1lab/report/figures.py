@@ -240,8 +240,7 @@ def panels(heights: Sequence[int] = (1,)) -> tuple[Figure, list[Axes]]:
 
 def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
     """Put 0 on the y axis, name the lines, label the axes and put the finding above."""
-    below = [value for line in ax.get_lines() for value in line.get_ydata() if value < 0]
-    ax.set_ylim(min(below, default=0), top)
+    ax.set_ylim(min(0, ax.dataLim.y0), top)
     label_ends(ax)
     ax.set_title(textwrap.fill(title, 58))
     ax.set_ylabel(ylabel)

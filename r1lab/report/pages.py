@@ -49,35 +49,30 @@ def write_report(run_dir: str | Path) -> Path:
     facts = config | (run.summary if run.finished else {})
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
-    figures, missing = {}, []
-    for name, caption in CAPTIONS.items():
-        if figure := draw(name, rows, config):
-            figures[name] = embedded(figure, caption, folder / f"{name}.png")
-        else:
-            missing.append(name.replace("_", " "))
-    summaries = {
-        "Base": run.evaluation("base"),
-        "Final" if run.finished else "Latest": run.evaluation("final"),
+    figures = {
+        name: embedded(figure, caption, folder / f"{name}.png")
+        for name, caption in CAPTIONS.items()
+        if (figure := draw(name, rows, config))
     }
+    last = "Final" if run.finished else "Latest"
+    summaries = {"Base": run.evaluation("base"), last: run.evaluation("final")}
     return write_page(
-        run.folder, "page.html", finished=run.finished, step=rows[-1]["step"],
-        headline=summary_table(summaries, changes=True),
-        levels=level_table(summaries, changes=True),
-        figures=figures, missing=missing, samples=pick_samples(samples), facts=facts,
-        machine=flat(facts.get("machine", {})), config=flat(config),
+        run, "page.html", step=rows[-1]["step"], config=config, facts=facts, figures=figures,
+        captions=CAPTIONS, samples=pick_samples(samples),
+        headline=summary_table(summaries, changes=True), levels=level_table(summaries, changes=True),
     )  # fmt: skip
 
 
-def write_page(folder: Path, template: str, **values: object) -> Path:
-    """Fill in a page of this room, every value escaped, and write it as the folder's `report.html`."""
+def write_page(run: Run, template: str, **values: object) -> Path:
+    """Fill in a page of this room, every value escaped, and write it as the run's `report.html`."""
     pages = Environment(
         autoescape=True, undefined=StrictUndefined, loader=PackageLoader("r1lab.report", "")
     )
-    pages.globals |= {"duration": duration, "paper_value": paper_value}
-    html = pages.get_template(template).render(name=folder.resolve().name, **values)
+    pages.globals |= {"duration": duration, "flat": flat, "paper_value": paper_value}
+    html = pages.get_template(template).render(run=run, **values)
     # HTML forbids control characters, and a model may well write some, or half a character.
     html = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", html)
-    path = folder / "report.html"
+    path = run.folder / "report.html"
     path.write_text(html, encoding="utf-8", errors="replace")
     return path
 
@@ -102,11 +97,10 @@ def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
         by_question.setdefault(row["id"], {}).setdefault(row["step"], row)
     widths = {name: max(rows) - min(rows) for name, rows in by_question.items()}
     widest = [by_question[name] for name in widths if widths[name] == max(widths.values())]
-    widest.sort(key=lambda rows: next(iter(rows.values()))["level"])
-    if len(widest) > 3:
-        widest = [widest[0], widest[(len(widest) - 1) // 2], widest[-1]]
-    picked = []
-    for rows in widest:
+    widest.sort(key=lambda rows: rows[min(rows)]["level"])
+    picked, top = [], len(widest) - 1
+    for place in sorted({0, top // 2, top}) if widest else []:
+        rows = widest[place]
         first, last = min(rows), max(rows)
         middle = min(sorted(rows), key=lambda step: abs(step - (first + last) / 2))
         picked.append([rows[step] for step in sorted({first, middle, last})])
@@ -147,7 +141,8 @@ def write_chain_report(folder: str | Path) -> Path:
 
     Raises InputError where the folder holds no `summary.json`.
     """
-    stages = Run(folder).summary
+    run = Run(folder)
+    stages = run.summary
     names = measured(stages)
     shown = [stage for stage in CHAIN if stage in stages]
     first, last = (100 * mean_accuracy(stages[stage], names) for stage in (shown[0], shown[-1]))
@@ -158,7 +153,7 @@ def write_chain_report(folder: str | Path) -> Path:
     reasoning = by_stage(stages, names, title, "held-out problems solved (%)")
     manners = by_stage(stages, MANNERS, "Language, format, chat and safety", "score (%)")
     return write_page(
-        Path(folder), "chain.html", tables=stage_tables(stages), costs=costs(stages),
+        run, "chain.html", tables=stage_tables(stages), costs=costs(stages),
         families=len(names), left_out=left_out(stages),
         figures={
             "reasoning": embedded(reasoning, "Reasoning, with 95 % intervals over the problems."),
@@ -178,13 +173,18 @@ def stage_tables(stages: Stages) -> dict[str, Table]:
     }
 
 
+def cells_of(stages: Stages, columns: Iterable[str], name: str) -> list[Row]:
+    """What a benchmark gave at each of these stages; {} where it was not measured."""
+    return [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
+
+
 def stage_table(stages: Stages, columns: Sequence[str]) -> Table:
     """The paper's Table 3 in small: one row for each benchmark, with the number of its problems, and
     one column for each stage."""
     columns = [stage for stage in columns if stage in stages]
     rows = []
     for name, title in row_titles(stages).items():
-        cells = [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
+        cells = cells_of(stages, columns, name)
         best = max((c["value"] for c in cells if c.get("value") is not None), default=None)
         asked = max(c.get("n", 0) for c in cells)
         rows.append([f"{title} ({asked})", *(_cell(name, c, c.get("value") == best) for c in cells)])
@@ -247,11 +247,11 @@ def left_out(stages: Stages) -> dict[str, str]:
 def measured(stages: Stages) -> list[str]:
     """The reasoning benchmarks, or a user's own, that every stage could be measured on."""
     titles = row_titles(stages)
-    names = [name for name in REASONING if name in titles] or list(titles)
-    for summary in stages.values():
-        cells = summary["benchmarks"]
-        names = [name for name in names if cells.get(name, {}).get("value") is not None]
-    return names
+    names = [name for name in REASONING if name in titles] or titles
+    return [
+        name for name in names
+        if all(cell.get("value") is not None for cell in cells_of(stages, stages, name))
+    ]  # fmt: skip
 
 
 def mean_accuracy(summary: Row, names: Sequence[str] = REASONING) -> float:
@@ -266,8 +266,8 @@ def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Fig
     figure = Figure(figsize=(7.2, 4.2))
     ax = figure.subplots()
     for i, name in enumerate(names):
-        cells = [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
-        points = [(x, c["value"], *c["ci95"]) for x, c in enumerate(cells) if c.get("ci95")]
+        cells = enumerate(cells_of(stages, columns, name))
+        points = [(x, c["value"], *c["ci95"]) for x, c in cells if c.get("ci95")]
         if not points:
             continue
         at, values, low, high = np.array(points).T
