@@ -175,15 +175,12 @@ def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd, 
     assert "taking what pip finds" in out and "refused" not in err
 
 
-@pytest.mark.parametrize(
-    ("complaint", "sentence"),
-    [
-        ("OSError: [Errno 28] No space left on device", "4 GB of disk are free"),
-        ("WARNING: Retrying after connection broken by NewConnectionError", "HTTPS_PROXY"),
-        ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "(Cannot install a and b)"),
-        ("Killed", "pip install failed (Killed)"),
-    ],
-)
+@pytest.mark.parametrize(("complaint", "sentence"), [
+    ("OSError: [Errno 28] No space left on device", "4 GB of disk are free"),
+    ("WARNING: Retrying after connection broken by NewConnectionError", "HTTPS_PROXY"),
+    ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "(Cannot install a and b)"),
+    ("Killed", "pip install failed (Killed)"),
+])  # fmt: skip
 def test_what_pip_says_becomes_one_sentence(tmp_path, complaint, sentence):
     python = fake_pip(tmp_path, f'echo "{complaint}" >&2; exit 1')
     with pytest.raises(InputError, match=re.escape(sentence)) as caught:

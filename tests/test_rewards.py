@@ -29,55 +29,32 @@ def score(answer: str, gold: str, question: str = "What is it worth?") -> float 
 # ----------------------------------------------------------------------------------- strict reading
 
 
-@pytest.mark.parametrize(
-    ("completion", "answer"),
-    [
-        ("<think> 2+3 </think> <answer> 5 </answer>", "5"),
-        ("<answer>5</answer>\n", "5"),
-        ("no tags at all, 5", None),
-        ("<think> it is 5", None),
-        ("<answer></answer>", None),
-        ("<answer> </answer>", None),
-        ("<answer>5</answer><answer>5</answer>", None),
-        ("<answer>5</answer></answer>", None),
-        ("<answer>5<answer>6</answer>", None),
-        ("<think><answer>4</answer></think><answer>5</answer>", None),
-        ("<answer>5", None),
-        ("5</answer>", None),
-        ("</answer>5<answer>", None),
-        ("<answer>5</answer> or 6", None),
-        (r"so we get $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
-        (r"<think> \boxed{3} </think> hence \boxed{5}", "5"),
-        (r"<think> \boxed{5}", None),
-        (r"\boxed{5} and \boxed{6}", None),
-        (r"\boxed{5} or 6", None),
-        (r"The answer is not \boxed{5}.", None),
-        (r"Maybe \boxed{5}", None),
-        (r"\boxed{}", None),
-        (r"<answer>6</answer> \boxed{5}", None),
-    ],
-)
+@pytest.mark.parametrize(("completion", "answer"), [
+    ("<think> 2+3 </think> <answer> 5 </answer>", "5"), ("<answer>5</answer>\n", "5"),
+    ("no tags at all, 5", None), ("<think> it is 5", None), ("<answer></answer>", None),
+    ("<answer> </answer>", None), ("<answer>5</answer><answer>5</answer>", None),
+    ("<answer>5</answer></answer>", None), ("<answer>5<answer>6</answer>", None),
+    ("<think><answer>4</answer></think><answer>5</answer>", None), ("<answer>5", None),
+    ("5</answer>", None), ("</answer>5<answer>", None), ("<answer>5</answer> or 6", None),
+    (r"so we get $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
+    (r"<think> \boxed{3} </think> hence \boxed{5}", "5"), (r"<think> \boxed{5}", None),
+    (r"\boxed{5} and \boxed{6}", None), (r"\boxed{5} or 6", None),
+    (r"The answer is not \boxed{5}.", None), (r"Maybe \boxed{5}", None), (r"\boxed{}", None),
+    (r"<answer>6</answer> \boxed{5}", None),
+])  # fmt: skip
 def test_the_strict_reading_takes_one_final_answer(completion, answer):
     assert parse(completion).answer == answer
 
 
-@pytest.mark.parametrize(
-    ("completion", "answer"),
-    [
-        ("<answer>4</answer> wait <answer> 5 </answer> trailing", "5"),
-        ("<think> hm </think> <answer> 9+5-1", "9+5-1"),
-        (r"so \boxed{4}, no: \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\boxed{7", "7"),
-        ("<think> 9+5=14 </think> 9+5-1", "9+5-1"),
-        ("<think> 9+5=14 </think> 9+5-1 </think>", "9+5-1"),
-        ("First 3.\nThe answer is 5.", "5"),
-        ("The total is 1,250 dollars", "1,250"),
-        ("We find $x+1$.", "x+1"),
-        ("Therefore it is 2y + 3", "2y + 3"),
-        ("The answer is B.", "The answer is B."),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("completion", "answer"), [
+    ("<answer>4</answer> wait <answer> 5 </answer> trailing", "5"),
+    ("<think> hm </think> <answer> 9+5-1", "9+5-1"),
+    (r"so \boxed{4}, no: \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed{7", "7"),
+    ("<think> 9+5=14 </think> 9+5-1", "9+5-1"),
+    ("<think> 9+5=14 </think> 9+5-1 </think>", "9+5-1"), ("First 3.\nThe answer is 5.", "5"),
+    ("The total is 1,250 dollars", "1,250"), ("We find $x+1$.", "x+1"),
+    ("Therefore it is 2y + 3", "2y + 3"), ("The answer is B.", "The answer is B."), ("", ""),
+])  # fmt: skip
 def test_the_lenient_reading_finds_an_answer_without_its_tags(completion, answer):
     assert parse(completion).lenient_answer == answer
 
@@ -107,20 +84,17 @@ def test_of_two_integers_only_the_gold_one_is_right(gold, other):
 # ----------------------------------------------------------------------------------------- exploits
 
 
-@pytest.mark.parametrize(
-    ("gold", "answer"),
-    [
-        ("73", "74"), ("73", "**74**"), (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
-        ("n=1,2,3", "n=2,3,4"), ("1,2,3", "2,3,4"), ("y=2x+3", "2x+3"), ("3R^2", "3r^2"),
-        (r"\cos 58^\circ", r"\cos 58"), ("12", "17-5"), ("5", "10/2"), ("1024", "2^{10}"),
-        ("52", "5²"), ("5", "٥"), ("5", "⑤"), ("5", "5️⃣"), ("23", r"\boxed{2}\boxed{3}"),
-        ("23", "$2$ $3$"), ("5", "eval('5')"), ("5", "__import__('os')"), ("5", "5" * 100_000),
-        ("5", "5 " * 50_000), ("5", "{" * 900), ("x+1", "(" * 400 + "x+1" + ")" * 399),
-        (r"\sqrt{2}", "1.41421356"), ("1/3", "0.333333"), ("5", r"\text{5 or 6}"),
-        ("5", r"5 \vee 6"), ("5", "5\n6"), ("5", "<answer>5"), ("12", "12 dollars"), ("5", "5%"),
-        (r"\sqrt{3}", r"\sqrt{3}\phantom{x} + 0 \cdot x"), ("0.2", "0.2%"), ("7", "7,"  "8"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("gold", "answer"), [
+    ("73", "74"), ("73", "**74**"), (r"\frac{1}{2004!}", r"\frac{1}{2006!}"),
+    ("n=1,2,3", "n=2,3,4"), ("1,2,3", "2,3,4"), ("y=2x+3", "2x+3"), ("3R^2", "3r^2"),
+    (r"\cos 58^\circ", r"\cos 58"), ("12", "17-5"), ("5", "10/2"), ("1024", "2^{10}"),
+    ("52", "5²"), ("5", "٥"), ("5", "⑤"), ("5", "5️⃣"), ("23", r"\boxed{2}\boxed{3}"),
+    ("23", "$2$ $3$"), ("5", "eval('5')"), ("5", "__import__('os')"), ("5", "5" * 100_000),
+    ("5", "5 " * 50_000), ("5", "{" * 900), ("x+1", "(" * 400 + "x+1" + ")" * 399),
+    (r"\sqrt{2}", "1.41421356"), ("1/3", "0.333333"), ("5", r"\text{5 or 6}"), ("5", r"5 \vee 6"),
+    ("5", "5\n6"), ("5", "<answer>5"), ("12", "12 dollars"), ("5", "5%"),
+    (r"\sqrt{3}", r"\sqrt{3}\phantom{x} + 0 \cdot x"), ("0.2", "0.2%"), ("7", "7,"  "8"),
+])  # fmt: skip
 def test_known_exploits_earn_nothing(gold, answer):
     assert score(answer, gold) == 0.0
 
@@ -270,26 +244,21 @@ def test_gold_answers_of_the_small_world_are_accepted(family):
 # ------------------------------------------------------------------------------------------- format
 
 
-@pytest.mark.parametrize(
-    ("completion", "good"),
-    [
-        ("<think> a </think> <answer> b </answer>", True),
-        ("<think>a</think><answer>b</answer>", True),
-        ("\n<think>a\nb</think>\n\n<answer>c\nd</answer>\n", True),
-        ("<think></think><answer>b</answer>", True),
-        ("<think>a</think><answer> </answer>", False),
-        ("<answer>b</answer><think>a</think>", False),
-        ("<think>a</think><answer>b</answer> more", False),
-        ("so <think>a</think><answer>b</answer>", False),
-        ("<think>a</think> so <answer>b</answer>", False),
-        ("<think>a<answer>b</answer></think>", False),
-        ("<think>a</think><think>a</think><answer>b</answer>", False),
-        ("<think>a</think><answer>b</answer><answer>b</answer>", False),
-        ("<think>a</think><answer>b", False),
-        ("<Think>a</Think><answer>b</answer>", False),
-        ("", False),
-    ],
-)
+@pytest.mark.parametrize(("completion", "good"), [
+    ("<think> a </think> <answer> b </answer>", True),
+    ("<think>a</think><answer>b</answer>", True),
+    ("\n<think>a\nb</think>\n\n<answer>c\nd</answer>\n", True),
+    ("<think></think><answer>b</answer>", True), ("<think>a</think><answer> </answer>", False),
+    ("<answer>b</answer><think>a</think>", False),
+    ("<think>a</think><answer>b</answer> more", False),
+    ("so <think>a</think><answer>b</answer>", False),
+    ("<think>a</think> so <answer>b</answer>", False),
+    ("<think>a<answer>b</answer></think>", False),
+    ("<think>a</think><think>a</think><answer>b</answer>", False),
+    ("<think>a</think><answer>b</answer><answer>b</answer>", False),
+    ("<think>a</think><answer>b", False), ("<Think>a</Think><answer>b</answer>", False),
+    ("", False),
+])  # fmt: skip
 def test_format(completion, good):
     assert format(["p"], [completion]) == [float(good)]
     assert format(["p"], [[{"role": "assistant", "content": completion}]]) == [float(good)]
@@ -322,18 +291,15 @@ def refuses(prompts, completions, **columns):
     raise InputError("no program can be run; leave them out.")
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (fails, "'bad' failed: KeyError"),
-        (refuses, r"^the reward 'bad' failed: no program can be run; leave them out\.$"),
-        (scored(), "'bad' returned 0 scores for 1 completions"),
-        (scored(1.0, 1.0), "'bad' returned 2 scores"),
-        (scored(float("nan")), "'bad' returned a score that is not a finite number"),
-        (scored("high"), "'bad' failed: ValueError"),
-        (lambda prompts, completions, **columns: None, "'bad' failed: TypeError"),
-    ],
-)
+@pytest.mark.parametrize(("function", "message"), [
+    (fails, "'bad' failed: KeyError"),
+    (refuses, r"^the reward 'bad' failed: no program can be run; leave them out\.$"),
+    (scored(), "'bad' returned 0 scores for 1 completions"),
+    (scored(1.0, 1.0), "'bad' returned 2 scores"),
+    (scored(float("nan")), "'bad' returned a score that is not a finite number"),
+    (scored("high"), "'bad' failed: ValueError"),
+    (lambda prompts, completions, **columns: None, "'bad' failed: TypeError"),
+])  # fmt: skip
 def test_a_broken_reward_is_named(function, message):
     rewards = RewardSet({"good": (format, 1.0), "bad": (function, 1.0)})
     with pytest.raises(InputError, match=message):

@@ -62,22 +62,17 @@ def test_a_right_program_passes(sandbox, program, output):
     assert run(sandbox, program, output=output).verdict == "ok"
 
 
-@pytest.mark.parametrize(
-    ("program", "verdict", "detail"),
-    [
-        ("def f(x): return 8", "wrong", "for 3 it gave 8 in place of 7"),
-        ("def f(x): return True", "wrong", "True"),
-        ("def f(x) return", "error", "SyntaxError"),
-        ("def g(x): return 7", "error", "KeyError: 'f'"),
-        ("def f(x): return 1 / 0", "error", "ZeroDivisionError"),
-        ("f = lambda x: f(x)", "error", "RecursionError"),
-        ("import numpy", "error", "No module named 'numpy'"),
-        ("import ctypes\nctypes.string_at(0)", "error", "Segmentation fault"),
-        ("def f(x): return {1, 2}", "error", "not JSON serializable"),
-        ("\ud800", "error", "surrogates"),
-        ("", "error", "KeyError"),
-    ],
-)
+@pytest.mark.parametrize(("program", "verdict", "detail"), [
+    ("def f(x): return 8", "wrong", "for 3 it gave 8 in place of 7"),
+    ("def f(x): return True", "wrong", "True"), ("def f(x) return", "error", "SyntaxError"),
+    ("def g(x): return 7", "error", "KeyError: 'f'"),
+    ("def f(x): return 1 / 0", "error", "ZeroDivisionError"),
+    ("f = lambda x: f(x)", "error", "RecursionError"),
+    ("import numpy", "error", "No module named 'numpy'"),
+    ("import ctypes\nctypes.string_at(0)", "error", "Segmentation fault"),
+    ("def f(x): return {1, 2}", "error", "not JSON serializable"),
+    ("\ud800", "error", "surrogates"), ("", "error", "KeyError"),
+])  # fmt: skip
 def test_a_faulty_program_is_told_what_it_did(sandbox, program, verdict, detail):
     outcome = run(sandbox, program, output=7)
     assert outcome.verdict == verdict
@@ -305,20 +300,17 @@ def test_root_is_given_up(sandbox):
 # -------------------------------------------------------------- isolation that is not there
 
 
-@pytest.mark.parametrize(
-    ("line", "instead", "missing"),
-    [
-        ("libseccomp.so.2", "libseccomp-absent.so", "libseccomp-absent.so"),
-        ("library.seccomp_load(filters)", "0", "a ban on new processes, a ban on signals"),
-        ("library.seccomp_load(filters)", "-38", "takes no filter of system calls"),
-        ('"AS": ', '"AS": 1000 * ', "a limit on memory"),
-        ("futex write", "futex write openat", "a ban on reading files, a ban on writing files"),
-        ("futex write", "futex write socket", "a ban on the network"),
-        ("futex write", "futex write kill", "a ban on signals"),
-        ("futex write", "futex write clone clone3", "a ban on new processes"),
-        ("os.setuid(NOBODY)", "os.setuid(-1)", "root cannot become an ordinary user"),
-    ],
-)
+@pytest.mark.parametrize(("line", "instead", "missing"), [
+    ("libseccomp.so.2", "libseccomp-absent.so", "libseccomp-absent.so"),
+    ("library.seccomp_load(filters)", "0", "a ban on new processes, a ban on signals"),
+    ("library.seccomp_load(filters)", "-38", "takes no filter of system calls"),
+    ('"AS": ', '"AS": 1000 * ', "a limit on memory"),
+    ("futex write", "futex write openat", "a ban on reading files, a ban on writing files"),
+    ("futex write", "futex write socket", "a ban on the network"),
+    ("futex write", "futex write kill", "a ban on signals"),
+    ("futex write", "futex write clone clone3", "a ban on new processes"),
+    ("os.setuid(NOBODY)", "os.setuid(-1)", "root cannot become an ordinary user"),
+])  # fmt: skip
 def test_where_isolation_is_missing_nothing_is_run(line, instead, missing, tmp_path, monkeypatch):
     if "setuid" in line and os.geteuid() != 0:
         pytest.skip("only root changes to another user")

@@ -49,12 +49,9 @@ def test_a_method_is_called_with_the_list_of_its_arguments(sandbox):
     assert sandbox.submit("class Solution: pass", tests).result().verdict == "error"
 
 
-@pytest.mark.parametrize(
-    ("answer", "equal"),
-    [
-        ("1 2\nok", True), (" 1.0  2 \nok\n\n", True), ("1 3\nok", False), ("1 2 ok", False),
-        ("1 2\nOK", False), ("1 2\nok\nok", False), ("1 sNaN\nok", False), (7, False), (None, False),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("answer", "equal"), [
+    ("1 2\nok", True), (" 1.0  2 \nok\n\n", True), ("1 3\nok", False), ("1 2 ok", False),
+    ("1 2\nOK", False), ("1 2\nok\nok", False), ("1 sNaN\nok", False), (7, False), (None, False),
+])  # fmt: skip
 def test_printed_text_is_compared_line_by_line_and_numbers_by_value(answer, equal):
     assert same_text(answer, "1 2\nok\n") is equal
