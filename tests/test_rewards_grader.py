@@ -8,7 +8,7 @@ import pytest
 from grader_forms import question, right_forms
 from grader_wrong_forms import wrong_forms
 
-from r1lab.rewards import accuracy
+from r1lab.rewards import accuracy, guard
 from r1lab.rewards.spelling import TABLE
 
 ROOT = Path(__file__).parent.parent
@@ -56,3 +56,8 @@ RULES = [pytest.param(rule, id=rule["name"]) for part in list(TABLE.values())[:4
 def test_each_rule_of_spelling_does_what_its_example_shows(rule):
     before, after = rule["example"].split(" → ")
     assert re.sub(rule["find"], rule["new"], before) == after != before
+
+
+@pytest.mark.parametrize(("gold", "answer"), re.findall("`(.+)` is `(.+)`", guard.__doc__))
+def test_each_form_of_the_guard_is_read_as_its_example_shows(gold, answer):
+    assert guard.equivalent(gold, answer) is True

@@ -24,24 +24,16 @@ each form compared in its own way:
 import itertools
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 
 from r1lab.rewards.algebra import Unreadable, same_value
-from r1lab.rewards.spelling import TABLE, settle, tidy
+from r1lab.rewards.spelling import canonical, number, tidy, with_unit
 
 LONGEST = 1000  # characters; what is longer is not an answer
-UNIT = (
-    r"(?:(?:\s(?:[A-Za-z]{3,}|of)|\s*[°%¤€£]|(?:\s|(?<![A-Za-z\\]))"
-    r"(?:cm|km|mm|kg|gm|ft|in|sq\.?|hr)(?![A-Za-z]))(?:\s*\^\s*[23])?)+$"
-)
 # What follows a number without being a unit of it.
 NO_UNIT = set("thousand million billion dozen hundred half squared cubed not nope and about least "
               "most more less than times approximately approx roughly around maybe perhaps "
               "probably possibly likely wrong incorrect false true".split())
 
-# A sign, then a whole number, fraction or mixed number, or a decimal with or without an exponent.
-NUMBER = (r"(-?)((?:[0-9]+\s+)?[0-9]+/0*[1-9][0-9]*|"
-          r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?)")
 WORDS = r"(?=.*[A-Za-z]{3}|\(?[A-Z]+\)?$)[A-Za-z][A-Za-z' .-]*|\([A-Z]\)"
 # Compared letter by letter: numbers to a base, ratios, times.
 CODE = r"-?\w+_\w+|[\d:]+:\d+(?:[AP]M)?"
@@ -77,39 +69,6 @@ def split(text: str, separator: str) -> list[str]:
 def enclosed(text: str, pairs: tuple[str, ...]) -> bool:
     """Is all of the text between one opening bracket and its partner, a pair of these?"""
     return text[:1] + text[-1:] in pairs and all(depths(text)[1:-1])
-
-
-def number(text: str) -> Fraction | None:
-    """The exact value of a literal: integer, decimal, fraction, mixed or scientific.
-
-    A sum to be worked out is none, nor is a division without remainder: that would pay for copying
-    the question."""
-    text = settle(text, "number")
-    if not (match := re.fullmatch(NUMBER, text)):
-        return None
-    value = sum(map(Fraction, match[2].split()))
-    if "/" in text and value.denominator == 1:
-        return None
-    return -value if match[1] else value
-
-
-def canonical(words: str) -> list[str]:
-    """Unit words in one form: singular, spelled out, a power before its unit."""
-    parts = []
-    for word in re.findall(r"[a-z]+|[^\sa-z^.]", words.lower()):
-        singular = re.sub(r"(?:(?<=[sxz])|(?<=[cs]h))es$|(?<=\w)s$", "", word)
-        parts += TABLE["units"].get(singular, singular).split()
-    return sorted(parts)
-
-
-def with_unit(text: str) -> tuple[str, list[str]]:
-    """A quantity as (value, canonical unit words); no words where there is no unit."""
-    if match := re.fullmatch(r"(-?)\s*([¤€£])\s*(.*)", text):
-        return match[1] + match[3], canonical(match[2])
-    match = re.search(UNIT, text)
-    if match and match.start() and not re.search(r"\\(?!frac|sqrt|pi|cdot)[a-z]", text):
-        return text[: match.start()].strip(), canonical(match[0])
-    return text, []
 
 
 def chain(text: str) -> list[str]:

@@ -1,13 +1,23 @@
-"""One spelling for each thing: how an answer is tidied before it is compared, by named rules."""
+"""One spelling for each thing: answers are tidied by the named rules of `spelling.toml` before they
+are compared, and numbers and units are read in whatever notation they come."""
 
 import re
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 
 TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full-width forms, as in Chinese text
 SIGNS |= str.maketrans("−–÷。’“”\u00a0\u2009\u202f", "--/.'\"\"   ")
 SIGNS |= str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₀₁₂₃₄₅₆₇₈₉", "0123456789-0123456789")
+
+UNIT = (
+    r"(?:(?:\s(?:[A-Za-z]{3,}|of)|\s*[°%¤€£]|(?:\s|(?<![A-Za-z\\]))"
+    r"(?:cm|km|mm|kg|gm|ft|in|sq\.?|hr)(?![A-Za-z]))(?:\s*\^\s*[23])?)+$"
+)
+# A sign, then a whole number, fraction or mixed number, or a decimal with or without an exponent.
+NUMBER = (r"(-?)((?:[0-9]+\s+)?[0-9]+/0*[1-9][0-9]*|"
+          r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?)")
 
 
 def rewrite(text: str, part: str) -> str:
@@ -31,3 +41,36 @@ def tidy(text: str) -> str:
     if text.count("$") % 2:  # a dollar amount, not a pair of delimiters
         text = re.sub(r"\$(?=\s*[\d.-])", "¤", text, count=1)
     return settle(text.replace("$", " "), "wrapping")
+
+
+def number(text: str) -> Fraction | None:
+    """The exact value of a literal: integer, decimal, fraction, mixed or scientific.
+
+    A sum to be worked out is none, nor is a division without remainder: that would pay for copying
+    the question."""
+    text = settle(text, "number")
+    if not (match := re.fullmatch(NUMBER, text)):
+        return None
+    value = sum(map(Fraction, match[2].split()))
+    if "/" in text and value.denominator == 1:
+        return None
+    return -value if match[1] else value
+
+
+def canonical(words: str) -> list[str]:
+    """Unit words in one form: singular, spelled out, a power before its unit."""
+    parts = []
+    for word in re.findall(r"[a-z]+|[^\sa-z^.]", words.lower()):
+        singular = re.sub(r"(?:(?<=[sxz])|(?<=[cs]h))es$|(?<=\w)s$", "", word)
+        parts += TABLE["units"].get(singular, singular).split()
+    return sorted(parts)
+
+
+def with_unit(text: str) -> tuple[str, list[str]]:
+    """A quantity as (value, canonical unit words); no words where there is no unit."""
+    if match := re.fullmatch(r"(-?)\s*([¤€£])\s*(.*)", text):
+        return match[1] + match[3], canonical(match[2])
+    match = re.search(UNIT, text)
+    if match and match.start() and not re.search(r"\\(?!frac|sqrt|pi|cdot)[a-z]", text):
+        return text[: match.start()].strip(), canonical(match[0])
+    return text, []
