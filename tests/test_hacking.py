@@ -77,7 +77,7 @@ def test_a_finished_arm_is_kept(stage, tmp_path, monkeypatch):
 
 
 def test_without_a_reward_model_nothing_is_started(stage, tmp_path):
-    with pytest.raises(InputError, match="no reward model there"):
+    with pytest.raises(InputError, match="no model there"):
         run_hacking(stage.with_world(reward_models=str(tmp_path)), MODEL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

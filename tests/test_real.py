@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.models.policy import Policy, load_model
-from r1lab.models.smollm2 import smollm2_file
+from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct, parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.stages.zero import PRESETS

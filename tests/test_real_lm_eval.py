@@ -20,7 +20,7 @@ import yaml
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import evaluate
 from r1lab.models.policy import load_model
-from r1lab.models.smollm2 import smollm2_file
+from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct
 from r1lab.sampling import TorchSampler
 from r1lab.sources import hub

@@ -20,8 +20,9 @@ from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
 from r1lab.files import SHIPPED
-from r1lab.models.smollm2 import SMOLLM2
+from r1lab.models.places import SMOLLM2
 from r1lab.run import Run
+from r1lab.sampling import Sampler
 from r1lab.sampling import Sampler
 from r1lab.sources.hub import load_source
 from r1lab.sources.templates import apply_template

@@ -20,7 +20,6 @@ def prefers_onednn() -> bool:
         info.exists()
         and "AuthenticAMD" in info.read_text()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and torch.backends.mkldnn.is_available()
     )
 
 
@@ -28,18 +27,17 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
         return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
         rows, x_rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
-        needs_x, needs_weight, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         return (
             _product(grad.contiguous(), weight.t().contiguous()) if needs_x else None,
             _product(rows.t(), x_rows.t()) if needs_weight else None,
-            rows.sum(0) if ctx.has_bias else None,
+            rows.sum(0) if needs_bias else None,
         )
 
 

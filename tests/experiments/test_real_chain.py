@@ -12,7 +12,7 @@ from datasets import load_from_disk
 from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.models.policy import load_model
-from r1lab.models.smollm2 import smollm2_file
+from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct, language, parse
 from r1lab.stages.from_samples import model_folder
 from r1lab.stages.pipeline import STAGES
