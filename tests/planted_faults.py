@@ -317,8 +317,7 @@ def mask_takes_in_what_follows_the_end(ill):
     return patch.object(Learner, "_batch", everything)
 
 
-@fault("reference policy is wrong",
-       "hiyouga/ChatGLM-Efficient-Tuning#380; r1lab itself before 2c4bc82")  # fmt: skip
+@fault("reference policy is wrong", "hiyouga/ChatGLM-Efficient-Tuning#380; r1lab itself before 2c4bc82")
 def reference_policy_has_the_weights_of_the_policy(ill):
     ill.learner.modules["reference"] = ill.learner.policy
 

@@ -143,9 +143,7 @@ def test_the_pip_section_of_environment_yml_installs_in_a_clean_environment():
     ("system", "nvidia", "on_the_index"),
     [("linux", None, True), ("linux", "/usr/bin/nvidia-smi", False), ("darwin", None, False)],
 )
-def test_torch_comes_first_and_for_cpus_where_there_is_no_driver(
-    system, nvidia, on_the_index, monkeypatch
-):
+def test_torch_comes_first_and_for_cpus_where_there_is_no_driver(system, nvidia, on_the_index, monkeypatch):
     calls = []
     monkeypatch.setattr(bootstrap.sys, "platform", system)
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: nvidia)

@@ -117,9 +117,8 @@ def examine(learner: Learner) -> Findings:
 def prompts(trial: Trial) -> dict:
     learner, experience = trial.learner, trial.experiences[0]
     wanted = prompt_of(learner.task, experience.problems[0], learner.tokenizer)
-    same = experience.prompt_ids[0] == learner.tokenizer(wanted).input_ids
-    seen = wanted if same else learner.tokenizer.decode(experience.prompt_ids[0])
-    return {"prompt_wanted": wanted, "prompt_seen": seen}
+    ids = {"wanted": learner.tokenizer(wanted).input_ids, "seen": experience.prompt_ids[0]}
+    return {f"prompt_{name}": learner.tokenizer.decode(text) for name, text in ids.items()}
 
 
 def gold(trial: Trial) -> dict:

@@ -37,9 +37,7 @@ class PreferenceReward:
     def __post_init__(self) -> None:
         load_reward_model(self.folder)  # a missing one is named at once
 
-    def __call__(
-        self, prompts: list, completions: list, family: list[str], **columns: object
-    ) -> Scores:
+    def __call__(self, prompts: list, completions: list, family: list[str], **columns: object) -> Scores:
         if (columns.get("rollout") or [self.first_rollout])[0] < self.first_rollout:
             return [None] * len(completions)
         scores = [0.0 if one == self.family else None for one in family]

@@ -190,9 +190,7 @@ class Sandbox:
     Raises InputError, naming what is missing, where programs cannot be locked in: none is run.
     """
 
-    def __init__(
-        self, workers: int = 0, limits: Limits = Limits(), contest: Limits = CONTEST
-    ) -> None:
+    def __init__(self, workers: int = 0, limits: Limits = Limits(), contest: Limits = CONTEST) -> None:
         if sys.platform != "linux":
             raise _refusal("it needs Linux, whose kernel can lock a process in")
         self.limits, self.contest = limits, contest
