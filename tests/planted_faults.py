@@ -7,6 +7,7 @@ rule that finds it. A thread that is a sentence tells of a mistake without one.
 import copy
 import json
 import math
+import pkgutil
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,9 +20,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import r1lab.objective
-import r1lab.kernels
-import r1lab.sampling.torch_sampler
-import r1lab.training.loop
 from r1lab.doctor import course, judge, steps
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.objective import LossConfig
@@ -138,6 +136,11 @@ def named_in_steps(one: Fault, model: str) -> list[str]:
         return ill.named()
 
 
+def _around(path: str, change: Callable):
+    """`change(right, ...)` in the place of the function at this path."""
+    return patch(path, partial(change, pkgutil.resolve_name(path)))
+
+
 # -- prompts and rewards
 
 
@@ -179,8 +182,8 @@ def advantages_are_normalised_over_the_whole_batch(ill):
 
 @fault("advantages upside down", "huggingface/trl#5026 (a negative mean flips the sign)")
 def advantages_are_divided_by_a_negative_mean(ill):
-    right = r1lab.objective.group_advantages
-    return patch("r1lab.training.rollout.group_advantages", lambda *given, **more: -right(*given, **more))
+    path = "r1lab.training.rollout.group_advantages"
+    return _around(path, lambda right, *given, **more: -right(*given, **more))
 
 
 @fault("reward never varies", "jsboige/CoursIA#10603, huggingface/trl#2884")
@@ -213,12 +216,10 @@ def cap_is_too_short_for_an_answer(ill):
 
 @fault("copies in the group", "verl-project/verl#848, vllm-project/vllm#16449")
 def every_sample_of_a_group_has_the_same_seed(ill):
-    right = r1lab.sampling.torch_sampler.draw_uniforms
-
-    def same(seed, stream_ids, n, block):
+    def same(right, seed, stream_ids, n, block):
         return right(seed, stream_ids, 1, block).repeat_interleave(n, 0)
 
-    return patch("r1lab.sampling.torch_sampler.draw_uniforms", same)
+    return _around("r1lab.sampling.torch_sampler.draw_uniforms", same)
 
 
 @fault("sampler keeps old weights", "huggingface/trl#5312")
@@ -242,13 +243,11 @@ def _answer_otherwise(ill, change: Callable[[Rollouts], None], **params) -> None
 
 @fault("log probs at another temperature", "huggingface/trl#4159", temperature=0.6)
 def engine_reports_raw_log_probs(ill):
-    right = r1lab.sampling.torch_sampler.choose
-
-    def raw(logits, params, uniform):
+    def raw(right, logits, params, uniform):
         tokens, _, log_kept = right(logits, params, uniform)
         return tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0], log_kept
 
-    return patch("r1lab.sampling.torch_sampler.choose", raw)
+    return _around("r1lab.sampling.torch_sampler.choose", raw)
 
 
 @fault("log probs of a truncated distribution", "huggingface/trl#6789 (PR 7269)")
@@ -282,9 +281,7 @@ def sampler_returns_completions_without_their_end_token(ill):
 # -- scoring
 
 
-def _patch_scorer(change: Callable):
-    """`change(right, hidden, ...)` in the place of `linear_logprob`."""
-    return patch("r1lab.models.policy.linear_logprob", partial(change, r1lab.kernels.linear_logprob))
+SCORER = "r1lab.models.policy.linear_logprob"
 
 
 @fault("scorer log probs above 0", "verl-project/verl#2656")
@@ -293,17 +290,20 @@ def fused_kernel_returns_log_probs_of_up_to_plus_123(ill):
         out = right(*args, **options, return_lse=True)
         return out._replace(logp=out.logp + out.lse)
 
-    return _patch_scorer(unnormalised)
+    return _around(SCORER, unnormalised)
 
 
 @fault("scorer disagrees with the logits", "huggingface/trl#3681")
 def logits_are_sliced_one_position_off(ill):
-    return _patch_scorer(lambda right, hidden, *rest, **more: right(hidden.roll(1, 1), *rest, **more))
+    def shifted(right, hidden, *rest, **more):
+        return right(hidden.roll(1, 1), *rest, **more)
+
+    return _around(SCORER, shifted)
 
 
 @fault("scorer disagrees with the logits", "huggingface/trl#3029", temperature=0.6)
 def scorer_forgets_the_temperature(ill):
-    return _patch_scorer(lambda right, *args, **more: right(*args, **more | {"temperature": 1.0}))
+    return _around(SCORER, lambda right, *args, **more: right(*args, **more | {"temperature": 1.0}))
 
 
 @fault("mask does not fit the tokens", "bingreeky/MemGen#33")
