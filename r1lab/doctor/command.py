@@ -159,7 +159,7 @@ def environment_report() -> list[Check]:
 
 
 def packages() -> tuple[int, list[str]]:
-    """How many installed versions are the tested ones, and which are not, by the file of pins."""
+    """Count the installed versions that are the tested ones, and list the others."""
     pins = ROOT / "constraints.txt"  # a wheel has none
     text = pins.read_text(encoding="utf-8") if pins.is_file() else ""
     same, others = 0, []
@@ -175,7 +175,7 @@ def packages() -> tuple[int, list[str]]:
 
 
 def free_memory_gb(total: float) -> float:
-    """What could be had without swapping; the total where the system does not say."""
+    """Return what is free without swapping; the total where the system does not say."""
     info = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
     return int(found[1]) / 2**20 if found else total

@@ -122,7 +122,7 @@ def prompts(trial: Trial) -> dict:
 
 
 def gold(trial: Trial) -> dict:
-    """Do the task's rewards and its check tell a gold answer from the word 'nonsense'?"""
+    """Check that the rewards and the task's check tell a gold answer from the word 'nonsense'."""
     task, refused, passes, earned = trial.learner.task, "", "", []
     rewards = RewardSet(task.rewards)
     problems = [problem for problem in trial.experiences[0].problems if problem.solution]
@@ -270,7 +270,7 @@ def probes(trial: Trial) -> dict:
 
 
 def read(model, experience: Experience, temperature: float) -> Iterator[Float[Tensor, " tokens"]]:
-    """Log-probs of each completion's tokens, from the model's logits."""
+    """Yield the log-probs of each completion's tokens, from the model's logits."""
     for prompt, completion in zip(experience.prompt_ids, experience.completion_ids, strict=True):
         ids = torch.tensor([prompt + completion], device=model.device)
         logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
@@ -279,7 +279,7 @@ def read(model, experience: Experience, temperature: float) -> Iterator[Float[Te
 
 
 def flat_gradient(model) -> Float[Tensor, " weights"]:
-    """One vector on the CPU; a weight without gradient has 0."""
+    """Return one vector on the CPU; a weight without gradient has 0."""
     found = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
     return parameters_to_vector(found).float().cpu()
 

@@ -44,7 +44,7 @@ os.register_at_fork(after_in_child=_worker.__init__)  # a forked child has no wo
 
 @lru_cache(maxsize=4096)
 def same_value(gold: str, answer: str, relation: bool = False) -> bool:
-    """Are these equal? What takes too long, or breaks math-verify, is not.
+    """Compare two answers. What takes too long, or breaks math-verify, is not equal.
 
     With `relation` both are left sides of `... = 0`, which say the same if their quotient is any
     constant. Raises Unreadable where `gold` cannot be read."""
@@ -117,7 +117,7 @@ def _compare(gold: str, answer: str, relation: bool) -> bool:
 
 
 def latex(text: str) -> str:
-    """Typed notation as LaTeX, with exact fractions for decimals and radians for degrees."""
+    """Write typed notation as LaTeX, with exact fractions for decimals and radians for degrees."""
     text = re.sub(r"(\d+(?:\.\d+)?)°", r"(\1\\cdot\\frac{\\pi}{180})", text.replace("*", r"\cdot "))
     text = re.sub(r"\d*\.\d+", lambda m: "\\frac{%d}{%d}" % Fraction(m[0]).as_integer_ratio(), text)
     text = re.sub(r"\\frac\s*(\\pi|\w)", r"\\frac{\1}", text)
@@ -128,7 +128,7 @@ def latex(text: str) -> str:
 
 
 def expression(text: str) -> object:
-    """The text as an expression of sympy, or None."""
+    """Read the text as an expression of sympy; None where it is none."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
     from sympy import Expr, I, Symbol
@@ -138,6 +138,6 @@ def expression(text: str) -> object:
     found = parse(f"${latex(text)}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
     if not found or not isinstance(found[0], Expr):
         return None
-    # math-verify's letters are real or not according to what stands beside them.
+    # Whether math-verify takes a letter for a real number depends on the letters beside it.
     letters = found[0].free_symbols
     return found[0].subs({s: I if s.name == "i" else Symbol(s.name) for s in letters})

@@ -38,7 +38,7 @@ class RewardSet:
     def __call__(
         self, prompts: list, completions: list, **columns: object
     ) -> tuple[Scores, dict[str, Scores]]:
-        """(total of each row, each part by name).
+        """Return (total of each row, each part by name).
 
         None means "cannot be scored": such a part adds nothing to the row's total, and a row with
         no weighted part left has the total None, which the trainer gives no advantage.
@@ -95,7 +95,7 @@ def _scores(
 
 
 def random(prompts: list, completions: list, **columns: object) -> Scores:
-    """A control: a fair coin, the same in every process and after a resume.
+    """Toss a fair coin, as a control: the same in every process and after a resume.
 
     Keyed by seed and rollout (columns of these names, where the trainer gives them), prompt,
     completion, and how many equal completions of the prompt came before: equal samples do not share
@@ -114,11 +114,11 @@ random.blind = True  # to the answer: nothing to validate
 
 
 def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:
-    """Does each reward, and the check, accept each problem's gold answer, in the right format and
-    language?
+    """Check that each reward, and the task's check, accepts each problem's gold answer, in the right
+    format and language.
 
     The thinking is a word of the problem's language or, where no such word is known, the question.
-    Problems without a gold answer are passed over, and so are rewards with the attribute `blind`,
+    Problems without a gold answer are left out, and so are rewards with the attribute `blind`,
     which judge no answers. Raises InputError naming reward and problem."""
     problems = [problem for problem in problems if problem.solution]
     completions = [

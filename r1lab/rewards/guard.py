@@ -54,25 +54,25 @@ STRANGE = r"(?a)[^\w\s\\{}()\[\].+*/^!|°-]|\.\.|\d\s+\d|^\W*$"
 
 
 def depths(text: str) -> list[int]:
-    """How many brackets are open before each character, and at the end."""
+    """Count the brackets that are open before each character, and at the end."""
     steps = ((char in "([{‹") - (char in ")]}›") for char in text)
     return list(itertools.accumulate(steps, initial=0))
 
 
 def split(text: str, separator: str) -> list[str]:
-    """The parts of `text` between separators that are outside all brackets."""
+    """Cut a text at the separators that are outside all brackets."""
     levels = depths(text)
     marked = re.sub(separator, lambda found: found[0] if levels[found.start()] else "\0", text)
     return [part.strip() for part in marked.split("\0")]
 
 
 def enclosed(text: str, pairs: tuple[str, ...]) -> bool:
-    """Is all of the text between one opening bracket and its partner, a pair of these?"""
+    """Tell whether all of the text is between one opening bracket and its partner, a pair of these."""
     return text[:1] + text[-1:] in pairs and all(depths(text)[1:-1])
 
 
 def chain(text: str) -> list[str]:
-    """The sides and signs of an inequality, in rising order; [] where it is none.
+    """Return the sides and signs of an inequality, in rising order; [] where it is none.
 
     One that bounds a letter from one side alone gets its other end: `x<3` is `-\\infty<x<3`."""
     parts = re.split(ORDER, text)
@@ -86,7 +86,7 @@ def chain(text: str) -> list[str]:
 
 
 def shape(text: str) -> tuple[str, list[str]]:
-    """What an answer is (what holds it together), and its parts. `a ± b` is a list of two."""
+    """Return what an answer is (what holds it together), and its parts. `a ± b` is a list of two."""
     while enclosed(text, BRACES):
         text = text[1:-1].strip()
     if match := re.fullmatch(MATRIX, text):
@@ -112,12 +112,12 @@ def shape(text: str) -> tuple[str, list[str]]:
 
 
 def squeeze(text: str) -> str:
-    """The text without spaces, save between digits."""
+    """Remove all spaces, except between digits."""
     return re.sub(r"(?<!\d) | (?!\d)", "", " ".join(text.split()))
 
 
 def names(text: str) -> set[str]:
-    """Its commands, with their backslash, and its letters."""
+    """Return the commands of a text, with their backslash, and its letters."""
     return set(re.findall(r"\\[A-Za-z]+|[A-Za-z]", text))
 
 
@@ -126,7 +126,7 @@ def letters(text: str) -> set[str]:
 
 
 def readable(text: str, gold: str) -> bool:
-    """Is this one expression in plain notation, with no letter or command that the gold lacks?"""
+    """Tell whether this is one expression in plain notation, whose letters and commands the gold has."""
     levels = depths(text)
     balanced = min(levels) == 0 == levels[-1]
     return balanced and names(text) <= NOTATION | names(gold) and not re.search(STRANGE, text)
@@ -198,7 +198,7 @@ class Guard:
 
 
 def equivalent(gold: str, answer: str, question: str = "") -> bool | None:
-    """Is `answer` one clean way to write `gold`?
+    """Tell whether `answer` is one clean way to write `gold`.
 
     `question` is what units are held against: a unit that the gold lacks must occur in it (with no
     question to speak of, one or two words pass as a unit). None: the gold answer cannot be read."""

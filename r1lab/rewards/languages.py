@@ -31,7 +31,7 @@ _WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]{{2,}}")
 
 
 def count_languages(text: str) -> Counter[str]:
-    """The number of words of each language; "" for words that tell none. Case does not matter."""
+    """Count the words of each language; "" for words that tell none. Case does not matter."""
     words = _WORD.findall(re.sub(r"\\[a-z]+", " ", text.lower()))
     others = [word for word in words if not re.match(f"[{HAN}]", word)]
     counts = Counter({"zh": len(words) - len(others)})

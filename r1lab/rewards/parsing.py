@@ -69,7 +69,7 @@ class Parsed:
 
 
 def text_of(message: str | list[dict[str, str]]) -> str:
-    """The text of a prompt or completion, also in TRL's conversational form (its last message)."""
+    """Return the text of a prompt or completion, also in TRL's conversational form (its last message)."""
     return message if isinstance(message, str) else message[-1]["content"]
 
 
@@ -94,7 +94,7 @@ def parse(completion: str | list[dict[str, str]], prompt: str = "") -> Parsed:
 
 
 def _boxed_answer(final: str) -> str | None:
-    """What is in the one box that ends the text without doubt."""
+    """Return what is in the one box that ends the text without doubt."""
     spans = _boxes(final)
     if "<think>" in final or len({final[start:end] for start, end in spans}) != 1:
         return None
@@ -105,7 +105,7 @@ def _boxed_answer(final: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:
-    r"""Where the contents of each `\boxed{...}` start and end, unclosed ones at the text's end."""
+    r"""Find where the contents of each `\boxed{...}` start and end, unclosed ones at the text's end."""
     spans, opened = [], []
     for match in re.finditer(r"\\boxed\s*\{|[{}]", text):
         if match[0] != "}":

@@ -21,7 +21,7 @@ LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b).)*", re.DOTALL)
 
 @cache
 def shared_sandbox() -> Sandbox:
-    """The sandbox of this process, started when first needed; it ends with the process.
+    """Return the sandbox of this process, started when first needed; it ends with the process.
 
     Raises InputError where programs cannot be run safely on this system."""
     return Sandbox()
@@ -31,9 +31,9 @@ os.register_at_fork(after_in_child=shared_sandbox.cache_clear)  # a forked child
 
 
 def program_of(completion: str | list[dict[str, str]], lenient: bool = False) -> str | None:
-    """The program that a completion answers with, or None: the one final `<answer>`, or else the
-    last fenced block after the thinking. `lenient` finds it blind to format; where
-    nothing marks it, from the last `def` on."""
+    """Return the program that a completion answers with, or None: the one final `<answer>`, or else
+    the last fenced block after the thinking. `lenient` finds it blind to format; where nothing marks
+    it, from the last `def` on."""
     parsed = parse(completion)
     answer = parsed.lenient_answer if lenient else parsed.answer
     if parsed.has_answer_tag:
@@ -74,7 +74,7 @@ def correct(
     lenient: bool = False,
     question: str = "",
 ) -> bool | None:
-    """Is the completion's answer right? None: there is no readable gold answer to judge it by.
+    """Tell whether the completion's answer is right. None: no readable gold answer to judge it by.
 
     A family with a checker of its own decides (`task.CHECKERS`); for all others the answer must be
     a clean way to write the solution, by math-verify behind `guard.py`."""

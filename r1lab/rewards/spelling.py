@@ -36,7 +36,7 @@ def settle(text: str, part: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """One spelling for each sign, without delimiters, lead-ins and closing punctuation."""
+    """Give each sign one spelling, without delimiters, lead-ins and closing punctuation."""
     text = rewrite(rewrite(text, "digits").translate(SIGNS), "spelling")
     if text.count("$") % 2:  # a dollar amount, not a pair of delimiters
         text = re.sub(r"\$(?=\s*[\d.-])", "¤", text, count=1)
@@ -44,7 +44,7 @@ def tidy(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of a literal: integer, decimal, fraction, mixed or scientific.
+    """Return the exact value of a literal: integer, decimal, fraction, mixed or scientific.
 
     A sum to be worked out is none, nor is a division without remainder: that would pay for copying
     the question."""
@@ -58,7 +58,7 @@ def number(text: str) -> Fraction | None:
 
 
 def canonical(words: str) -> list[str]:
-    """Unit words in one form: singular, spelled out, a power before its unit."""
+    """Write unit words in one form: singular, spelled out, a power before its unit."""
     parts = []
     for word in re.findall(r"[a-z]+|[^\sa-z^.]", words.lower()):
         singular = re.sub(r"(?:(?<=[sxz])|(?<=[cs]h))es$|(?<=\w)s$", "", word)
@@ -67,7 +67,7 @@ def canonical(words: str) -> list[str]:
 
 
 def with_unit(text: str) -> tuple[str, list[str]]:
-    """A quantity as (value, canonical unit words); no words where there is no unit."""
+    """Split a quantity into (value, canonical unit words); no words where there is no unit."""
     if match := re.fullmatch(r"(-?)\s*([¤€£])\s*(.*)", text):
         return match[1] + match[3], canonical(match[2])
     match = re.search(UNIT, text)

@@ -56,7 +56,7 @@ BY_SIGNAL = {signal.SIGPROF: "timeout", signal.SIGSYS: "forbidden", signal.SIGKI
 
 
 def same(answer: object, expected: object) -> bool:
-    """Are two values of JSON equal? 6 is 6.0, but True is not 1; floats up to 1e-9, relatively."""
+    """Compare two values of JSON: 6 is 6.0, but True is not 1; floats may differ by 1e-9, relatively."""
     kinds = (type(answer), type(expected))
     if kinds == (list, list):
         return len(answer) == len(expected) and all(map(same, answer, expected))
@@ -72,8 +72,8 @@ def same(answer: object, expected: object) -> bool:
 
 
 def same_text(answer: object, expected: object) -> bool:
-    """Are two printed texts equal? Line by line, without blanks around a line; lines of numbers by
-    their values: 1.0 is 1."""
+    """Compare two printed texts line by line, without blanks around a line; lines of numbers are
+    compared by their values: 1.0 is 1."""
     if not isinstance(answer, str) or not isinstance(expected, str):
         return False
     ours, theirs = (text.strip().split("\n") for text in (answer, expected))
@@ -92,7 +92,7 @@ def _same_line(ours: str, theirs: str) -> bool:
 def judge(
     ended: Ended, inputs: list, expected: list, same: Callable[[object, object], bool] = same
 ) -> Outcome:
-    """The verdict on a program; `same` compares an output with the expected one. The signal that
+    """Give the verdict on a program; `same` compares an output with the expected one. The signal that
     ended it is the kernel's word, what it wrote is only the program's: that can be an answer, right
     or wrong, and never a verdict."""
     killer = -min(0, os.waitstatus_to_exitcode(ended.status))
@@ -138,7 +138,7 @@ class Zygote:
     process: subprocess.Popen | None = None
 
     def run(self, job: dict, limits: Limits) -> Ended:
-        """Runs one program. Raises OSError where the clean process ended; the next run has a new
+        """Run one program. Raises OSError where the clean process ended; the next run has a new
         one. Raises InputError where it cannot be set up."""
         if self.process is None:
             self._start()
@@ -173,7 +173,7 @@ class Zygote:
             raise _refusal(greeting.decode() or "its process ended at the start")
 
     def close(self) -> None:
-        """Ends the process; a child of it ends with it."""
+        """End the process; a child of it ends with it."""
         if self.process is not None:
             self.control.close()
             self.process.kill()
@@ -204,7 +204,7 @@ class Sandbox:
             raise
 
     def submit(self, program: str, tests: list) -> Future[Outcome]:
-        """Starts grading one program: `f(input)` must give `output`, for each test.
+        """Start grading one program: `f(input)` must give `output`, for each test.
 
         The first test may name another `entry`, as contests have them: `Solution.method`, called
         with the input as the list of its arguments, or `stdin`: the input is a text for the whole
@@ -226,7 +226,7 @@ class Sandbox:
         return self.threads.submit(self._grade, job, expected, limits)
 
     def close(self) -> None:
-        """Waits for what is running and ends the clean processes."""
+        """Wait for what is running, then end the clean processes."""
         self.threads.shutdown(cancel_futures=True)
         for zygote in self.zygotes:
             zygote.close()
@@ -246,7 +246,7 @@ class Sandbox:
         return judge(ended, job["inputs"], expected, compare)
 
     def _check_isolation(self) -> None:
-        """Tries what a program must not be able to do; InputError if any of it works."""
+        """Try what a program must not be able to do. Raises InputError if any of it works."""
         missing = []
         for name, (verdict, program) in TRIES.items():
             job = {"program": program, "inputs": [1], "entry": "f"}

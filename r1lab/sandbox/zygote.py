@@ -50,7 +50,7 @@ NO_FILE = "\ud800"  # a program's file name: after a syntax error Python opens w
 
 
 def system_call_filter() -> Rules:
-    """libseccomp and the rules above, which it translates to the numbers of this processor."""
+    """Load libseccomp and the rules above, which it translates to the numbers of this processor."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     rules = ctypes.c_void_p(library.seccomp_init(KILL_PROCESS))
@@ -62,7 +62,7 @@ def system_call_filter() -> Rules:
 
 
 def drop_root() -> None:
-    """Becomes `nobody`: the kernel's limits and permissions do not bind root."""
+    """Become `nobody`: the kernel's limits and permissions do not bind root."""
     if os.geteuid() == 0:
         try:
             os.setgroups([])
@@ -73,7 +73,7 @@ def drop_root() -> None:
 
 
 def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
-    """Takes from this process all that a program does not need; nothing of it can be taken back.
+    """Remove from this process all that a program does not need; none of it can be regained.
 
     Raises OSError or ValueError where the kernel refuses one of the steps.
     """
@@ -91,7 +91,7 @@ def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
 
 
 def contest_names() -> dict:
-    """The names that a program of a contest starts with: all of AT_HAND's, then the modules."""
+    """Make the names that a program of a contest starts with: all of AT_HAND's, then the modules."""
     names = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit, "sys": sys}
     stars = [f"from {name} import *" for name in AT_HAND]
     exec("\n".join([*stars, *(f"import {name}" for name in AT_HAND)]), names)
@@ -99,7 +99,7 @@ def contest_names() -> dict:
 
 
 def printed(program: object, names: dict, text: str) -> str:
-    """What a whole program prints when `text` is its standard input."""
+    """Return what a whole program prints when `text` is its standard input."""
     sys.stdin = given = io.TextIOWrapper(io.BytesIO(text.encode()))
     sys.stdout = written = io.TextIOWrapper(io.BytesIO())
     read = {"open": lambda file, *rest, **more: given if file == 0 else open(file, *rest, **more)}
@@ -112,7 +112,7 @@ def printed(program: object, names: dict, text: str) -> str:
 
 
 def outputs_of(job: dict) -> list:
-    """What a program gives for each input. Its entry is a function, called with the input;
+    """Return what a program gives for each input. Its entry is a function, called with the input;
     `Class.method`, called with the input as the list of its arguments; or `STDIN`."""
     program, entry = compile(job["program"], NO_FILE, "exec"), job["entry"]
     if entry == STDIN:
@@ -127,7 +127,7 @@ def outputs_of(job: dict) -> list:
 
 
 def answer(job: dict) -> bytes:
-    """Runs a program on each input: the outputs, as JSON.
+    """Run a program on each input and return the outputs, as JSON.
 
     The program shares this process and can write what it likes in the place of this answer. That
     gains it nothing: it does not know what is expected, and the comparison is made elsewhere.
@@ -143,7 +143,7 @@ def answer(job: dict) -> bytes:
 
 
 def run_child(files: list[int], limits: dict[str, float], parent: int, rules: Rules) -> None:
-    """Reads the job, locks the process in, runs the program and ends."""
+    """Read the job, lock the process in, run the program and end."""
     source, outputs = files
     with open(source, "rb") as file:
         file.seek(0)
@@ -163,7 +163,7 @@ def run_child(files: list[int], limits: dict[str, float], parent: int, rules: Ru
 
 
 def wait(child: int, seconds: float) -> tuple[bool, int]:
-    """(was it killed at the wall deadline?, wait status). Needs SIGCHLD blocked."""
+    """Return (was it killed at the wall deadline?, wait status). SIGCHLD must be blocked."""
     deadline = time.monotonic() + seconds
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
         left = max(0.0, deadline - time.monotonic())
@@ -174,7 +174,7 @@ def wait(child: int, seconds: float) -> tuple[bool, int]:
 
 
 def serve(control: socket.socket, rules: Rules) -> None:
-    """One program after another, until the other end of the socket is closed."""
+    """Run one program after another, until the other end of the socket is closed."""
     parent = os.getpid()
     while True:
         message, files, _, _ = socket.recv_fds(control, 1000, 2)
@@ -190,7 +190,7 @@ def serve(control: socket.socket, rules: Rules) -> None:
 
 
 def main() -> None:
-    """Prepares all that the children share, and says so, or says what is missing."""
+    """Prepare all that the children share and report "ready", or what is missing."""
     control = socket.socket(fileno=0)
     try:
         for name in MODULES:
