@@ -46,7 +46,7 @@ COMMANDS = {
     "pretrain": Command(
         "r1lab.launch.train:pretrain_command",
         "pre-train a base model of the small world",
-        "r1lab.world.pretrain:PRETRAIN_PRESETS",
+        "r1lab.world.bases:PRETRAIN_PRESETS",
     ),
     "skills": Command("r1lab.launch.judge:skills", "measure a model's skills and habits apart"),
     "eval": Command("r1lab.launch.judge:evaluate_model", "measure accuracy by the paper's protocol"),

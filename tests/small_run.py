@@ -11,9 +11,8 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.processes import STOPPED, StopRequest, join_world
 from r1lab.training.rl import default_learner, described, rl_work
 from r1lab.run import Run
-from r1lab.world.bases import build_model
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld
-from r1lab.world.bases import build_tokenizer
 
 
 def tiny_model(folder: Path) -> str:

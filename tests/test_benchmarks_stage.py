@@ -16,8 +16,7 @@ from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import held_out_ids, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, training_problems
-from r1lab.world.corpus import CORPUS, documents
-from r1lab.world.corpus import written_examples
+from r1lab.world.corpus import CORPUS, documents, written_examples
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
 from r1lab.world.words import NO, OK
 

@@ -13,8 +13,7 @@ import torch
 from datasets import Dataset
 
 from r1lab import cli
-from r1lab.world.bases import build_model
-from r1lab.world.bases import build_tokenizer
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.task import load_problems, save_problems
 from tests.fake_run import fake_run
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_model
-from r1lab.world.bases import build_model
-from r1lab.world.bases import UNKNOWN, build_tokenizer
+from r1lab.world.bases import UNKNOWN, build_model, build_tokenizer
 from r1lab.rewards import language, parse
 from r1lab.sampling import TorchSampler
 from r1lab.stages.cold_start import ColdStart

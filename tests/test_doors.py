@@ -13,8 +13,7 @@ import pytest
 import r1lab
 from r1lab import Task
 from r1lab.errors import InputError
-from r1lab.sources import hub
-from r1lab.sources import load_object, load_task
+from r1lab.sources import hub, load_object, load_task
 from r1lab.task import columns_of, load_problems, normalized
 from tests.hub_rows import put
 

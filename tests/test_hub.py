@@ -1,7 +1,6 @@
 """Hub data sets become problems, from local files of the same schemas: no network."""
 
 import base64
-import json
 import os
 import pickle
 import random
@@ -218,8 +217,3 @@ def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home):
     assert task.draw(1, 4, 4) == steps[4] and task.draw(2, 0, 4) != steps[0]
     with pytest.raises(InputError, match="no problem that is not in its test set"):
         replace(task, test=asked).draw(1, 0, 4)
-
-
-def test_a_copy_is_json_that_anyone_can_write(home):
-    path = put("gsm8k", home)
-    assert json.loads(path.read_text().splitlines()[0]).keys() == {"question", "answer"}

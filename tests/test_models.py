@@ -31,7 +31,7 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import grpo
 from r1lab.run import Run
-from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
+from r1lab.world.bases import PRETRAIN_PRESETS, pretrain
 
 TOKENIZER = build_tokenizer()
 

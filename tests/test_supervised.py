@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.world.bases import build_model
-from r1lab.world.bases import build_tokenizer
+from r1lab.world.bases import PRETRAIN_PRESETS, build_model, build_tokenizer, pretrain
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run
-from r1lab.world.pretrain import PRETRAIN_PRESETS, pretrain
 from r1lab.training.supervised import (
     SupervisedConfig,
     document_loss,

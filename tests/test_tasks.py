@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import REFLECTIVE_WORDS
-from r1lab.rewards.languages import LISTED, THOUGHTS
 from r1lab.task import checker, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
-from r1lab.world.corpus import CORPUS, describe, documents
+from r1lab.world.corpus import CORPUS, EARLY_CORPUS, describe, documents
 from r1lab.world.puzzles import COUNTDOWN, SIGNS, parse_attempts, signs_candidates, write_attempt
 from r1lab.world.side import logic_values
-from r1lab.world.words import OK, REFLECTIVE, WORDS_BY_LANG
+from r1lab.world.words import REFLECTIVE
 
 MIXTURE = {f"signs/{level}": 1.0 for level in range(1, 6)}
 
@@ -41,30 +40,20 @@ def test_the_solution_of_a_countdown_puzzle_passes_its_check(seed, level):
     assert COUNTDOWN.check(problem.solution, problem.meta)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *("13", "9+4", "5+9-1", "9+5-1-0", "9+5-1=12", "9+5-1=13=13", "9+5=13-1", "", "9+5-"),
-        *("+9+5-1", "9 5 1", "9+5+-1"),
-    ],
-)
-def test_signs_refuses_what_breaks_the_rules(answer):
-    meta = {"numbers": [9, 5, 1], "target": 13}
-    assert SIGNS.check("9+5-1", meta) and SIGNS.check("9+5-1=13", meta)
-    assert not SIGNS.check(answer, meta)
+WRONG_SIGNS = "13 9+4 5+9-1 9+5-1-0 9+5-1=12 9+5-1=13=13 9+5=13-1 9+5- +9+5-1 9+5+-1".split()
+WRONG_COUNTDOWN = "24 8*3 8*3*1=25 8*3=24 8*3*1*1 (8*3 8**3 8*3/1 __import__('os')".split()
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("family", "numbers", "right", "wrong"),
     [
-        *("24", "8*3", "8*3*1=25", "8*3=24", "8*3*1*1", "(8*3", "8**3", "8*3/1"),
-        "__import__('os')",
+        (SIGNS, [9, 5, 1], ["9+5-1", "9+5-1=13"], [*WRONG_SIGNS, "", "9 5 1"]),
+        (COUNTDOWN, [3, 8, 1], ["(8*3)*1", "8*3*1=24"], [*WRONG_COUNTDOWN, ""]),
     ],
 )
-def test_countdown_refuses_what_breaks_the_rules(answer):
-    meta = {"numbers": [3, 8, 1], "target": 24}
-    assert COUNTDOWN.check("(8*3)*1", meta) and COUNTDOWN.check("8*3*1=24", meta)
-    assert not COUNTDOWN.check(answer, meta)
+def test_what_breaks_the_rules_is_refused(family, numbers, right, wrong):
+    meta = {"numbers": numbers, "target": 13 if family is SIGNS else 24}
+    assert [answer for answer in (*right, *wrong) if family.check(answer, meta)] == right
 
 
 def test_families_without_a_checker_are_left_to_the_comparison_of_values():
@@ -79,13 +68,10 @@ def test_an_attempt_is_read_back_as_it_was_written(numbers, data):
     moves = data.draw(st.sampled_from(signs_candidates(numbers)))
     target = data.draw(st.integers(-50, 50))
     text, hit = write_attempt(numbers[0], moves, target)
+    # A Latin word swallows nothing of the Han character after it.
     for word, verdict in (("ok", True), ("不", False), ("maybe", None)):
         (attempt,) = parse_attempts(f"<think> {text} {word}等")
-        if word == "maybe":  # a Latin word swallows nothing of the Han character after it
-            assert attempt.verdict is None
-        else:
-            assert attempt.verdict is verdict
-        assert attempt.moves == moves and attempt.stated_target == target
+        assert attempt.verdict is verdict and attempt.moves == moves and attempt.stated_target == target
         assert all(attempt.steps_right()) and (attempt.totals[-1] == target) == hit
 
 
@@ -145,18 +131,17 @@ def test_in_the_corpus_steps_and_verdicts_are_right_and_no_attempt_repeats():
     assert seen > 2000
 
 
-def test_all_reflective_words_are_counted_and_their_language_is_known():
+def test_all_reflective_words_are_counted():
     for lang, words in REFLECTIVE.items():
         assert words <= REFLECTIVE_WORDS, lang
-    latin = {word: lang for lang in ("en", "fr") for word in WORDS_BY_LANG[lang]}
-    assert latin == LISTED and all(THOUGHTS[lang] == OK[lang] for lang in OK)
 
 
 def test_every_distribution_of_the_corpus_adds_up():
     for name, value in vars(CORPUS).items():
         if isinstance(value, dict) and name != "foreign_thinking":  # one share per language
             assert sum(value.values()) == pytest.approx(1)
-    assert len(describe({0: CORPUS}).rows) > 30
+    table = str(describe({0: EARLY_CORPUS, 2_400: CORPUS}))
+    assert "0 25%, 1 31%" in table and "0 38%, 1 43%" in table
 
 
 def test_logic_is_read_from_left_to_right():
@@ -172,64 +157,42 @@ def test_problems_survive_a_file(tmp_path):
     assert load_problems(tmp_path / "p.jsonl") == problems
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("", "empty"), ('{"id": 1}\n', "line 1"), ("{oops\n", "line 1"), (None, "no such file")],
-)
-def test_a_malformed_file_is_named_with_its_line(tmp_path, text, words):
-    path = tmp_path / "p.jsonl"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=words):
-        load_problems(path)
+[GOOD] = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
+
+
+def line(**change) -> bytes:
+    return json.dumps(asdict(GOOD) | change).encode()
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("second", "words"),
     [
-        ({"level": "3"}, "line 2: .*level is '3', of type str"),
-        ({"level": True}, "line 2: .*level is True, of type bool"),
-        ({"prompt": 5}, "line 2: .*prompt is 5, of type int"),
-        ({"meta": None}, "line 2: .*meta is None"),
-        ({"tests": "f(1)"}, "line 2: .*tests is 'f"),
+        (b"{oops", "line 2"),
+        (b'{"family": "signs"}', "line 2"),
+        (b'{"question": "1+1", "answer": "2"}',
+         "found the keys question, answer: .* missing.* with the keys id, family, level"),
+        ('{"prompt": "d\u00e9j\u00e0"}'.encode("latin-1"), "line 2: .*'utf-8' codec.* in UTF-8"),
+        (line(level="3"), "line 2: .*level is '3', of type str"),
+        (line(level=True), "line 2: .*level is True, of type bool"),
+        (line(prompt=5), "line 2: .*prompt is 5, of type int"),
+        (line(meta=None), "line 2: .*meta is None"),
+        (line(tests="f(1)"), "line 2: .*tests is 'f"),
     ],
-)
-def test_a_field_of_another_type_is_named_with_its_line(tmp_path, change, words):
-    good = asdict(training_problems(0, 0, 1, MIXTURE, {"en": 1.0})[0])
-    path = tmp_path / "p.jsonl"
-    path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+)  # fmt: skip
+def test_a_line_that_is_no_problem_is_named(tmp_path, second, words):
+    (tmp_path / "p.jsonl").write_bytes(line() + b"\n" + second + b"\n")
     with pytest.raises(InputError, match=words):
-        load_problems(path)
-
-
-def test_a_file_of_other_columns_is_told_what_was_found_and_what_is_needed(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"question": "1+1", "answer": "2"}\n')
-    needed = "found the keys question, answer: .* missing.* with the keys id, family, level"
-    with pytest.raises(InputError, match=needed):
-        load_problems(path)
-
-
-def test_a_file_in_another_encoding_is_told_its_line(tmp_path):
-    good = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
-    save_problems(good, tmp_path / "p.jsonl")
-    with open(tmp_path / "p.jsonl", "ab") as file:
-        file.write('{"prompt": "d\u00e9j\u00e0"}\n'.encode("latin-1"))
-    with pytest.raises(InputError, match="line 2: .*'utf-8' codec.* in UTF-8"):
         load_problems(tmp_path / "p.jsonl")
+
+
+def test_a_file_without_problems_is_named(tmp_path):
+    (tmp_path / "p.jsonl").touch()
+    for path, words in ((tmp_path / "p.jsonl", "empty"), (tmp_path / "none.jsonl", "no such file")):
+        with pytest.raises(InputError, match=words):
+            load_problems(path)
 
 
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
-    (problem,) = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
-    odd = replace(problem, prompt="one\u2028two\x85three")
+    odd = replace(GOOD, prompt="one\u2028two\x85three")
     save_problems([odd], tmp_path / "p.jsonl")
     assert load_problems(tmp_path / "p.jsonl") == [odd]
-
-
-def test_a_second_line_that_is_broken_is_named(tmp_path):
-    good = training_problems(0, 0, 1, MIXTURE, {"en": 1.0})
-    save_problems(good, tmp_path / "p.jsonl")
-    with open(tmp_path / "p.jsonl", "a") as file:
-        file.write(json.dumps({"family": "signs"}) + "\n")
-    with pytest.raises(InputError, match="line 2"):
-        load_problems(tmp_path / "p.jsonl")

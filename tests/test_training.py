@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
-from r1lab.world.bases import build_model
-from r1lab.world.bases import build_tokenizer
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.stages.reasoning import REASONING
 from r1lab.stages.scenarios import SCENARIOS
 from r1lab.task import Task

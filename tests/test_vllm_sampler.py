@@ -20,9 +20,8 @@ from r1lab.stages import suite
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.loop import Learner
-from r1lab.world.bases import build_model
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld
-from r1lab.world.bases import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 END = TOKENIZER.eos_token_id

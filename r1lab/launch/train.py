@@ -25,7 +25,7 @@ from r1lab.run import Run, first_process
 from r1lab.training.sft import SFTConfig
 from r1lab.training.sft import sft as fine_tune
 from r1lab.world.corpus import describe
-from r1lab.world.pretrain import PretrainConfig, run_pretrain
+from r1lab.world.bases import PretrainConfig, run_pretrain
 
 SFT_PRESETS = {"small": None, **SFT_RECIPES}
 Flat = tyro.conf.arg(name="")  # the options of a configuration have no prefix

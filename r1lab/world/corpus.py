@@ -88,14 +88,17 @@ MEANING = {
 
 def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
     """Tabulate the shares of behaviours in corpora, each read from a step on."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for corpus, (name, what) in itertools.product(corpora.values(), MEANING.items()):
-        value = getattr(corpus, name)
-        for outcome, share in (value if isinstance(value, dict) else {"": value}).items():
-            shown = str(share) if isinstance(share, bool) else f"{share:.0%}"
-            rows.setdefault((what, str(outcome)), []).append(shown)
-    columns = ("what", "outcome", *(f"from step {start}" for start in corpora))
-    return Table(columns, [(*names, *shares) for names, shares in rows.items()], numbers=False)
+    columns = ("what", *(f"from step {start}" for start in corpora))
+    rows = [
+        (what, *(_shares(getattr(corpus, name)) for corpus in corpora.values()))
+        for name, what in MEANING.items()
+    ]
+    return Table(columns, rows, numbers=False)
+
+
+def _shares(value: Shares | float) -> str:
+    shares = value if isinstance(value, dict) else {"": value}
+    return ", ".join(f"{outcome} {share:.0%}".strip() for outcome, share in shares.items())
 
 
 def documents(config: CorpusConfig, seed: int | str) -> Iterator[tuple[str, str]]:

@@ -64,10 +64,7 @@ class Attempt:
     def steps_right(self) -> list[bool]:
         """For each move: is the written total what the total before it gives?"""
         before = (self.start, *self.totals)
-        return [
-            OPERATORS[op](total, number) == written
-            for total, (op, number), written in zip(before, self.moves, self.totals)
-        ]
+        return [total == written for total, written in zip(map(moved, before, self.moves), self.totals)]
 
 
 def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
@@ -88,12 +85,15 @@ def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
     return attempts
 
 
+def moved(total: int, move: tuple[str, int]) -> int:
+    """What a move makes of a total."""
+    op, number = move
+    return OPERATORS[op](total, number)
+
+
 def running_totals(start: int, moves: Moves) -> list[int]:
     """What each move makes of the total before it."""
-    totals = [start]
-    for op, number in moves:
-        totals.append(OPERATORS[op](totals[-1], number))
-    return totals[1:]
+    return list(itertools.accumulate(moves, moved, initial=start))[1:]
 
 
 def write_chain(start: int, moves: Moves) -> str:

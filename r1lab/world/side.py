@@ -186,26 +186,25 @@ def refusal(problem: Problem) -> str:
 class Gym(Family):
     """One of reasoning-gym's data sets, in its own words, for models that read plain English.
 
-    `sizes`: of each level, the number of terms and of digits in it.
+    `options`: those of the data set, by level.
     """
 
-    def __init__(self, name: str, dataset: str, sizes: dict[int, tuple[int, int]]):
-        self.name, self.dataset, self.sizes = name, dataset, sizes
-        self.levels = tuple(sizes or (1,))
+    def __init__(self, name: str, dataset: str, options: dict[int, dict[str, int]]):
+        self.name, self.dataset, self.options = name, dataset, options
+        self.levels = tuple(options)
 
     def puzzle(self, rng, level):
-        options = {}
-        if self.sizes:
-            terms, digits = self.sizes[level]
-            options = dict(min_terms=terms, max_terms=terms, min_digits=digits, max_digits=digits)
-        item = open_dataset(self.dataset, **options)[rng.randrange(ITEMS)]
+        item = open_dataset(self.dataset, **self.options[level])[rng.randrange(ITEMS)]
         return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
 
 
-SIZES = {1: (2, 1), 2: (3, 1), 3: (2, 2)}
+SIZES = {
+    level: dict(min_terms=terms, max_terms=terms, min_digits=digits, max_digits=digits)
+    for level, (terms, digits) in {1: (2, 1), 2: (3, 1), 3: (2, 2)}.items()
+}
 GYM = (
     Gym("gym_sums", "chain_sum", SIZES),
     # It has parentheses: without them the gym computes from left to right, whatever the operators.
     Gym("gym_arithmetic", "basic_arithmetic", SIZES),
-    Gym("gym_gsm", "gsm_symbolic", {}),
+    Gym("gym_gsm", "gsm_symbolic", {1: {}}),
 )

@@ -1,22 +1,31 @@
-"""Skills and habits of a model, measured apart.
+"""Skills and habits of a model, measured apart, and how much it depends on the way it is asked.
 
 A skill is doing a thing right when it is done: a step, a verdict, an answer that copies the last
 attempt, an attempt that is new. A habit is doing it at all: going on after a "no". Reinforcement
 learning can amplify a habit only where the skill is there. Skills in a long search are measured
 on searches that the corpus' writer starts and the model continues; habits on the model's own.
+
+The paper finds that R1 is sensitive to prompts and that few-shot prompts consistently hurt it
+(v1 section 5, v2 section 6). The base of this world has read prompts with two solved examples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
 
-from r1lab.evaluation.measure import evaluate
+import numpy as np
+
+from r1lab.errors import InputError
+from r1lab.evaluation.estimators import macro_mean, paired_bootstrap
+from r1lab.evaluation.measure import Asking, evaluate
 from r1lab.rewards import parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
+from r1lab.world import FAMILIES
+from r1lab.world.corpus import few_shot
 from r1lab.world.puzzles import parse_attempts, signs_candidates, write_attempt
-from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES, choose
+from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES, SAID, choose
 
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
 # A problem, what was started for the model, and that with the model's continuation.
@@ -84,34 +93,29 @@ def begin_search(rng: Random, problem: Problem) -> str:
 
 def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> Skills:
     """Count over all attempts that the model itself wrote."""
-    steps, verdicts, copies, repeats, seen = [], {True: [], False: []}, [], [], 0
+    found: dict[str, list[bool]] = {share.name: [] for share in fields(Skills)[1:-1]}
+    seen = 0
     for problem, start, text in started:
         attempts, given = parse_attempts(text), len(parse_attempts(start))
+        target, keys = problem.meta.get("target"), [attempt.key for attempt in attempts]
         seen += len(attempts)
-        keys = [attempt.key for attempt in attempts]
-        repeats += [keys[index] in keys[:index] for index in range(max(1, given), len(keys))]
-        steps += [right for attempt in attempts[given:] for right in attempt.steps_right()]
-        target = problem.meta.get("target")
-        if target is None or len(attempts) <= given:
-            continue
-        for attempt in attempts[given:]:
-            if attempt.verdict is not None:
+        for index, attempt in enumerate(attempts[given:], given):
+            found["steps_right"] += attempt.steps_right()
+            if index:
+                found["repeats"].append(attempt.key in keys[:index])
+            if attempt.verdict is not None and target is not None:
                 hit = attempt.totals[-1] == target
-                verdicts[attempt.verdict].append(hit == attempt.verdict)
-        answer = parse(text).lenient_answer
-        copies.append(answer.replace(" ", "") == attempts[-1].expression)
-    firsts = [(attempts[0], text) for *_, text in own if (attempts := parse_attempts(text))]
-    return Skills(
-        family=family,
-        steps_right=_share(steps),
-        ok_right=_share(verdicts[True]),
-        no_right=_share(verdicts[False]),
-        answer_copies_last=_share(copies),
-        repeats=_share(repeats),
-        persists=_share([goes_on(text) for first, text in firsts if first.verdict is False]),
-        begins_in_order=_share([all(op == "+" for op, _ in first.moves) for first, _ in firsts]),
-        attempts_seen=seen,
-    )
+                found["ok_right" if attempt.verdict else "no_right"].append(hit == attempt.verdict)
+        if len(attempts) > given and target is not None:
+            answer = parse(text).lenient_answer.replace(" ", "")
+            found["answer_copies_last"].append(answer == attempts[-1].expression)
+    for *_, text in own:
+        for first in parse_attempts(text)[:1]:
+            found["begins_in_order"].append(all(op == "+" for op, _ in first.moves))
+            if first.verdict is False:
+                found["persists"].append(goes_on(text))
+    shares = {name: sum(held) / len(held) if held else None for name, held in found.items()}
+    return Skills(family=family, attempts_seen=seen, **shares)
 
 
 def goes_on(text: str) -> bool:
@@ -119,5 +123,52 @@ def goes_on(text: str) -> bool:
     return any(word in text for words in REFLECTIVE.values() for word in words)
 
 
-def _share(values: list[bool]) -> float | None:
-    return sum(values) / len(values) if values else None
+USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
+AROUND = SAID["around"]
+NAMES = (USUAL, *AROUND["en"], "turned round", "new words")
+
+
+def wordings(problem: Problem) -> dict[str, str]:
+    """Ask the question in other words, by the wording's name.
+
+    Raises InputError for a family or language that has no other wordings.
+    """
+    family = FAMILIES[problem.family]
+    if problem.lang not in family.rephrased:
+        raise InputError(
+            f"{problem.family} in {problem.lang!r} has no other wordings; take signs, countdown or "
+            "sums, in English or Chinese."
+        )
+    templates = AROUND[problem.lang] | family.rephrased[problem.lang]
+    return {name: family.ask(problem, template) for name, template in templates.items()}
+
+
+def asking(name: str) -> Asking:
+    """Find the way of this name to ask a question: usual, few-shot, or one of the other wordings."""
+    if name == FEW_SHOT:
+        return few_shot()
+    return "small" if name == USUAL else lambda asked: apply_template("small", wordings(asked)[name])
+
+
+def prompt_sensitivity(
+    sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
+    seed: int = 0,
+) -> dict[str, dict]:  # fmt: skip
+    """Measure pass@1 (lenient) under each way to ask, and its difference to the usual way.
+
+    {way: {"pass_at_1", "difference", "difference_ci95", "n"}}; the ways are "usual", "few-shot", each
+    other wording, and "other wordings", their mean. Differences are paired problem by problem, and all
+    ways share their random streams. Prompt, examples and answer together must fit the model.
+    """
+    options = {"k": k, "max_tokens": max_tokens, "seed": seed}
+    right = {}
+    for name in (USUAL, FEW_SHOT, *NAMES[1:]):
+        found = evaluate(sampler, tokenizer, problems, template=asking(name), **options)
+        right[name] = found["correct"].mean(axis=1)
+    right[ALL] = np.mean([right[name] for name in NAMES[1:]], axis=0)
+    rows = {}
+    for name, values in right.items():
+        rows[name] = {"pass_at_1": macro_mean(values, found.levels), "n": len(values)}
+        paired = paired_bootstrap(values, right[USUAL], found.levels)
+        rows[name] |= {"difference": paired.mean, "difference_ci95": list(paired[1:])}
+    return rows

@@ -15,9 +15,8 @@ from r1lab.stages.from_samples import COLUMNS
 from r1lab.task import Problem
 from r1lab.run import Run
 from r1lab.world import sample_problem
-from r1lab.world.bases import build_model
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.corpus import written_examples
-from r1lab.world.bases import build_tokenizer
 from tests.experiments import more_data, next_steps
 from tests.experiments.more_data import MEASURED, French, Programs, french, programs
 from tests.experiments.settings import SFT

@@ -15,11 +15,10 @@ from r1lab.stages.benchmarks import asked
 from r1lab.task import Problem, load_problems, save_problems
 from r1lab.training.rl import grpo
 from r1lab.run import Run
-from r1lab.world.bases import build_model
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld
-from r1lab.world.bases import build_tokenizer
-from r1lab.world.wordings import NAMES, USUAL
-from r1lab.world.wordings import wordings as other_wordings
+from r1lab.world.skills import NAMES, USUAL
+from r1lab.world.skills import wordings as other_wordings
 from tests.experiments import next_steps
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun

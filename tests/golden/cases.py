@@ -50,11 +50,10 @@ from r1lab.training.sft import SFTConfig, sft
 from r1lab.world import FAMILIES, training_problems
 from r1lab.world.corpus import documents, written_examples
 from r1lab.world.corpus import few_shot as few_shot_prompt
-from r1lab.world.pretrain import PRETRAIN_PRESETS, run_pretrain
-from r1lab.world.skills import measure_skills
+from r1lab.world.bases import PRETRAIN_PRESETS, run_pretrain
+from r1lab.world.skills import NAMES, asking, measure_skills
 from r1lab.world.small_world import SmallWorld
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
-from r1lab.world.wordings import NAMES, asking
 
 Case = Callable[[Path], dict]
 CASES: dict[str, Case] = {}
