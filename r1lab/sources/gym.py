@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import islice
 from random import Random
 
 from r1lab.errors import InputError
@@ -47,16 +48,10 @@ class Gym:
         return open_dataset(self.name, **dict(self.options))
 
     def problem(self, index: int) -> Problem:
-        question, answer = self.items[index]["question"], self.items[index]["answer"]
-        return Problem(
-            id=problem_id(self.name, question),
-            family=f"gym:{self.name}",
-            level=1,
-            lang="en",
-            prompt=question,
-            solution=str(answer or ""),
-            meta={"index": index},
-        )
+        item = self.items[index]
+        asked, answer = item["question"], str(item["answer"] or "")
+        name, family = problem_id(self.name, asked), f"gym:{self.name}"
+        return Problem(name, family, 1, "en", asked, answer, meta={"index": index})
 
     @property
     def tests(self) -> list[Problem]:
@@ -64,14 +59,10 @@ class Gym:
 
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
         """Draw a rollout's problems, none of which is among the tests."""
-        rng, drawn, tested = Random(f"{self.name}/{seed}/{rollout}"), [], _questions(self)
-        for _ in range(20 * count):  # a small set may hold little that is not in the test
-            problem = self.problem(rng.randrange(self.test, len(self.items)))
-            if normalized(problem) not in tested:
-                drawn.append(problem)
-            if len(drawn) == count:
-                break
-        return drawn
+        rng, tested = Random(f"{self.name}/{seed}/{rollout}"), _questions(self)
+        tries = range(20 * count)  # a small set may hold little that is not in the test
+        drawn = (self.problem(rng.randrange(self.test, len(self.items))) for _ in tries)
+        return list(islice((one for one in drawn if normalized(one) not in tested), count))
 
     def score(self, answer: str | None, index: int) -> float:
         try:

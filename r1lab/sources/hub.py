@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -213,26 +213,26 @@ def load_rows(source: str) -> list[dict]:
             f"one of {', '.join(SETS)}, with a split if need be, as in math:train[:2000]."
         )
     rows = []
-    for part in _open(name, spec, split or spec.split):
-        for number, row in enumerate(part, 1):
-            try:
-                fields = spec.read(row)
-            except Exception as error:  # a reader may fail in any way on columns of another kind
-                raise InputError(
-                    f"{name}, row {number}: cannot be read ({type(error).__name__}: {error}); its "
-                    f"columns are {', '.join(part.column_names)}, and should be as in {spec.hub_id}."
-                ) from error
-            if fields and name in SETS:
-                known = {"id": problem_id(name, fields["prompt"]), "family": name, "level": 1, "lang": "en"}
-                fields = known | fields
-            rows += [fields] if fields else []
+    for number, row in enumerate(_open(name, spec, split or spec.split), 1):
+        try:
+            fields = spec.read(row)
+        except Exception as error:  # a reader may fail in any way on columns of another kind
+            raise InputError(
+                f"{name}, row {number}: cannot be read ({type(error).__name__}: {error}); its columns "
+                f"are {', '.join(row)}, and should be as in {spec.hub_id}."
+            ) from error
+        if fields and name in SETS:
+            usual = {"id": problem_id(name, fields["prompt"]), "family": name, "level": 1, "lang": "en"}
+            fields = usual | fields
+        if fields:
+            rows.append(fields)
     if not rows:
         raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
     return rows
 
 
-def _open(name: str, spec: HubSet, split: str) -> list:
-    """Open the local copy as one `datasets.Dataset`, or else each config of the Hub's."""
+def _open(name: str, spec: HubSet, split: str) -> Iterable[dict]:
+    """Open the local copy, or else what the Hub has in each config."""
     import datasets  # slow to import
 
     stem, folder = split.partition("[")[0], LOCAL / name
@@ -240,8 +240,9 @@ def _open(name: str, spec: HubSet, split: str) -> list:
     try:
         if copies:
             files = {stem: copies[0].name}
-            return [datasets.load_dataset(str(folder), data_files=files, split=split)]
-        return [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
+            return datasets.load_dataset(str(folder), data_files=files, split=split)
+        parts = [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
+        return itertools.chain(*parts)
     except Exception as error:  # no network, no such set, terms not accepted, a damaged file
         why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
         remedy = (

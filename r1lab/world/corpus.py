@@ -96,7 +96,7 @@ def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
     return Table(columns, rows, numbers=False)
 
 
-def _shares(value: Shares | float) -> str:
+def _shares(value: Shares | float | bool) -> str:
     shares = value if isinstance(value, dict) else {"": value}
     return ", ".join(f"{outcome} {share:.0%}".strip() for outcome, share in shares.items())
 

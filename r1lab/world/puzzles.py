@@ -71,17 +71,10 @@ def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
     """All attempts in a text, in order. Words that are no verdict leave `verdict` None."""
     attempts = []
     for start, chain, target, word in ATTEMPT.findall(text):
-        moves = MOVE.findall(chain)
-        attempts.append(
-            Attempt(
-                start=int(start),
-                moves=tuple((op, int(number)) for op, number, _ in moves),
-                totals=tuple(int(total) for *_, total in moves),
-                stated_target=int(target) if target else None,
-                verdict=VERDICTS.get(word),
-                ordered=ordered,
-            )
-        )
+        steps = [(op, int(number), int(total)) for op, number, total in MOVE.findall(chain)]
+        moves, totals = tuple(step[:2] for step in steps), tuple(step[2] for step in steps)
+        stated, verdict = int(target) if target else None, VERDICTS.get(word)
+        attempts.append(Attempt(int(start), moves, totals, stated, verdict, ordered))
     return attempts
 
 
