@@ -245,7 +245,7 @@ def test_other_problems_and_rewards_can_be_added_to_a_task(tmp_path):
     with pytest.raises(InputError, match="gym:leg_counting has test problems that its scorer knows"):
         load_task("gym:leg_counting", test=str(path))
     assert load_task("gym:leg_counting").settings["task"] == "gym:leg_counting"
-    assert load_object(f"{MY_TASK}:rows", "a reward")[0] == {"question": "compute 10+10-1", "answer": 19}
+    assert load_object(f"{MY_TASK}:rows", "reward")[0] == {"question": "compute 10+10-1", "answer": 19}
 
 
 def test_the_package_names_its_nouns():

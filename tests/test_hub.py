@@ -33,10 +33,6 @@ def load(name, home):
     return hub.load_source(name)
 
 
-def test_every_set_has_rows_here():
-    assert ROWS.keys() == hub.SETS.keys()
-
-
 @pytest.mark.parametrize(
     ("name", "solutions", "levels"),
     [
@@ -50,6 +46,7 @@ def test_every_set_has_rows_here():
     ],
 )
 def test_questions_with_an_answer(home, name, solutions, levels):
+    assert ROWS.keys() == hub.SETS.keys()
     problems = load(name, home)
     assert [problem.solution for problem in problems] == solutions
     assert [problem.level for problem in problems] == levels
@@ -167,16 +164,17 @@ def test_traces_are_the_verified_ones_in_r1s_own_form(home):
         hub.load_traces("gsm8k")
 
 
-def test_other_columns_are_told_as_expected_and_found(home):
-    put("gsm8k", home, [{"query": "1+1?", "answer": "#### 2"}])
-    expected = "row 1: .*'question'.* columns are query, answer, and should be as in openai/gsm8k"
-    with pytest.raises(InputError, match=expected):
-        hub.load_source("gsm8k")
-
-
-def test_a_row_that_cannot_be_read_is_named(home):
-    put("gsm8k", home, [*ROWS["gsm8k"][1], {"question": "?", "answer": None}])
-    with pytest.raises(InputError, match="gsm8k, row 3: cannot be read"):
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"query": "1+1?", "answer": "#### 2"}],
+         "row 1: .*'question'.* columns are query, answer, and should be as in openai/gsm8k"),
+        ([*ROWS["gsm8k"][1], {"question": "?", "answer": None}], "gsm8k, row 3: cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_is_named_with_the_columns(home, rows, words):
+    put("gsm8k", home, rows)
+    with pytest.raises(InputError, match=words):
         hub.load_source("gsm8k")
 
 

@@ -95,7 +95,7 @@ def load_task(
         InputError: there is no such thing, or it cannot be loaded.
     """
     opened = task if isinstance(task, Task) else _open(task, test)
-    more = {source.rpartition(":")[2]: load_object(source, "a reward") for source in rewards}
+    more = {source.rpartition(":")[2]: load_object(source, "reward") for source in rewards}
     settings = opened.settings
     if not isinstance(task, Task):
         settings = {"task": task, "test": test, "template": template, "reward": list(rewards)}
@@ -115,25 +115,25 @@ def _open(source: str, test: str) -> Task:
         if test:
             raise InputError(f"{source} has test problems that its scorer knows; leave out {test}.")
         return from_gym(name)
-    task = load_object(source, "a task")
+    task = load_object(source, "task")
     if not isinstance(task, Task):
         raise InputError(f"{source} is of type {type(task).__name__}; it must be a Task.")
     return replace(task, test=read_problems(rows_of(test), task.name)) if test else task
 
 
+FORMS = {"task": "my_file.py:name, gym:NAME, hub:NAME or a .jsonl file", "reward": "my_file.py:name"}
+
+
 def load_object(source: str, what: str):
-    """Load what a Python file calls by a name, given as FILE.py:NAME.
+    """Load a task or a reward that a Python file calls by a name, given as FILE.py:NAME.
 
     Raises InputError where the file is missing or does not import, or has no such name.
     """
     path, _, name = source.rpartition(":")
     if not path.endswith(".py"):
-        raise InputError(
-            f"{source!r} names no {what.split()[-1]}; give {what} as my_file.py:name"
-            + (", gym:NAME, hub:NAME or a .jsonl file." if what == "a task" else ".")
-        )
+        raise InputError(f"{source!r} names no {what}; give {FORMS[what]}.")
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; {what} is given as my_file.py:name.")
+        raise InputError(f"{path}: no such file; a {what} is given as my_file.py:name.")
     found = _names_in(Path(path).resolve())
     if name not in found:
         names = [one for one in found if not one.startswith("_")]
