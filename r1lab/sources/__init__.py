@@ -57,7 +57,7 @@ def from_dataset(
 
 
 def rows_of(source: Rows) -> Iterable[Mapping]:
-    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub; take others as they are."""
+    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub; keep rows as they are."""
     if not isinstance(source, (str, Path)):
         return source
     text = str(source)

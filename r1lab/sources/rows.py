@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -55,7 +56,7 @@ def read_problems(
     """
     name = f"own {name}" if name in CHECKERS else name  # which judge other problems
     rows = [dict(row) for row in rows]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = list(dict.fromkeys(chain(*rows)))
     if TYPES.keys() - {"tests", "meta"} <= set(columns):
         return [Problem(**{key: row[key] for key in TYPES if key in row}) for row in rows]
     asked, given = _column(columns, prompt, "prompt"), None

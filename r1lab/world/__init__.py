@@ -28,7 +28,7 @@ def find_attempts(problem: Problem, completion: str) -> list:
 
 
 def held_out(problem: Problem) -> bool:
-    """True for the problems that never occur in training, neither in the corpus nor in RL.
+    """Tell whether a problem is held out: it never occurs in training, neither in the corpus nor in RL.
 
     One in eight, and every second one at level 1, where there are few. Decided by a hash of the
     problem's id, which does not depend on the language it is asked in.
@@ -64,7 +64,7 @@ def training_problems(
     lang_weights: dict[str, float],
     exclude: Container[str] = (),
 ) -> list[Problem]:
-    """The questions of one rollout: the same for any number of processes.
+    """Draw the questions of one rollout: the same for any number of processes.
 
     Keyed by (seed, step) alone, so that a resumed run draws what the unbroken run would have.
 

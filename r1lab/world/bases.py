@@ -145,7 +145,7 @@ PRETRAIN_PRESETS = {
 
 
 def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Document]:
-    """The documents of one step, keyed by (seed, step) alone."""
+    """Write the documents of one step, keyed by (seed, step) alone."""
     pairs, total = [], 0
     stream = documents(config.corpus(step), f"{config.seed}/{step}")
     while total < config.tokens_per_step:
@@ -161,7 +161,7 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
 
 
 def pretrain(world: World, stop: StopRequest, run: Run, config: PretrainConfig) -> bool:
-    """One process's share of training from scratch, or on from the run's last checkpoint.
+    """Do one process's share of training, from scratch or from the run's last checkpoint on.
 
     False: the user stopped it, and the run is saved.
     """

@@ -63,12 +63,12 @@ class Attempt:
 
     def steps_right(self) -> list[bool]:
         """For each move: is the written total what the total before it gives?"""
-        before = (self.start, *self.totals)
-        return [total == written for total, written in zip(map(moved, before, self.moves), self.totals)]
+        steps = zip((self.start, *self.totals), self.moves, self.totals)
+        return [apply_move(before, move) == total for before, move, total in steps]
 
 
 def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
-    """All attempts in a text, in order. Words that are no verdict leave `verdict` None."""
+    """Read all attempts in a text, in order. Words that are no verdict leave `verdict` None."""
     attempts = []
     for start, chain, target, word in ATTEMPT.findall(text):
         steps = [(op, int(number), int(total)) for op, number, total in MOVE.findall(chain)]
@@ -78,31 +78,31 @@ def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
     return attempts
 
 
-def moved(total: int, move: tuple[str, int]) -> int:
-    """What a move makes of a total."""
+def apply_move(total: int, move: tuple[str, int]) -> int:
+    """Apply a move to a total."""
     op, number = move
     return OPERATORS[op](total, number)
 
 
 def running_totals(start: int, moves: Moves) -> list[int]:
-    """What each move makes of the total before it."""
-    return list(itertools.accumulate(moves, moved, initial=start))[1:]
+    """Apply the moves one after the other; return the total after each."""
+    return list(itertools.accumulate(moves, apply_move, initial=start))[1:]
 
 
 def write_chain(start: int, moves: Moves) -> str:
-    """The moves with their totals, e.g. `9+5=14-1=13`."""
+    """Write the moves with their totals, e.g. `9+5=14-1=13`."""
     totals = running_totals(start, moves)
     steps = (f"{op}{number}={total}" for (op, number), total in zip(moves, totals))
     return f"{start}{''.join(steps)}"
 
 
 def write_attempt(start: int, moves: Moves, target: int) -> tuple[str, bool]:
-    """The attempt's text up to its verdict, e.g. `9+5=14-1=13:13`, and whether it hits."""
+    """Write an attempt up to its verdict, e.g. `9+5=14-1=13:13`; also return whether it hits."""
     return f"{write_chain(start, moves)}:{target}", running_totals(start, moves)[-1] == target
 
 
 def chain_expression(start: int, moves: Moves) -> str:
-    """Left-to-right moves as an expression of ordinary precedence."""
+    """Write left-to-right moves as an expression of ordinary precedence."""
     text, has_sum = str(start), False
     for op, number in moves:
         if op == "*" and has_sum:
@@ -113,7 +113,7 @@ def chain_expression(start: int, moves: Moves) -> str:
 
 
 def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
-    """All sign patterns in order: all plus first, the last sign changing fastest."""
+    """List all sign patterns in order: all plus first, the last sign changing fastest."""
     patterns = itertools.product("+-", repeat=len(numbers) - 1)
     return [tuple(zip(pattern, numbers[1:])) for pattern in patterns]
 
@@ -240,7 +240,7 @@ NODES = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, a
 
 
 def _evaluate(node: ast.expr) -> tuple[int | Fraction, list[int]]:
-    """Value of a parsed expression of + - * / and the numbers it uses. Nothing is executed."""
+    """Compute a parsed expression of + - * /, and list the numbers it uses. Nothing is executed."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return node.value, [node.value]
     if isinstance(node, ast.BinOp) and type(node.op) in NODES:

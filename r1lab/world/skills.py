@@ -119,7 +119,7 @@ def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> S
 
 
 def goes_on(text: str) -> bool:
-    """Does it hold a reflective word?"""
+    """Tell whether a text holds a reflective word."""
     return any(word in text for words in REFLECTIVE.values() for word in words)
 
 

@@ -70,7 +70,7 @@ class SmallWorld:
     template: Annotated[str, tyro.conf.arg(name="world-template")] = "small"
 
     def task(self) -> Task:
-        """The task. Raises InputError where a setting names nothing that exists."""
+        """Make the task. Raises InputError where a setting names nothing that exists."""
         if self.arm not in ARMS:
             raise InputError(f"there is no arm {self.arm!r}; choose one of {', '.join(ARMS)}.")
         test = load_problems(self.test)
@@ -88,7 +88,7 @@ class SmallWorld:
     def draw(
         self, excluded: frozenset[str], seed: int, rollout: int, count: int
     ) -> list[Problem]:
-        """The questions of a rollout, none of which has an excluded id."""
+        """Draw the questions of a rollout, none of which has an excluded id."""
         late = rollout >= self.late_from
         mixture = self.mixture | self.late_mixture if late else self.mixture
         return training_problems(seed, rollout, count, mixture, self.lang_weights, excluded)
