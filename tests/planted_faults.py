@@ -177,12 +177,12 @@ def advantages_are_normalised_over_the_whole_batch(ill):
     def over_the_batch(rewards, **_):
         return (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 
-    return patch("r1lab.training.rollout.group_advantages", over_the_batch)
+    return patch("r1lab.training.loop.group_advantages", over_the_batch)
 
 
 @fault("advantages upside down", "huggingface/trl#5026 (a negative mean flips the sign)")
 def advantages_are_divided_by_a_negative_mean(ill):
-    path = "r1lab.training.rollout.group_advantages"
+    path = "r1lab.training.loop.group_advantages"
     return _around(path, lambda right, *given, **more: -right(*given, **more))
 
 
@@ -308,13 +308,13 @@ def scorer_forgets_the_temperature(ill):
 
 @fault("mask does not fit the tokens", "bingreeky/MemGen#33")
 def mask_takes_in_what_follows_the_end(ill):
-    right = Learner._batch
+    right = Learner.batches
 
-    def everything(self, experience, ref_logps, rows):
-        batch = right(self, experience, ref_logps, rows)
-        return replace(batch, mask=torch.ones_like(batch.mask))
+    def everything(self, *asked):
+        for rows, ids, completion, mask in right(self, *asked):
+            yield rows, ids, completion, torch.ones_like(mask)
 
-    return patch.object(Learner, "_batch", everything)
+    return patch.object(Learner, "batches", everything)
 
 
 @fault("reference policy is wrong", "hiyouga/ChatGLM-Efficient-Tuning#380; r1lab itself before 2c4bc82")
@@ -426,6 +426,7 @@ def learning_rate_never_leaves_0(ill):
 def optimizer_is_built_over_weights_that_are_not_trained(ill):
     other = copy.deepcopy(ill.learner.policy)
     ill.learner.optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3)
+    ill.learner.optimizers["optimizer"] = ill.learner.optimizer
 
 
 @fault("frozen weights", "huggingface/trl#6701 (review: the adapter is frozen on loading)")

@@ -9,7 +9,7 @@ from r1lab.rewards import RewardSet
 from r1lab.task import Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.processes import STOPPED, StopRequest, join_world
-from r1lab.training.rl import default_learner, described, rl_work
+from r1lab.training.rl import described, rl_work
 from r1lab.run import Run
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld
@@ -58,5 +58,5 @@ class Job:
         stop = StopRequest()
         stop.listen()
         world = join_world(self.config.parallel)
-        args = (self.model, self.task, self.config, default_learner, stop_after)
-        return 0 if rl_work(world, stop, run, *args) else STOPPED
+        args = (self.model, self.task, self.config)
+        return 0 if rl_work(world, stop, run, *args, stop_after=stop_after) else STOPPED

@@ -3,6 +3,7 @@
 import copy
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.rollout import sampled, with_advantages
+from r1lab.training.rollout import sampled
 from r1lab.world.small_world import SmallWorld
 
 MODEL, TOKENIZER = load_model("data/base")
@@ -36,20 +37,22 @@ def drawing(config, sampler, rewards=None):
     """The samples of rollout 5, and what waits for their rewards."""
     task = replace(TASK, rewards=rewards or TASK.rewards)
     step = 5 * config.minibatches
-    return sampled(config, task, PROBLEMS, sampler, TOKENIZER, World(), step)
+    learner = SimpleNamespace(
+        config=config, task=task, sampler=sampler, tokenizer=TOKENIZER, world=World(), step=step
+    )
+    return sampled(learner, PROBLEMS)
 
 
 def experience(config, sampler, rewards=None):
-    with drawing(config, sampler, rewards) as (samples, graded):
-        return with_advantages(config, samples, graded())
+    with drawing(config, sampler, rewards) as (samples, reward):
+        reward()
+        return samples
 
 
 def same(one, other) -> bool:
     lists = ("prompt_ids", "completion_ids", "completions", "finish", "rewards")
     tensors = zip(
-        [one.totals, one.advantages, *one.old_logps],
-        [other.totals, other.advantages, *other.old_logps],
-        strict=True,
+        [one.totals, *one.old_logps], [other.totals, *other.old_logps], strict=True
     )
     return all(getattr(one, name) == getattr(other, name) for name in lists) and all(
         torch.equal(a, b) for a, b in tensors

@@ -122,7 +122,7 @@ def test_a_step_that_raises_is_a_finding_and_no_traceback(monkeypatch):
     def detached(*_):
         raise RuntimeError("element 0 of tensors does not require grad")
 
-    monkeypatch.setattr("r1lab.training.loop.Learner.update", detached)
+    monkeypatch.setattr("r1lab.training.loop.Learner.add_loss", detached)
     (found,) = try_two_steps(SMALL_RUN)
     assert found.name == "a step fails" and "does not require grad" in found.evidence
 

@@ -29,7 +29,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, clip_gradients
 from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest, _cause_of_death, join_world, launch
-from r1lab.training.rl import default_learner, rl_work
+from r1lab.training.rl import rl_work
 from r1lab.run import Run
 from r1lab.training.supervised import SupervisedConfig, add_gradient, train_supervised
 from tests.elsewhere import by_r1lab, by_transformers
@@ -304,21 +304,21 @@ def test_a_full_disk_ends_the_run_on_every_process(job, tmp_path, monkeypatch):
 
 
 def dies_in_the_fourth_update(world, stop, run: Run, *args) -> bool:
-    honest = Learner.update
+    honest = Learner.add_loss
 
-    def update(self, *args):
+    def add_loss(self, *args):
         if self.step == 3 and self.world.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return honest(self, *args)
 
-    Learner.update = update
+    Learner.add_loss = add_loss
     return rl_work(world, stop, run, *args)
 
 
 def test_a_worker_killed_in_mid_step_is_named_and_the_run_goes_on(job, alone, tmp_path):
     sharded, run = changed(job, parallel=SHARDED), Run(tmp_path)
     started = time.monotonic()
-    args = (job.model, job.task, sharded.config, default_learner, None)
+    args = (job.model, job.task, sharded.config)
     with pytest.raises(InputError, match="worker 1 was killed by SIGKILL.*--resume"):
         launch(dies_in_the_fourth_update, 2, run, *args, parallel=SHARDED)
     assert time.monotonic() - started < 300

@@ -15,7 +15,7 @@ from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
-from r1lab.training.rl import default_learner, rl_work
+from r1lab.training.rl import rl_work
 from r1lab.training.rollout import Experience
 from r1lab.run import Run
 
@@ -41,8 +41,7 @@ def work(model: str, config: GRPOConfig, folder, stops: tuple[int, ...] = ()) ->
     run = Run(folder)
     run.prepare(config)
     for rollouts in (*stops, None):
-        args = (model, asked, config, default_learner, rollouts)
-        assert rl_work(World(), StopRequest(), run, *args)
+        assert rl_work(World(), StopRequest(), run, model, asked, config, stop_after=rollouts)
     return run
 
 

@@ -1,7 +1,6 @@
 """PPO: the critic sees no further than it may, learns, and changes nothing else about the loop."""
 
 from dataclasses import replace
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,14 +12,15 @@ from test_training import (
     ragged_experience,
     task,
     tiny_policy,
+    update,
     weights,
 )
 
 from r1lab.errors import InputError
+from r1lab.objective import policy_loss
 from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.loop import Learner
 from r1lab.training.ppo import Critic, PPOLearner, judge
 from r1lab.training.rollout import Experience
 from tests.small_run import Job, coin_task, tiny_model
@@ -36,10 +36,22 @@ def learner(config: GRPOConfig = CONFIG, world: World = World()) -> PPOLearner:
     return made
 
 
-def judged_by(one: PPOLearner, experience: Experience):
+def judged_by(one: PPOLearner, experience: Experience) -> Experience:
     """The experience with the critic's advantages, in place of the group's."""
-    with patch.object(Learner, "advantage", lambda *_: experience):
-        return one.advantage(experience, {})
+    judged = replace(experience, ref_logps=one.reference_logps(experience))
+    judged.advantages = one.advantage(judged)
+    return judged
+
+
+def critic_loss(one: PPOLearner, experience: Experience, rows: list[int]) -> float:
+    """Of the critic before an update of it alone."""
+    loss = one.add_loss(experience, rows)["value_loss"]
+    one.descend("critic_optimizer")
+    return loss
+
+
+def rows_of(experience: Experience, padded: torch.Tensor) -> list[torch.Tensor]:
+    return [row[: len(ids)] for row, ids in zip(padded, experience.completion_ids, strict=True)]
 
 
 def test_a_new_critic_expects_nothing_and_sees_only_what_came_before():
@@ -60,19 +72,20 @@ def test_lambda_one_gives_the_whitened_return_minus_the_value():
     experience = ragged_experience(SMALL)
     generator = torch.Generator().manual_seed(2)
     values = [torch.rand(len(ids), generator=generator) for ids in experience.completion_ids]
-    judged = judge(experience, values, lam=1.0)
     totals = experience.totals.flatten()
+    white, returns = judge(totals, values, lam=1.0)
     raw = torch.cat([total - own for total, own in zip(totals, values, strict=True)])
-    found = torch.cat(judged.token_advantages)
+    found = torch.cat(rows_of(experience, white))
     assert torch.allclose(found, (raw - raw.mean()) / raw.std(), atol=1e-5)
-    for total, target in zip(totals, judged.returns, strict=True):
+    for total, target in zip(totals, rows_of(experience, returns), strict=True):
         assert torch.allclose(target, total.expand_as(target), atol=1e-6)
 
 
 def test_lambda_below_one_fades_the_reward_towards_the_first_token():
     experience = ragged_experience(SMALL)
-    judged = judge(experience, [torch.zeros(len(c)) for c in experience.completion_ids], lam=0.9)
-    total, target = experience.totals.flatten()[0], judged.returns[0]
+    values = [torch.zeros(len(ids)) for ids in experience.completion_ids]
+    _, returns = judge(experience.totals.flatten(), values, lam=0.9)
+    total, target = experience.totals.flatten()[0], rows_of(experience, returns)[0]
     back = torch.arange(len(target) - 1, -1, -1)
     assert torch.allclose(target, total * 0.9**back, atol=1e-6)
 
@@ -81,19 +94,23 @@ def test_a_completion_that_could_not_be_scored_teaches_nothing():
     experience = ragged_experience(SMALL)
     experience.totals[0, 1] = float("nan")
     values = [torch.full((len(ids),), 0.3) for ids in experience.completion_ids]
-    judged = judge(experience, values, lam=1.0)
-    assert (judged.token_advantages[1] == 0).all()
-    assert torch.equal(judged.returns[1], values[1])
-    assert all(row.isfinite().all() for row in judged.token_advantages)
+    white, returns = judge(experience.totals.flatten(), values, lam=1.0)
+    assert (white[1] == 0).all() and white.isfinite().all()
+    assert torch.equal(rows_of(experience, returns)[1], values[1])
 
 
 def test_the_loss_gets_each_tokens_own_advantage():
-    experience = ragged_experience(SMALL)
-    judged = judge(experience, [torch.zeros(len(c)) for c in experience.completion_ids], lam=0.9)
-    rows = judged.advantages_of([5, 2], 20)
-    assert rows.shape == (2, 20) and (rows[0] == 0).all()  # row 5 is an empty completion
-    own = judged.token_advantages[2]
-    assert torch.equal(rows[1, : len(own)], own) and (rows[1, len(own) :] == 0).all()
+    one, given = learner(), []
+    one.loss = lambda *args, **options: given.append(args[3]) or policy_loss(*args, **options)
+    judged = judged_by(one, ragged_experience(CONFIG))
+    rows = [5, 2]  # an empty completion, and another one
+    one.add_loss(judged, rows)
+    width = len(judged.completion_ids[2])
+    assert sum(map(len, given)) == 2
+    for found in given:
+        row = 5 if not found.any() else 2
+        own = judged.token_advantages[row, : found.shape[1]]
+        assert found.shape[1] in (0, width) and (found == own).all(1).any()
 
 
 class OtherHasSaid(FakeWorld):
@@ -105,18 +122,17 @@ class OtherHasSaid(FakeWorld):
 
 def test_one_and_two_processes_give_the_same_advantages_and_gradients():
     experience = ragged_experience(CONFIG)
-    rows = experience.minibatch_rows(0, CONFIG.minibatches)
     single, first, second = (learner(world=FakeWorld(*place)) for place in ((0, 1), (0, 2), (1, 2)))
     second.world = OtherHasSaid(1, 2)
-    object.__setattr__(second.world, "said", first.values(experience))
+    said = first.read_rows(first.critic, first.critic, experience, 1)
+    object.__setattr__(second.world, "said", said)
     judged, together = (judged_by(one, experience) for one in (single, second))
     assert 0 < len(second.world.said) < len(judged.returns)
-    for one, other in zip(judged.token_advantages, together.token_advantages, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.allclose(judged.token_advantages, together.token_advantages, atol=1e-5)
 
     def gradients(one: PPOLearner) -> list[torch.Tensor]:
         one.world = FakeWorld(one.world.rank, one.world.size)
-        one.update(judged, one.reference_logps(judged), rows)
+        update(one, judged)
         return [torch.cat([g.flatten() for g in m.kept]) for m in (one.policy, one.critic)]
 
     for whole, *shares in zip(*map(gradients, (single, first, second)), strict=True):
@@ -128,7 +144,7 @@ def test_the_critic_learns_the_returns_of_a_fixed_batch():
     one = learner(replace(CONFIG, gae_lambda=1.0))
     judged = judged_by(one, ragged_experience(CONFIG))
     rows = list(range(len(judged.completion_ids)))
-    losses = [one.update_critic(judged, rows) for _ in range(30)]
+    losses = [critic_loss(one, judged, rows) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
 
 
@@ -136,7 +152,7 @@ def test_the_critic_leaves_the_policy_alone():
     one = learner()
     before = weights(one.policy)
     judged = judged_by(one, ragged_experience(CONFIG))
-    one.update_critic(judged, [0, 1, 2])
+    critic_loss(one, judged, [0, 1, 2])
     assert torch.equal(weights(one.policy), before)
 
 

@@ -107,6 +107,13 @@ def ragged_experience(config: GRPOConfig) -> Experience:
     )  # fmt: skip
 
 
+def update(one: Learner, experience: Experience) -> dict[str, float]:
+    """An update on the first mini-batch; its metrics."""
+    experience.ref_logps = one.reference_logps(experience)
+    rows = experience.minibatches(one.config.minibatches)[0]
+    return one.follow_gradient(one.add_loss(experience, rows))
+
+
 class FakeWorld(World):
     """One of several processes, whose gradients the test adds up itself."""
 
@@ -124,11 +131,10 @@ class FakeWorld(World):
 def test_any_number_of_processes_gives_the_same_gradient(aggregation, processes):
     config = replace(SMALL, loss=LossConfig(beta=0.05, aggregation=aggregation))
     experience = ragged_experience(config)
-    rows = experience.minibatch_rows(0, config.minibatches)
 
     def gradient(rank: int, size: int) -> torch.Tensor:
         one = Learner(config, task(), tiny_policy(), TOKENIZER, FakeWorld(rank, size))
-        one.update(experience, one.reference_logps(experience), rows)
+        update(one, experience)
         return torch.cat([g.flatten() for g in one.policy.kept])
 
     alone = gradient(0, 1)
@@ -179,12 +185,11 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
     experience.old_logps[0][:] = float("nan")
     broken = learner(config)
     before = weights(broken.policy)
-    rows = experience.minibatch_rows(0, 2)
     for _ in range(2):
-        assert broken.update(experience, broken.reference_logps(experience), rows)["skipped"] == 1
+        assert update(broken, experience)["skipped"] == 1
     assert torch.equal(weights(broken.policy), before)
     with pytest.raises(InputError, match="not a number in 3 updates"):
-        broken.update(experience, broken.reference_logps(experience), rows)
+        update(broken, experience)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +197,9 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
     [
         ({"group_size": 1}, "group of one"),
         ({"questions": 5}, "do not split"),
-        ({"flops_limit": -1}, r"flops_limit \(-1\).* must not be negative"),
-        ({"lag": -1}, r"lag \(-1\) must not be negative"),
-        ({"warmup_steps": -1}, r"warmup_steps \(-1\).* must not be negative"),
+        ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
+        ({"lag": -1}, "lag is -1; give"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; give"),
         ({"max_grad_norm": 0.0}, r"max_grad_norm \(0\) must be above 0"),
         ({"temperature": 0.0}, r"temperature \(0\) and .* must be above 0"),
         ({"rollouts": 0}, "rollouts is 0"),

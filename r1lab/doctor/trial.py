@@ -125,7 +125,8 @@ def gold(trial: Trial) -> dict:
     """Check that the rewards and the task's check tell a gold answer from the word 'nonsense'."""
     task, refused, passes, earned = trial.learner.task, "", "", []
     rewards = RewardSet(task.rewards)
-    problems = [problem for problem in trial.experiences[0].problems if problem.solution]
+    asked = trial.experiences[0].problems[:: trial.learner.config.group_size]
+    problems = [problem for problem in asked if problem.solution]
     try:
         validate(rewards, problems, task.check)
     except InputError as error:
@@ -181,19 +182,21 @@ def endings(trial: Trial) -> dict:
 @torch.no_grad()
 def logprobs(trial: Trial) -> dict:
     learner, (first, second) = trial.learner, trial.experiences
-    temperature, rows = learner.config.temperature, range(len(second.completion_ids))
+    temperature = learner.config.temperature
 
     def own(model, experience: Experience, temperature: float = temperature) -> Tensor:
         return torch.cat([row.cpu() for row in read(model, experience, temperature)])
 
+    def trimmed(rows: dict[int, Tensor]) -> Tensor:  # to the tokens that were sampled
+        return torch.cat([rows[i][: len(ids)].cpu() for i, ids in enumerate(second.completion_ids)])
+
     sampled = [torch.cat(one.old_logps) for one in trial.experiences]
     right, stale = list(map(own, trial.before, trial.experiences)), own(trial.before[0], second)
-    scored, reference = learner.scored(learner.policy, second), learner.reference_logps(second)
-    scored = torch.cat([scored[row].cpu() for row in rows])
-    reference_gap = gap(torch.cat([reference[row].cpu() for row in rows]), stale) if reference else nan
+    inside, reference = learner.scored(learner.policy, second), learner.reference_logps(second)
+    scored, reference_gap = trimmed(inside), gap(trimmed(reference), stale) if reference else nan
     exact = next(learner.policy.parameters()).dtype == torch.float32
     return {
-        "scored": int(learner._batch(second, {}, [*rows]).mask.sum()) / max(1, len(scored)),
+        "scored": sum(map(len, inside.values())) / max(1, len(scored)),
         "scorer_gap": gap(scored, own(trial.model, second)), "scorer_highest": float(scored.max()),
         "sampler_gap": max(map(gap, sampled, right)), "stale_gap": gap(sampled[1], stale),
         "cold_gap": gap(sampled[0], own(trial.before[0], first, 1.0)),

@@ -30,7 +30,7 @@ from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
-from r1lab.training.rl import default_learner, described, rl_work
+from r1lab.training.rl import described, rl_work
 
 PERIOD = 0.2  # seconds from one drawing to the next, at least
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
@@ -132,10 +132,7 @@ class Dashboard(RunView):
         folder = Run(run)
         about = {"model": str(model), "task": described(task)}
         folder.prepare(config, about, resume=True, overwrite=overwrite)
-        self.work = partial(
-            rl_work, run=folder, model=str(model), task=task, config=config, make=default_learner,
-            stop_after=None,
-        )  # fmt: skip
+        self.work = partial(rl_work, run=folder, model=str(model), task=task, config=config)
         self.thread: threading.Thread | None = None
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
         self.stop = Button(description="Stop", tooltip="End after this rollout", disabled=True)

@@ -15,7 +15,7 @@ from r1lab.report.figures import draw, png_bytes
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.loop import Learner, group_statistics
+from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience
 
 SHOWN = {"pass_at_1": "correct", "reflection": "reflection", "attempts": "attempts"}
@@ -39,14 +39,13 @@ class Watch:
 
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """Note the rollout's numbers; never ends the run."""
-        size, task = self.learner.config.group_size, self.learner.task
-        problems = [problem for problem in experience.problems for _ in range(size)]
+        task, problems = self.learner.task, experience.problems
         shown = measure(problems, experience.completions, check=task.check, attempts=task.attempts)
         self.rows.append(
             {
                 "kind": "train",
                 "step": self.learner.step,
-                **group_statistics(experience),
+                **experience.statistics(),
                 **{name: fmean(one[key] for one in shown) for name, key in SHOWN.items()},
                 **{name: fmean(update[name] for update in updates) for name in updates[0]},
             }

@@ -23,7 +23,7 @@ from r1lab.stages.scenarios import SCENARIOS
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.loop import Learner, group_statistics
+from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest, compute
 from r1lab.training.progress import Progress
 from r1lab.training.recorder import first_of_each_level
@@ -115,7 +115,7 @@ def follow(
         add("eval", learner.step, reasoning=found.summary()["pass_at_1"])
 
     def after_rollout(rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        means = group_statistics(experience)
+        means = experience.statistics()
         scores = {name: means[f"reward/{name}"] for name in PAYERS}
         judged = [experience.rewards[name] for name in PAYERS]
         add(

@@ -5,12 +5,12 @@ to the model as one line. Attention over a line costs the square of its length w
 implementation looks at a mask (sdpa); that of flash attention skips the rest.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def balanced_share(lengths: Sequence[int], rank: int, size: int) -> list[int]:
@@ -49,14 +49,15 @@ def best_fit(lengths: Sequence[int], rows: Sequence[int], max_tokens: int) -> li
     and four more (Johnson 1973).
     """
     bins: list[list[int]] = []
-    space: list[tuple[int, int]] = []  # (tokens left, bin), the fullest first
+    left: list[int] = []  # tokens that still fit into each bin
     for row in longest_first(lengths, rows):
-        place = bisect_left(space, (lengths[row], 0))
-        left, number = space.pop(place) if place < len(space) else (max_tokens, len(bins))
-        if number == len(bins):
+        fits = [place for place, space in enumerate(left) if space >= lengths[row]]
+        best = min(fits, key=left.__getitem__, default=len(bins))
+        if best == len(bins):
             bins.append([])
-        bins[number].append(row)
-        insort(space, (left - lengths[row], number))
+            left.append(max_tokens)
+        bins[best].append(row)
+        left[best] -= lengths[row]
     return bins
 
 
@@ -76,19 +77,7 @@ def pad_rows(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
     """Ids (prompt then completion, padded on the right) and the completion mask."""
-    width = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-    ids = torch.full((len(prompts), width), pad_id)
-    mask = torch.zeros(len(prompts), width, dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        end = len(prompt) + len(completion)
-        ids[row, :end] = torch.tensor([*prompt, *completion])
-        mask[row, len(prompt) : end] = True
-    return ids, mask
-
-
-def pad_columns(values: Sequence[Tensor], width: int) -> Tensor:
-    """1-D tensors of different lengths as rows [batch, width], zeros after each end."""
-    out = torch.zeros(len(values), width)
-    for row, value in enumerate(values):
-        out[row, : len(value)] = value
-    return out
+    pairs = list(zip(prompts, completions, strict=True))
+    rows = [torch.tensor([*prompt, *completion]) for prompt, completion in pairs]
+    masks = [torch.arange(len(row)) >= len(prompt) for row, (prompt, _) in zip(rows, pairs)]
+    return pad_sequence(rows, True, pad_id), pad_sequence(masks, True)

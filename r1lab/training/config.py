@@ -13,6 +13,12 @@ from r1lab.training.distributed import Parallel
 TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
 
 
+LEAST = {  # what a setting may be
+    "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0, "lag": 0,
+    "flops_limit": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class GRPOConfig:
     """How a policy learns by group relative policy optimization.
@@ -34,7 +40,8 @@ class GRPOConfig:
         grading: "asynchronous" grades completions in a thread as they end, while others are still
             sampled and then scored, with the same results; worth it where grading waits (for
             programs, a judge).
-        grading_rows: how many are then graded together, in the order in which they end.
+        grading_rows: how many are graded together, in the order in which they end (0: all at once,
+            when the last has ended).
         advantage: "group" compares answers to the same question (GRPO); "gae" asks a critic what
             was to be expected at each token (PPO).
         gae_lambda: 1 takes the reward that came, 0 the critic's word for it, one token later.
@@ -125,6 +132,9 @@ class GRPOConfig:
         Raises:
             InputError: names the setting and its remedy.
         """
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}.")
         refusals = [
             (
                 self.group_size < 2 and self.advantage == "group",
@@ -132,11 +142,7 @@ class GRPOConfig:
                 "advantage is 0; use at least 2.",
             ),
             (
-                self.rollouts < 1 or self.minibatches < 1,
-                f"rollouts is {self.rollouts} and minibatches {self.minibatches}; give at least 1.",
-            ),
-            (
-                self.questions < 1 or self.questions % max(1, self.minibatches) != 0,
+                self.questions % self.minibatches != 0,
                 f"{self.questions} questions do not split into {self.minibatches} mini-batches; "
                 "choose a multiple.",
             ),
@@ -155,14 +161,10 @@ class GRPOConfig:
                 "above 0, or all completions of a question are the same, or all gradients 0; use 1.",
             ),
             (
-                self.warmup_steps < 0 or self.seed < 0 or self.flops_limit < 0 or self.lag < 0,
-                f"warmup_steps ({self.warmup_steps}), seed ({self.seed}), flops_limit "
-                f"({self.flops_limit}) and lag ({self.lag}) must not be negative.",
-            ),
-            (
-                self.grading == "asynchronous" and (self.grading_rows < 1 or self.sampler != "torch"),
-                "asynchronous grading starts before the last completion has ended, which only the torch "
-                "sampler reports; set grading_rows, for example to 16, and sampler to torch.",
+                (self.grading == "asynchronous" and self.grading_rows < 1)
+                or (self.grading_rows > 0 and self.sampler != "torch"),
+                "grading before the last completion has ended needs grading_rows, for example 16, and the "
+                'torch sampler, which alone reports each end; else grade "in line", with 0 rows.',
             ),
             (
                 not 0 <= self.gae_lambda <= 1,

@@ -1,45 +1,28 @@
 """Group relative policy optimization: the loop, and one update of it."""
 
 import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from r1lab.errors import InputError
-from r1lab.objective import groups_that_differ, loss_normalizer, policy_loss
-from r1lab.models.policy import Policy
+from r1lab.models.policy import Policy, completion_columns
+from r1lab.objective import group_advantages, loss_normalizer, policy_loss
 from r1lab.sampling import build_sampler
 from r1lab.task import Task
-from r1lab.training.batching import own_batches, pad_columns, pad_rows
+from r1lab.training.batching import own_batches, pad_rows
 from r1lab.training.checkpoint import restore
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, clip_gradients
-from r1lab.training.rollout import Experience, Samples, sampled, with_advantages
+from r1lab.training.rollout import Experience, Row, gathered, sampled
 
-SUMMED = ("loss", "tokens", "entropy", "kl", "clip_fraction")  # over tokens, batches and processes
-AfterRollout = Callable[[int, Experience, list[dict]], bool]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one micro-batch gives to `policy_loss`; rows are completions, columns their tokens.
-
-    `advantages` has one number a row, or one a token where a critic gave them.
-    """
-
-    ids: Int[Tensor, "rows seq"]
-    completion: Bool[Tensor, "rows seq"]
-    mask: Bool[Tensor, "rows column"]
-    old_logps: Float[Tensor, "rows column"]
-    ref_logps: Float[Tensor, "rows column"] | None
-    rollout_logps: Float[Tensor, "rows column"] | None
-    advantages: Float[Tensor, " rows"] | Float[Tensor, "rows column"]
 
 
 class Learner:
@@ -57,153 +40,157 @@ class Learner:
     ):  # fmt: skip
         config.check(world.size)
         self.config, self.task, self.policy, self.tokenizer = config, task, policy, tokenizer
-        self.world, self.loss = world, loss
-        self.sampler = self._sampler()
-        self.modules: dict[str, torch.nn.Module] = {}  # a checkpoint holds them beside the policy
-        if config.loss.beta > 0:
-            self.modules["reference"] = copy.deepcopy(policy).requires_grad_(False)
-        # The policy as it was 1, 2 ... rollouts ago.
-        self.earlier = [copy.deepcopy(policy).requires_grad_(False) for _ in range(config.lag)]
-        self.modules |= {f"earlier_{ago}": one for ago, one in enumerate(self.earlier, 1)}
-        world.place(policy)
-        for frozen in self.modules.values():
-            world.place(frozen, trained=False)
-        self.optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
-            fused=True,
-        )  # fmt: skip
-        self.optimizers = {"optimizer": self.optimizer}
-        self.step = 0
-        self.skipped_in_a_row = 0
+        self.world, self.loss, self.step, self.skipped_in_a_row = world, loss, 0, 0
+        model, vllm = policy.model, config.vllm  # which holds weights of its own
+        if config.sampler == "torch":
+            model = world.sampling_copy(model, apart=config.lag > 0)
+        elif config.parallel.shard and vllm.dtype == "auto":
+            vllm = replace(vllm, dtype=config.parallel.precision)
+        self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
+        # Beside the policy in checkpoints: the reference, and it itself 1, 2 ... rollouts ago.
+        self.earlier = [f"earlier_{ago}" for ago in range(1, config.lag + 1)]
+        frozen = ["reference"] * (config.loss.beta > 0) + self.earlier
+        self.modules = {name: copy.deepcopy(policy).requires_grad_(False) for name in frozen}
+        self.trained, self.optimizers = {}, {}
+        self.optimizer = self.place("optimizer", policy, config.learning_rate)
+        for module in self.modules.values():
+            world.place(module, trained=False)
 
-    def train(self, after_rollout: AfterRollout = lambda *_: False) -> None:
+    def place(self, name: str, module: nn.Module, rate: float) -> torch.optim.Optimizer:
+        """Put a module where it is trained; its optimizer, which checkpoints hold by this name."""
+        self.trained[name] = self.world.place(module)
+        self.optimizers[name] = torch.optim.AdamW(
+            module.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+        return self.optimizers[name]
+
+    def train(self, after_rollout: Callable = lambda *_: False) -> None:
         """The algorithm box of GRPO, from `self.step` on.
 
         Args:
-            after_rollout: gets the rollout, its experience and the metrics of its updates; True
-                ends the run.
+            after_rollout: gets the rollout's number, its experience and the metrics of its
+                updates; True ends the run.
         """
         config, first = self.config, self.step // self.config.minibatches
-        problems = self.task.draw(config.seed, first, config.questions)
-        self.world.agree("settings and questions", (config, problems))
         for rollout in range(first, config.rollouts):
             problems = self.task.draw(config.seed, rollout, config.questions)
             self.refresh_sampler()
-            with self.sample(problems) as (samples, reward):  # [questions × group] completions
-                samples, drift = self.rescore(samples)
-                ref_logps = self.reference_logps(samples)
-                rewards = reward()  # [questions × group]; graded meanwhile, where that is asked for
-            experience = self.advantage(samples, rewards)  # [questions, group]
+            with sampled(self, problems) as (experience, reward):  # [questions × group] completions
+                drift = self.rescore(experience)
+                experience.ref_logps = self.reference_logps(experience)
+                reward()  # [questions, group]; graded meanwhile, where that is asked for
+            experience.advantages = self.advantage(experience)  # [questions, group]
             updates = []
-            for number in range(config.minibatches):
-                rows = experience.minibatch_rows(number, config.minibatches)
-                updates.append(self.update(experience, ref_logps, rows) | drift)
+            for rows in experience.minibatches(config.minibatches):
+                sums = self.add_loss(experience, rows)  # [rows, column] in micro-batches
+                updates.append(self.follow_gradient(sums) | drift)
                 self.step += 1
                 self.refresh_reference()
             if after_rollout(rollout, experience, updates):
                 return
 
-    def sample(self, problems: list):
-        """A group of completions for each problem, and what waits for their rewards."""
-        return sampled(
-            self.config, self.task, problems, self.sampler, self.tokenizer, self.world, self.step
-        )
+    def rescore(self, experience: Experience) -> dict[str, float]:
+        """Where the sampler is not the policy: put the policy's own log-probs beside the sampler's.
 
-    def advantage(self, samples: Samples, rewards: dict[str, list]) -> Experience:
+        Returns what the sampler cost and how far it was off (nats per token), for the metrics.
+        A sampler that lags is as far off as the policy has gone since: that has no limit, but at
+        first neither has gone anywhere.
+
+        Raises:
+            InputError: so far that the sampler cannot hold the policy's weights.
+        """
+        config, limit = self.config, self.config.vllm.drift_limit
+        if not config.rescores:
+            return {}
+        own = gathered(self.world, self.scored(self.policy, experience))
+        experience.rollout_logps = experience.old_logps
+        experience.old_logps = [logps.cpu() for logps in own]
+        apart = (torch.cat(experience.old_logps) - torch.cat(experience.rollout_logps)).abs()
+        drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
+        if (config.lag == 0 or self.step == 0) and not drift["drift_mean"] <= limit:
+            raise InputError(
+                f"the sampler's log-probs are {drift['drift_mean']:.2g} nats per token from the "
+                f"policy's, and {limit:g} is allowed (vllm.drift_limit): it did not take over the "
+                "weights, or computes too coarsely; sample in float32, or with the torch sampler."
+            )
+        if config.sampler == "vllm":
+            drift["weights_seconds"] = self.sampler.weights_seconds
+        return drift
+
+    def reference_logps(self, experience: Experience) -> dict[int, Row] | None:
+        """Log-probs under the reference policy, where there is one: see `scored`."""
+        reference = self.modules.get("reference")
+        return self.scored(reference, experience) if reference else None
+
+    def advantage(self, experience: Experience) -> Float[Tensor, "questions group"]:
         """How much better each completion is than its group (R1 v2 eq. 3)."""
-        return with_advantages(self.config, samples, rewards)
+        return group_advantages(experience.totals, divide_by_std=self.config.divide_by_std)
 
-    def update(
-        self, experience: Experience, ref_logps: dict[int, Tensor], rows: list[int]
-    ) -> dict[str, float]:
-        """One optimizer step on the given rows of all processes; its metrics."""
-        config = self.config
+    def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
+        """Add the gradient of the loss over the given rows of all processes.
+
+        Returns sums over this process's share of the rows, for the metrics.
+        """
+        config, sums = self.config, Counter()
         lengths = [len(experience.completion_ids[row]) for row in rows]
         normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
-        sums = dict.fromkeys((*SUMMED, "ratio_max"), 0.0)
-        for own in self.world.in_step(self._batches(experience, rows), self.policy):
-            batch = self._batch(experience, ref_logps, own)
-            out = self.policy(batch.ids, batch.completion, config.temperature, config.pack)
+        for own, ids, completion, mask in self.batches(experience, rows, self.policy):
+
+            def columns(logps: list | dict | None) -> Float[Tensor, "rows column"] | None:
+                return logps and pad_sequence([logps[row] for row in own], True).to(ids.device)
+
+            advantages = experience.advantages.flatten()[own]
+            if experience.token_advantages is not None:
+                advantages = experience.token_advantages[own, : mask.shape[1]]
+            out = self.policy(ids, completion, config.temperature, config.pack)
             loss, metrics = self.loss(
-                out.logp, batch.old_logps, batch.ref_logps, batch.advantages, batch.mask, config.loss,
-                rollout_logps=batch.rollout_logps, normalizer=normalizer,
+                out.logp, columns(experience.old_logps), columns(experience.ref_logps),
+                advantages.to(ids.device), mask, config.loss,
+                rollout_logps=columns(experience.rollout_logps), normalizer=normalizer,
             )  # fmt: skip
-            loss.backward()  # adds to the gradient
-            sums["loss"] += loss.item()
-            sums["entropy"] += out.entropy.sum().item()
-            for name in ("tokens", "kl", "clip_fraction"):
-                sums[name] += metrics[name].item()
-            sums["ratio_max"] = max(sums["ratio_max"], metrics["ratio_max"].item())
-        more = self.add_gradient()
-        return self._apply_gradient(sums) | more
+            loss.backward()
+            numbers = {"loss": loss, "entropy": out.entropy.sum(), **metrics}
+            highest = max(sums["ratio_max"], metrics["ratio_max"].item())
+            sums.update({name: value.item() for name, value in numbers.items()})
+            sums["ratio_max"] = highest
+        return sums
 
-    def add_gradient(self) -> dict[str, float]:
-        """Where a learner adds the gradient of another loss; its metrics."""
-        return {}
-
-    def flops(self, experience: Experience) -> int:
-        """Floating-point operations of a rollout and its updates."""
-        return self.config.flops(self.policy.model.num_parameters(), sum(experience.lengths))
-
-    def _apply_gradient(self, sums: dict[str, float]) -> dict[str, float]:
-        """Sum gradients over the processes and step, unless the loss is not a number."""
-        config = self.config
-        self.world.sum_gradients(self.policy)
-        parts = self.world.gather(sums)
-        total = {name: sum(part[name] for part in parts) for name in sums}
-        norm = clip_gradients(self.policy, config.max_grad_norm)
+    def follow_gradient(self, sums: Counter) -> dict[str, float]:
+        """One step along the gradients summed over the processes; metrics from their sums."""
+        config, total = self.config, Counter()
         rate = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warmup_steps))
-        finite = bool(torch.isfinite(norm)) and total["loss"] == total["loss"]
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.param_groups[0]["lr"] = rate
+        norm = {name: self.descend(name) for name in self.trained}["optimizer"]  # the policy's
+        self.skipped_in_a_row = 0 if norm.isfinite() else self.skipped_in_a_row + 1
         if self.skipped_in_a_row >= config.skipped_limit:
             raise InputError(
                 f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step "
                 f"{self.step}); lower the learning rate (now {rate:g}) and resume from the last "
                 "checkpoint."
             )
-        tokens = max(1.0, total["tokens"])
+        parts = self.world.gather(sums)
+        for part in parts:
+            total.update(part)
+        tokens = max(1.0, total.pop("tokens"))
         means = {name: total[name] / tokens for name in ("entropy", "kl", "clip_fraction")}
         return {
-            **means, "loss": total["loss"], "ratio_max": max(part["ratio_max"] for part in parts),
-            "grad_norm": norm.item(), "lr": rate, "skipped": float(not finite),
+            **total, **means, "ratio_max": max(part["ratio_max"] for part in parts),
+            "grad_norm": norm.item(), "lr": rate, "skipped": float(not norm.isfinite()),
         }  # fmt: skip
 
-    def rescore(self, samples: Samples) -> tuple[Samples, dict[str, float]]:
-        """Where the sampler is not the policy: the policy's own log-probs beside the sampler's.
+    def descend(self, name: str) -> Float[Tensor, ""]:
+        """One optimizer's step, unless the gradient is not a number; its norm before clipping."""
+        module, optimizer = self.trained[name], self.optimizers[name]
+        self.world.sum_gradients(module)
+        norm = clip_gradients(module, self.config.max_grad_norm)
+        if norm.isfinite():
+            optimizer.step()
+        optimizer.zero_grad()
+        return norm
 
-        A sampler that lags is as far off as the policy has gone since: that has no limit, but at
-        first neither has gone anywhere.
-
-        Returns the samples, and what the sampler cost and how far it was off, for the metrics.
-
-        Raises:
-            InputError: so far that the sampler cannot hold the policy's weights.
-        """
-        config = self.config
-        if config.sampler == "torch" and config.lag == 0:
-            return samples, {}
-        own: dict[int, Tensor] = {}
-        for share in self.world.gather(self.scored(self.policy, samples)):
-            own |= share
-        samples = replace(
-            samples, old_logps=[own[row].cpu() for row in sorted(own)],
-            rollout_logps=samples.old_logps,
-        )  # fmt: skip
-        as_policy = config.lag == 0 or self.step == 0
-        drift = sampler_drift(samples, config.vllm.drift_limit if as_policy else math.inf)
-        if config.sampler == "vllm":
-            drift["weights_seconds"] = self.sampler.weights_seconds
-        return samples, drift
-
-    def reference_logps(self, samples: Samples) -> dict[int, Tensor]:
-        """Log-probs under the reference policy, for the rows that this process will train on."""
-        reference = self.modules.get("reference")
-        return self.scored(reference, samples) if reference else {}
+    def flops(self, experience: Experience) -> int:
+        """Floating-point operations of a rollout and its updates."""
+        return self.config.flops(self.policy.model.num_parameters(), sum(experience.lengths))
 
     def refresh_reference(self) -> None:
         """Now and then the reference policy becomes the policy (v2 section 2.1)."""
@@ -212,7 +199,7 @@ class Learner:
 
     def refresh_sampler(self) -> None:
         """Before each rollout: sample from the policy as it was `lag` rollouts before."""
-        line = [self.policy, *self.earlier]
+        line = [self.policy, *(self.modules[name] for name in self.earlier)]
         self.sample_from(line[-1])
         for newer, older in reversed(list(pairwise(line))):
             older.load_state_dict(newer.state_dict())
@@ -220,15 +207,6 @@ class Learner:
     def sample_from(self, policy: Policy) -> None:
         """Give the sampler the weights of this policy."""
         self.sampler.load_weights(self.world.full_parameters(policy))
-
-    def _sampler(self):
-        """The sampler of the settings; vLLM holds weights of its own."""
-        config, model, vllm = self.config, self.policy.model, self.config.vllm
-        if config.sampler == "torch":
-            model = self.world.sampling_copy(model, apart=config.lag > 0)
-        elif config.parallel.shard and vllm.dtype == "auto":
-            vllm = replace(vllm, dtype=config.parallel.precision)
-        return build_sampler(config.sampler, model, self.tokenizer, vllm)
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""
@@ -243,85 +221,36 @@ class Learner:
         self.step = notes.pop("step")
         return notes
 
-    def scored(self, policy: Policy, samples: Samples) -> dict[int, Tensor]:
+    def scored(self, policy: Policy, experience: Experience) -> dict[int, Row]:
         """By row, the log-probs under a policy, for the rows that this process will train on."""
         config = self.config
-        logps: dict[int, Tensor] = {}
-        for number in range(config.minibatches):
-            rows = samples.minibatch_rows(number, config.minibatches)
-            for own in self.world.in_step(self._batches(samples, rows), policy):
-                ids, completion = self._pad(samples, own)
-                with torch.no_grad():
-                    out = policy(ids, completion, config.temperature, config.pack)
-                for row, values, length in zip(own, out.logp, completion.sum(1), strict=True):
-                    logps[row] = values[:length]
-        return logps
+        options = (config.temperature, config.pack)
+        read = lambda *pair: policy(*pair, *options).logp  # noqa: E731
+        return self.read_rows(policy, read, experience, config.minibatches)
 
-    def _batches(self, samples: Samples, rows: list[int]) -> list[list[int]]:
-        """This process's share of the rows, in micro-batches."""
-        return own_batches(self.config, self.world, samples.lengths, rows)
+    @torch.no_grad()
+    def read_rows(
+        self, module: nn.Module, read: Callable, experience: Experience, minibatches: int
+    ) -> dict[int, Row]:
+        """By row, what `read(ids, completion)` of a module says of each token, without gradients."""
+        found = {}
+        for rows in experience.minibatches(minibatches):
+            for own, ids, completion, mask in self.batches(experience, rows, module):
+                out = read(ids, completion)
+                found |= {row: out[i][mask[i]] for i, row in enumerate(own)}
+        return found
 
-    def _batch(self, experience: Experience, ref_logps: dict[int, Tensor], own: list[int]) -> Batch:
-        """The rows of a micro-batch as tensors on the policy's device."""
-        ids, completion = self._pad(experience, own)
-        lengths = completion.sum(1)
-        width = int(lengths.max())
+    def batches(self, experience: Experience, rows: Sequence[int], module: nn.Module) -> Iterator:
+        """This process's share of the rows in micro-batches, each to go through `module`.
 
-        def columns(values: list[Tensor] | dict[int, Tensor]) -> Float[Tensor, "rows column"]:
-            return pad_columns([values[row] for row in own], width).to(ids.device)
-
-        rollout_logps = experience.rollout_logps
-        return Batch(
-            ids=ids,
-            completion=completion,
-            mask=torch.arange(width, device=ids.device) < lengths[:, None],
-            old_logps=columns(experience.old_logps),
-            ref_logps=columns(ref_logps) if ref_logps else None,
-            rollout_logps=columns(rollout_logps) if rollout_logps is not None else None,
-            advantages=experience.advantages_of(own, width).to(ids.device),
-        )
-
-    def _pad(self, samples: Samples, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Ids and completion mask of a micro-batch, on the policy's device."""
-        ids, mask = pad_rows(
-            [samples.prompt_ids[row] for row in rows],
-            [samples.completion_ids[row] for row in rows],
-            self.tokenizer.pad_token_id,
-        )
-        return ids.to(self.world.device), mask.to(self.world.device)
-
-
-def sampler_drift(samples: Samples, limit: float) -> dict[str, float]:
-    """How far the sampler's log-probs are from the policy's, in nats per token: mean and largest.
-
-    Raises InputError where the mean is above `limit`: these samples are of other weights.
-    """
-    apart = (torch.cat(samples.old_logps) - torch.cat(samples.rollout_logps)).abs()
-    drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
-    if not drift["drift_mean"] <= limit:
-        raise InputError(
-            f"the sampler's log-probs are {drift['drift_mean']:.2g} nats per token from the "
-            f"policy's, and {limit:g} is allowed (vllm.drift_limit): it did not take over the "
-            "weights, or computes too coarsely; sample in float32, or with the torch sampler."
-        )
-    return drift
-
-
-def group_statistics(experience: Experience) -> dict[str, float]:
-    """What the rewards of a rollout look like."""
-    differ = groups_that_differ(experience.totals).float().mean().item()
-    parts = {
-        f"reward/{name}": _mean([value for value in values if value is not None])
-        for name, values in experience.rewards.items()
-    }
-    return {
-        "reward": experience.totals.nanmean().item(),
-        **parts,
-        "zero_std_groups": 1 - differ,
-        "truncated": _mean([finish == "length" for finish in experience.finish]),
-        "tokens_mean": _mean([len(ids) for ids in experience.completion_ids]),
-    }
-
-
-def _mean(values: list) -> float:
-    return sum(values) / max(1, len(values))
+        Of each: its rows; ids and which of them are completion, [rows, seq]; and which columns of
+        log-probs are tokens, [rows, column].
+        """
+        shares = own_batches(self.config, self.world, experience.lengths, rows)
+        for own in self.world.in_step(shares, module):
+            prompts, completions = (
+                [of[row] for row in own] for of in (experience.prompt_ids, experience.completion_ids)
+            )
+            ids, completion = pad_rows(prompts, completions, self.tokenizer.pad_token_id)
+            ids, completion = ids.to(self.world.device), completion.to(self.world.device)
+            yield own, ids, completion, completion_columns(completion)[1]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
-from r1lab.objective import policy_loss
 from r1lab.models.policy import Policy, load_model, load_tokenizer, refuse_unknown_words
+from r1lab.objective import policy_loss
 from r1lab.rewards import RewardSet, validate
+from r1lab.run import Run
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Task
-from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
@@ -20,11 +20,10 @@ from r1lab.training.loop import Learner
 from r1lab.training.ppo import PPOLearner
 from r1lab.training.processes import StopRequest, compute, default_processes
 from r1lab.training.progress import Progress
-from r1lab.training.provenance import command, commit, machine, peak_memory_gb
 from r1lab.training.recorder import Recorder
-from r1lab.run import Run
 
-MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world) -> Learner
+MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner
+LEARNERS = {"group": Learner, "gae": PPOLearner}  # by where the advantages come from
 
 
 def grpo(
@@ -54,12 +53,11 @@ def grpo(
     config.check(processes)
     check_machine(config, str(model))
     check_task(task, config, str(model))
-    make = learner or functools.partial(default_learner, loss=loss)
-    run = Run(Path(runs) / name)
+    make = functools.partial(learner or LEARNERS[config.advantage], loss=loss)
     about = {"model": str(model), "task": described(task)}
     return compute(
-        run, config, rl_work, processes, str(model), task, config, make, stop_after, about=about,
-        resume=resume, overwrite=overwrite, parallel=config.parallel,
+        Run(Path(runs) / name), config, rl_work, processes, str(model), task, config, make, stop_after,
+        about=about, resume=resume, overwrite=overwrite, parallel=config.parallel,
     )  # fmt: skip
 
 
@@ -97,8 +95,7 @@ def refuse_long_questions(prompts: list[str], learner: Learner) -> None:
     """Refuse questions that leave no room for the longest answer in what the model reads."""
     cap = learner.config.cap(learner.config.steps)
     positions = getattr(learner.policy.model.config, "max_position_embeddings", None) or math.inf
-    longest = max(prompts, key=lambda prompt: len(learner.tokenizer(prompt).input_ids))
-    tokens = len(learner.tokenizer(longest).input_ids)
+    tokens, longest = max((len(learner.tokenizer(text).input_ids), text) for text in prompts)
     if tokens + cap > positions:
         raise InputError(
             f"a question has {tokens} tokens ({longest[:60]!r} ...) and an answer may have {cap}, "
@@ -108,74 +105,30 @@ def refuse_long_questions(prompts: list[str], learner: Learner) -> None:
 
 def rl_work(
     world: World, stop: StopRequest, run: Run, model: str, task: Task, config: GRPOConfig,
-    make: MakeLearner, stop_after: int | None,
+    make: MakeLearner | None = None, stop_after: int | None = None,
 ) -> bool:  # fmt: skip
-    """One process's share of the run. False: stopped on the way."""
-    if world.size > 1:  # each has read its own machine's files
-        world.agree("settings", config)
-        world.agree("problems, rewards or check of the task", task.fingerprint())
-    learner, clock = open_learner(world, run, model, task, config, make)
+    """One process's share of the run, from its last checkpoint on. False: stopped on the way."""
+    # Each process has read its own machine's files.
+    world.agree("settings", config)
+    world.agree("problems, rewards or check of the task", task.fingerprint())
+    checkpoints = run.checkpoints
+    loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
+    world.agree("starting weights", fingerprint(loaded))
+    make = make or LEARNERS[config.advantage]
+    learner = make(config, task, Policy(loaded), tokenizer, world)
+    refuse_long_questions(all_prompts(task, config, tokenizer), learner)
+    clock = learner.restore(checkpoints[-1])["clock"] if checkpoints else {}
     with Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress:
         recorder = Recorder(run, learner, clock, progress, stop, stop_after)
+        tested = task.test, config.final_samples
         if learner.step == 0:
-            base = recorder.evaluate_all(run.folder / "eval_base.npz")
+            base = recorder.evaluate("eval_base.npz", *tested)
         else:
             base = Evaluation.load(run.folder / "eval_base.npz")
-        recorder.start_rollout()
         if not recorder.finished:
             learner.train(recorder)
         if not recorder.finished:
             return recorder.rollouts_left <= 0
-        final = recorder.evaluate_all(run.folder / "eval_final.npz")
-    memory = sum(world.gather(peak_memory_gb()))
-    recorder.stop_clock()
-    if world.is_main:
-        run.write("summary.json", summarize(run, learner, base, final, recorder.clock, memory))
+        final = recorder.evaluate("eval_final.npz", *tested)
+    recorder.summarize(base, final)
     return True
-
-
-def open_learner(
-    world: World, run: Run, model: str, task: Task, config: GRPOConfig, make: MakeLearner
-) -> tuple[Learner, dict[str, float]]:
-    """The run's learner with its clock: from the last checkpoint, or else at the beginning."""
-    checkpoints = run.checkpoints
-    loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
-    world.agree("starting weights", fingerprint(loaded))
-    learner = make(config, task, Policy(loaded), tokenizer, world)
-    refuse_long_questions(all_prompts(task, config, tokenizer), learner)
-    if not checkpoints:
-        return learner, {"train_seconds": 0.0, "wall_seconds": 0.0}
-    return learner, learner.restore(checkpoints[-1])["clock"]
-
-
-def default_learner(
-    config: GRPOConfig, task: Task, policy: Policy, tokenizer, world: World,
-    loss: Callable = policy_loss,
-) -> Learner:  # fmt: skip
-    """GRPO's learner, or PPO's where a critic gives the advantages."""
-    kind = {"group": Learner, "gae": PPOLearner}[config.advantage]
-    return kind(config, task, policy, tokenizer, world, loss)
-
-
-def summarize(
-    run: Run, learner: Learner, base: Evaluation, final: Evaluation, clock: dict[str, float],
-    memory: float,
-) -> dict:  # fmt: skip
-    """`summary.json` of a finished run; fractions lie between 0 and 1."""
-    return {
-        "name": run.name,
-        "task": learner.task.name,
-        "arm": learner.task.settings.get("arm", "true"),
-        "seed": learner.config.seed,
-        "steps": learner.step,
-        "base": base.summary(),
-        "final": final.summary(),
-        "wall_seconds": round(clock["wall_seconds"], 1),
-        "train_seconds": round(clock["train_seconds"], 1),
-        "peak_memory_gb": round(memory, 2),
-        "flops": clock.get("flops"),
-        "checkpoint": str(checkpoint_path(run.folder, learner.step)),
-        "command": command(),
-        "commit": commit(),
-        "machine": machine(),
-    }

@@ -44,7 +44,7 @@ from r1lab.sources.templates import apply_template
 from r1lab.stages.rl_stage import RLStage
 from r1lab.task import Problem, Reward, Task
 from r1lab.training.distributed import World
-from r1lab.training.loop import Learner, group_statistics
+from r1lab.training.loop import Learner
 from r1lab.training.progress import Progress
 from r1lab.training.provenance import commit, machine
 from r1lab.training.rollout import Experience
@@ -200,12 +200,11 @@ def train_on(
     learner = Learner(config, task, policy, tokenizer, World())
 
     def note(rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        owners = [p for p in experience.problems for _ in range(config.group_size)]
         right = [
             correct(text, p.solution, p.family, p.meta, lenient=True)
-            for p, text in zip(owners, experience.completions, strict=True)
+            for p, text in zip(experience.problems, experience.completions, strict=True)
         ]
-        numbers = group_statistics(experience)
+        numbers = experience.statistics()
         shown = {name: numbers[name] for name in ("reward/process", "tokens_mean", "truncated")}
         rows.append({"step": learner.step, "right": fmean(right), **shown})
         progress.update(rollout + 1, right=f"{rows[-1]['right']:.0%}")

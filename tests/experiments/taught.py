@@ -1,6 +1,7 @@
 """RL and SFT in one loss: a learner that reads demonstrations in every update."""
 
 import random
+from collections import Counter
 
 from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.documents import fitting, load_documents
@@ -21,8 +22,10 @@ class TaughtLearner(Learner):
         InputError: no data set is there, it is empty, or it is of another tokenizer.
     """
 
-    def __init__(self, config, task, policy, tokenizer, world, *, data: str, weight: float, rows: int):
-        super().__init__(config, task, policy, tokenizer, world)
+    def __init__(
+        self, config, task, policy, tokenizer, world, *, data: str, weight: float, rows: int, **options
+    ):
+        super().__init__(config, task, policy, tokenizer, world, **options)
         documents = load_documents(data, tokenizer, task.template)
         self.documents = fitting(documents, policy.model.config.max_position_embeddings, data)
         self.weight, self.rows = weight, rows
@@ -33,13 +36,14 @@ class TaughtLearner(Learner):
         count = min(self.rows, len(self.documents))
         return random.Random(f"{self.config.seed}/{step}").sample(self.documents, count)
 
-    def add_gradient(self) -> dict[str, float]:
-        """Add the step's gradient to the policy's; the loss over all processes, for the metrics."""
-        loss = add_gradient(
+    def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
+        """Also that of the step's demonstrations, and its gradient."""
+        sums = super().add_loss(experience, rows)
+        sums["demonstration_loss"] = add_gradient(
             self.config, self.policy, self.demonstrations(self.step), self.tokenizer, self.world,
             learn_prompts=False, weight=self.weight,
         )  # fmt: skip
-        return {"demonstration_loss": sum(self.world.gather(loss))}
+        return sums
 
     def flops(self, experience: Experience) -> int:
         """Also those of the demonstrations, each token of which is learned from once."""

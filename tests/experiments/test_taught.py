@@ -12,6 +12,7 @@ from test_training import (
     TOKENIZER,
     FakeWorld,
     ragged_experience,
+    update,
     task,
     tiny_policy,
 )
@@ -53,7 +54,7 @@ def gradient(make, config=CONFIG, rank: int = 0, size: int = 1):
     """Of one update on completions that are the same for all settings, before it is clipped."""
     experience = ragged_experience(config)
     one = make(config, task(), tiny_policy(), TOKENIZER, FakeWorld(rank, size))
-    metrics = one.update(experience, {}, experience.minibatch_rows(0, config.minibatches))
+    metrics = update(one, experience)
     return torch.cat([g.flatten() for g in one.policy.kept]), metrics
 
 
