@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.rewards import RewardSet, accuracy, correct, algebra, format, guard, parse, random, validate
+from r1lab.rewards import algebra, guard
+from r1lab.rewards import RewardSet, accuracy, correct, format, language, parse, random, validate
 from r1lab.task import CHECKERS, Problem
 from r1lab.world import sample_problem
 from r1lab.world.small_world import SmallWorld
@@ -387,8 +388,8 @@ def test_trls_own_rewards_drop_in():
 
 
 def test_our_rewards_take_trls_messages():
-    completions = [[{"role": "assistant", "content": tagged("5")}]]
+    completions = [[{"role": "assistant", "content": "<think> ok </think> <answer> 5 </answer>"}]]
     prompts = [[{"role": "user", "content": "How many?"}]]
-    extra = {"solution": ["5"], "completion_ids": [[1, 2]], "trainer_state": None}
-    for reward in (accuracy, format, lambda **c: [1.0] if random(**c) else []):
+    extra = {"solution": ["5"], "lang": ["en"], "completion_ids": [[1, 2]], "trainer_state": None}
+    for reward in (accuracy, format, language, lambda **c: [1.0] if random(**c) else []):
         assert reward(prompts=prompts, completions=completions, **extra) == [1.0]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from r1lab.errors import InputError
 from r1lab.rewards import RewardSet, count_languages, language, parse, random as coin, validate
-from r1lab.rewards.languages import LANGUAGES, LISTED, THOUGHTS
+from r1lab.rewards.languages import LANGUAGES
 from r1lab.task import Problem
 from r1lab.world import sample_problem
-from r1lab.world.words import LANGS, OK, WORDS_BY_LANG
+from r1lab.world.words import LANGS, WORDS_BY_LANG
 from tests.small_run import reward_set
 
 DATA = Path(__file__).parent.parent / "data"
@@ -74,11 +74,9 @@ def test_shares_are_of_all_listed_words_in_any_order(pairs):
     assert len(count_languages(parse(text).thinking)) == sum(value > 0 for value in shares.values())
 
 
-def test_the_listed_words_are_those_of_the_small_world():
-    listed = [(word, lang) for lang, words in WORDS_BY_LANG.items() for word in words]
-    assert len(listed) == len(dict(listed))  # no word belongs to two languages
-    assert LISTED == {word: lang for word, lang in listed if lang != "zh"}
-    assert THOUGHTS == OK
+def test_no_listed_word_belongs_to_two_languages():
+    listed = [word for words in WORDS_BY_LANG.values() for word in words]
+    assert len(listed) == len(set(listed))
 
 
 @pytest.mark.parametrize("lang", REAL)
@@ -115,11 +113,6 @@ def test_the_thinking_ends_at_its_tag_or_at_the_answer():
     assert parse("no <answer> ok </answer>").thinking == "no"
     assert parse("NO wait").thinking == "NO wait"
     assert count_languages("NO wait") == count_languages("no wait")
-
-
-def test_messages_in_trls_form():
-    completion = [{"role": "assistant", "content": "<think> ok </think>"}]
-    assert language(prompts=["p"], completions=[completion], lang=["en"]) == [1.0]
 
 
 def test_an_unknown_language_is_named():
