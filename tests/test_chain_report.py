@@ -3,8 +3,6 @@
 import json
 import re
 
-import pytest
-
 from r1lab.evaluation import suites
 from r1lab.stages.benchmarks import BENCHMARKS
 from r1lab.report.pages import paper_aime, write_chain_report
@@ -45,6 +43,7 @@ def test_sampled_and_learned_tokens_are_told_apart_and_summed(tmp_path):
     assert cells(page, "R1-Zero") == zero
     assert cells(page, "Dev1") == ["Base", "5,000", "600", "30 s", "0.02", "4.0", "+30.0", "+43.4"]
     assert cells(page, "All") == ["", "6,000", "1,600", "2 min 00 s", "0.07", "", "", ""]
+    assert all(source in page for source in ("v2 Fig. 1", "v2 Table 3", "wall time times processes"))
 
 
 def test_points_compare_what_every_stage_was_measured_on(tmp_path):
@@ -69,11 +68,6 @@ def test_the_paper_s_numbers_are_those_of_its_file(tmp_path, monkeypatch):
     (tmp_path / "paper.json").write_text(other)
     monkeypatch.setattr(suites, "PAPER", tmp_path / "paper.json")
     assert "12.3&nbsp;%" in page_of(told, tmp_path)
-
-
-@pytest.mark.parametrize("words", ["v2 Fig. 1", "v2 Table 3", "wall time times processes"])
-def test_the_page_says_where_its_numbers_are_from(tmp_path, words):
-    assert words in page_of(STAGES, tmp_path)
 
 
 def test_a_chain_of_a_user_s_task_has_that_task_s_row(tmp_path):

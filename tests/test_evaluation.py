@@ -120,11 +120,13 @@ def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, e
     assert measure(PROBLEMS[:1], [completion])[0]["mixed"] is expected
 
 
-def test_only_search_problems_have_attempts():
+def test_only_search_problems_have_attempts_and_only_where_they_are_looked_for():
     problem = Problem("s", "sums", 1, "en", "compute 17+5", "22")
     completion = "<think> 17+5=22 </think> <answer> 22 </answer>"
-    [measured] = measure([problem], [completion], attempts=find_attempts)
-    assert measured["correct"] and measured["attempts"] == 0 and not measured["in_order"]
+    [sum_] = measure([problem], [completion], attempts=find_attempts)
+    [puzzle] = measure(PROBLEMS[:1], [RIGHT])
+    for row in (sum_, puzzle):
+        assert row["correct"] and (row["attempts"], row["searches"], row["in_order"]) == (0, False, False)
 
 
 def half_for_trying(completion, problem):
@@ -139,6 +141,8 @@ def test_a_check_of_one_s_own_decides_what_is_right():
     evaluation = run(PROBLEMS, scripts=[WRONG], check=half_for_trying)
     assert evaluation.summary()["pass_at_1"] == evaluation.summary()["pass_at_1_strict"] == 0.5
     assert evaluation.summary()["pass_at_4"] == 0  # none was wholly right
+    program = replace(PROBLEMS[0], tests=[{"call": "f(1)", "result": "1"}])  # needs no sandbox then
+    assert measure([program], ["anything"], check=lambda completion, problem: True)[0]["correct"] is True
 
 
 def test_a_task_is_evaluated_by_its_own_check_template_and_attempts_on_its_test_problems():
@@ -148,17 +152,6 @@ def test_a_task_is_evaluated_by_its_own_check_template_and_attempts_on_its_test_
     asked = [TOKENIZER.encode(apply_template("r1_zero", p.prompt, TOKENIZER)) for p in task.test]
     assert sampler.prompts == asked and evaluation.ids == [problem.id for problem in task.test]
     assert (evaluation["correct"] == 0.5).all() and (evaluation["attempts"] == 2).all()
-
-
-def test_a_check_of_one_s_own_needs_no_sandbox():
-    problem = Problem("x", "own", 1, "en", "write f", "", tests=[{"call": "f(1)", "result": "1"}])
-    [row] = measure([problem], ["anything"], check=lambda completion, problem: True)
-    assert row["correct"] is True
-
-
-def test_without_a_way_to_find_attempts_there_are_none():
-    [row] = measure(PROBLEMS[:1], [RIGHT])
-    assert row["correct"] and (row["attempts"], row["searches"], row["in_order"]) == (0, False, False)
 
 
 @dataclass(frozen=True)
@@ -213,26 +206,12 @@ def test_tokens_truncation_and_text_come_from_the_rollouts():
     assert TOKENIZER.eos_token not in ended.completions[0][0]
 
 
-def test_the_prompt_is_the_question_in_the_template():
-    sampler = ScriptedSampler([RIGHT])
-    evaluate(sampler, TOKENIZER, PROBLEMS[:1], k=2, max_tokens=100, template="small")
-    assert sampler.prompts == [
-        TOKENIZER.encode(apply_template("small", PROBLEMS[0].prompt, TOKENIZER))
-    ]
-
-
 @pytest.mark.parametrize("processes", [2, 3, 11])  # 11: more than there are problems
 def test_the_number_of_processes_changes_nothing(processes):
     parts = [run(PROBLEMS, shard=(rank, processes)) for rank in range(processes)]
-    whole = run(PROBLEMS)
-    assert same(merge(parts[::-1]), whole)
-    assert {name: part.dtype for name, part in merge(parts).measures.items()} == {
-        name: part.dtype for name, part in whole.measures.items()
-    }
-
-
-def test_another_seed_draws_other_completions():
-    assert not same(run(PROBLEMS, seed=1), run(PROBLEMS))
+    whole, merged = run(PROBLEMS), merge(parts[::-1])
+    assert same(merged, whole) and not same(run(PROBLEMS, seed=1), whole)
+    assert all(merged[name].dtype == whole[name].dtype for name in whole.measures)
 
 
 def test_the_summary_is_the_block_of_the_contract():

@@ -91,9 +91,11 @@ def local(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(sampler, folder, opened=None, context=LONG, **options):
+def run(sampler, folder, context=LONG, **options):
+    """The results; where there is no sampler, no model may be opened."""
+
     def open_model(path):
-        (opened if opened is not None else []).append(path)
+        assert sampler, "nothing was missing, so no model is needed"
         return sampler, Letters(), context
 
     return dict(run_suite(SuiteConfig("a-model", **options), open_model, folder))
@@ -145,25 +147,16 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(local):
         run(stopped, local / "run", batch=2)
     assert run(rest, local / "run", batch=2) == expected
     assert stopped.calls + rest.calls == whole.calls
-    opened = []
-    assert run(None, local / "run", opened, batch=2) == expected
-    assert opened == []  # nothing was missing, so no model was needed
+    assert run(None, local / "run", batch=2) == expected
 
 
 def test_the_batch_changes_nothing_that_is_asked(local):
-    streams = {
-        batch: sorted(
-            stream for _, asked in _calls(local / str(batch), batch) for stream in asked
-        )
-        for batch in (1, 2, 8)
-    }  # fmt: skip
-    assert streams[1] == streams[2] == streams[8] == list(range(5))
-
-
-def _calls(folder, batch):
-    sampler = scripted()
-    run(sampler, folder, benchmarks=("aime25",), batch=batch)
-    return sampler.calls
+    streams = []
+    for batch in (1, 2, 8):
+        sampler = scripted()
+        run(sampler, local / str(batch), benchmarks=("aime25",), batch=batch)
+        streams.append(sorted(stream for _, asked in sampler.calls for stream in asked))
+    assert streams == [list(range(5))] * 3
 
 
 def test_a_trial_is_small_and_other_settings_or_problems_are_refused(local):
@@ -190,25 +183,23 @@ def test_answers_stay_within_what_the_model_reads(local):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"suite": "r2"}, "no suite 'r2'"), ({"benchmarks": ("mmlu",)}, "no benchmark 'mmlu'")],
-)
-def test_unknown_names_are_bad_input(local, options, message):
+    [
+        ({"suite": "r2"}, "no suite 'r2'"), ({"benchmarks": ("mmlu",)}, "no benchmark 'mmlu'"),
+        ({}, "Idavidrein/gpqa cannot be had"),
+    ],
+)  # fmt: skip
+def test_without_names_that_are_known_and_data_nothing_is_started(local, options, message):
+    shutil.rmtree(local / "hub" / "gpqa")
     with pytest.raises(InputError, match=message):
         run(None, local / "run", **options)
     assert not (local / "run").exists()
 
 
-def test_without_data_nothing_is_begun(local):
-    shutil.rmtree(local / "hub" / "gpqa")
-    with pytest.raises(InputError, match="Idavidrein/gpqa cannot be had"):
-        run(None, local / "run")
-
-
 def test_the_long_tail_is_one_command():
     command = long_tail(SuiteConfig("my org/model"), Path("runs/eval"))
     assert command.startswith("lm_eval --model hf --model_args 'pretrained=my org/model,dtype=bfloat16'")
-    for part in ("ifeval", "drop", "mmlu", "temperature=0.6,top_p=0.95,max_gen_toks=32768"):
-        assert part in command
+    parts = ("ifeval", "drop", "mmlu", "temperature=0.6,top_p=0.95,max_gen_toks=32768")
+    assert all(part in command for part in parts)
 
 
 def test_a_model_that_only_r1lab_can_name_is_saved_for_the_long_tail_first(local, monkeypatch):
@@ -243,14 +234,12 @@ def test_the_papers_numbers():
     assert all(row["value"] is None or 0 < row["value"] < 2100 for row in rows)
 
 
-def test_a_refusal_leaves_no_settings_that_the_remedy_would_meet(local, monkeypatch):
+def test_a_refusal_leaves_no_settings_that_the_remedy_would_meet(local):
     sampler = scripted()
     put("aime25", local / "hub", [{"question": "7?", "reply": "7"}])
     with pytest.raises(InputError, match="columns"):
         run(sampler, local / "run", benchmarks=("aime25",))
     put("aime25", local / "hub", [{"problem": "Find $0+0$.", "answer": "0", "id": "0"}])
-    run(sampler, local / "run", benchmarks=("aime25",), problems=1)
-    (local / "run/config.json").unlink()  # the answers are left, and go on
     run(sampler, local / "run", benchmarks=("aime25",), problems=1)
 
 

@@ -71,6 +71,8 @@ def test_a_share_is_printed_in_percent_whatever_it_is_a_share_of():
     """The share of repeated attempts was drawn as a number of attempts, near 0 on an axis in %."""
     assert measure_of("repeats").text(0.036) == "3.6\N{NO-BREAK SPACE}%"
     assert measure_of("level 3").value(0.5) == 50
+    named = {key: measure_of(key).axis for key in ("mean_tokens", "entropy")}
+    assert named == {"mean_tokens": "tokens per answer", "entropy": "entropy (nats per token)"}
 
 
 def test_a_table_is_put_between_its_markers(tmp_path):

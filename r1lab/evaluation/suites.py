@@ -48,22 +48,21 @@ class PaperBenchmark:
     """`title` is its name in the paper's tables; `k` samples each; `votes` where cons@k is asked."""
 
     title: str
-    source: str
     k: int
     ask: str
     votes: bool = False
 
 
-SUITES: dict[str, dict[str, PaperBenchmark]] = {
+SUITES: dict[str, dict[str, PaperBenchmark]] = {  # by the names of `sources.hub`
     "r1": {
-        "aime24": PaperBenchmark("AIME 2024", "aime24", 64, BOXED, votes=True),
-        "aime25": PaperBenchmark("AIME 2025", "aime25", 64, BOXED, votes=True),
-        "math500": PaperBenchmark("MATH-500", "math500", 16, BOXED),
-        "gpqa": PaperBenchmark("GPQA Diamond", "gpqa", 64, CHOICE),
-        "livecodebench": PaperBenchmark("LiveCodeBench", "livecodebench", 8, PROGRAM),
+        "aime24": PaperBenchmark("AIME 2024", 64, BOXED, votes=True),
+        "aime25": PaperBenchmark("AIME 2025", 64, BOXED, votes=True),
+        "math500": PaperBenchmark("MATH-500", 16, BOXED),
+        "gpqa": PaperBenchmark("GPQA Diamond", 64, CHOICE),
+        "livecodebench": PaperBenchmark("LiveCodeBench", 8, PROGRAM),
     },
     # Not the paper's; where small models can be distinguished.
-    "small": {"gsm8k": PaperBenchmark("GSM8K", "gsm8k", 4, BOXED)},
+    "small": {"gsm8k": PaperBenchmark("GSM8K", 4, BOXED)},
 }
 
 
@@ -107,7 +106,7 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Itera
     chosen = config.benchmarks or tuple(suite)
     if unknown := [name for name in chosen if name not in suite]:
         raise InputError(f"there is no benchmark {unknown[0]!r}; {config.suite} has {', '.join(suite)}.")
-    sets = {name: load_source(suite[name].source)[: config.problems or None] for name in chosen}
+    sets = {name: load_source(name)[: config.problems or None] for name in chosen}
     run, open_once = Run(folder), cache(open_model)
     run.prepare(asdict(config), resume=True)
     summary: dict[str, dict] = {}
@@ -204,7 +203,7 @@ def _evaluated(
         parts.append(Evaluation.load(path))
         if parts[-1].ids != [problem.id for problem in problems[number::batches]]:
             raise InputError(
-                f"{path} answers other problems than {benchmark.source} has now; give --name for "
+                f"{path} answers other problems than {folder.name} has now; give --name for "
                 "another evaluation, or remove the folder."
             )
     return merge(parts)

@@ -5,8 +5,6 @@ first and the last evaluation do not overlap. There is no pyplot: a `Figure` mad
 caller, can be drawn in a thread, and leaves no global state behind.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import textwrap
@@ -30,8 +28,8 @@ from r1lab.run import Row
 LOOK = Path(__file__).with_name("style.mplstyle")
 STYLE = matplotlib.rc_params_from_file(LOOK, use_default_template=False)
 styled = matplotlib.rc_context(STYLE)  # a decorator: draw in this look, whatever the caller's settings
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "os^DvPX"
+SERIES = STYLE["axes.prop_cycle"].by_key()
+OKABE_ITO, MARKERS = tuple(SERIES["color"]), SERIES["marker"]
 GREY = "#6b6b6b"
 
 Rows = Sequence[Row]
@@ -42,12 +40,8 @@ PEAKS = ("kl", "clip_fraction", "truncated")  # what matters is how high they we
 class Panel:
     """A part of a figure: what its axis shows, and its lines, each "kind of row/key" -> name.
 
-    Attributes:
-        about: the line of which the title speaks.
-        top: where the axis ends.
-        height: relative to the other panels.
-        bands: also draw the 95 % intervals.
-        marks: settings that changed on the way and are marked: "caps", "reference_every".
+    `about` is the line of which the title speaks, `top` where the axis ends, `height` relative to other
+    panels; `bands` adds the 95 % intervals, `marks` are settings whose changes are marked.
     """
 
     axis: str
@@ -57,6 +51,7 @@ class Panel:
     height: int = 1
     bands: bool = False
     marks: Sequence[str] = ()
+    colors: Sequence = OKABE_ITO
 
 
 CAPTIONS = {  # of the figures, by name
@@ -76,15 +71,16 @@ def panels_of(name: str, rows: Rows) -> list[Panel]:
     keys = [key for row in rows for key in row]
     votes = Counter(key for key in keys if re.fullmatch(r"cons_at_\d+", key)).most_common(1)
     solved = {f"eval/{key}": measure_of(key).name.split(" ")[0] for key in ("pass_at_1", *dict(votes))}
-    levels = sorted({int(level) for row in rows for level in row.get("by_level", {})})
+    found = sorted({int(level) for row in rows for level in row.get("by_level", {})})
+    levels = {f"eval/level {level}": f"level {level}" for level in found}
+    shades = [matplotlib.colormaps["viridis"](0.75 * i / max(1, len(found) - 1)) for i in range(len(found))]
     parts = sorted({key for key in keys if key.startswith("reward/")})
     rewards = {f"train/{part}": part.removeprefix("reward/") for part in parts}
     caps, refreshed = ("caps",), ("reference_every",)
     return {
         "accuracy": [Panel("held-out problems solved (%)", solved, about=0, top=100.0, bands=True,
                            marks=caps + refreshed)],
-        "accuracy_by_level": [
-            Panel("pass@1 (%)", {f"eval/level {level}": f"level {level}" for level in levels}, top=100.0)],
+        "accuracy_by_level": [Panel("pass@1 (%)", levels, top=100.0, colors=shades)],
         "length": [
             Panel("tokens per answer (tokens)",
                   {"train/tokens_mean": "in training", "eval/mean_tokens": "held out"}, height=3, marks=caps),
@@ -93,9 +89,8 @@ def panels_of(name: str, rows: Rows) -> list[Panel]:
             Panel("reflective words per answer (words)",
                   {"train/reflection": "in training", "eval/reflection_per_answer": "held out"})],
         "reward_parts": [Panel("reward per answer", rewards | {"train/reward": "total"})],
-        "habits": [
-            Panel("share (%)", {"eval/mixing": "mix languages", "eval/repeats": "repeats",
-                                "eval/in_order": "in order"})],
+        "habits": [Panel("share (%)", {"eval/mixing": "mix languages", "eval/repeats": "repeats",
+                                       "eval/in_order": "in order"})],
         "entropy": [Panel("entropy (nats per token)", {"train/entropy": ""})],
         "drift": [Panel("KL (nats per token)", {"train/kl": ""}, marks=refreshed),
                   Panel("tokens clipped (%)", {"train/clip_fraction": ""}, marks=refreshed)],
@@ -114,15 +109,11 @@ def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
     figure, axes = panels([panel.height for panel in chosen])
     for ax, panel in zip(axes, chosen, strict=True):
         for i, (line, label) in enumerate(panel.lines.items()):
-            look = {}
-            if line.startswith("eval/level "):
-                shade = 0.75 * i / max(1, len(panel.lines) - 1)
-                look["color"] = matplotlib.colormaps["viridis"](shade)
-            draw_line(ax, rows, line, label, i, **look)
+            draw_line(ax, rows, line, label, i, color=panel.colors[i])
             if panel.bands:
                 steps, bounds = points(rows, f"{line}_ci95")
                 low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
-                ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
+                ax.fill_between(steps, low, high, color=panel.colors[i], alpha=0.15, linewidth=0)
         finish(ax, finding(rows, list(panel.lines)[panel.about]), panel.axis, panel.top)
         mark_changes(ax, rows[-1]["step"], {mark: config[mark] for mark in panel.marks if mark in config})
     return figure
@@ -153,8 +144,8 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
         rows = [{"kind": "eval", "step": step, key: mean} for step, mean in zip(steps, means)]
         draw_line(ax, rows, line, arm, i, linewidth=2.8)
         ends.append(f"{arm} {measure.text(means[-1])}".replace(" ", "\N{NO-BREAK SPACE}"))
-    title = f"{measure.title} at the end: {', '.join(ends)}"
-    finish(ax, title, measure.axis, 100.0 if measure.unit == "%" else None)
+    top = 100.0 if measure.unit == "%" else None
+    finish(ax, f"{measure.title} at the end: {', '.join(ends)}", measure.axis, top)
     return figure
 
 
@@ -199,10 +190,11 @@ def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> Non
     kind, _, key = line.partition("/")
     steps, raw = points(rows, line)
     values = [measure_of(key).value(value) for value in raw]
-    look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "linestyle": "-", "markevery": 1} | look
-    look["clip_on"] = False  # a marker at 100 % is a whole marker
+    look = {
+        "color": OKABE_ITO[i], "marker": MARKERS[i] if kind == "eval" else "", "markevery": 1,
+        "linestyle": "-", "clip_on": False,  # a marker at 100 % is a whole marker
+    } | look  # fmt: skip
     if kind == "train":
-        look["marker"] = ""
         ax.plot(steps, values, **look, linewidth=0.7, alpha=0.35)
         values = smooth(values)
     ax.plot(steps, values, **look, label=name or "_")
@@ -228,9 +220,6 @@ def mark_changes(ax: Axes, last: int, config: Mapping) -> None:
             ax.set_xlabel(f"{label};  ▲ reference refreshed")
 
 
-# What all charts share
-
-
 def panels(heights: Sequence[int] = (1,)) -> tuple[Figure, list[Axes]]:
     """A figure with one panel per entry of `heights` (relative), stacked, sharing the x axis."""
     figure = Figure(figsize=(6.4, 4.0 if len(heights) == 1 else 4.8))
@@ -250,8 +239,8 @@ def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
 
 
 def label_ends(ax: Axes) -> None:
-    """Write each labelled line's name at its right end, pushed apart where they would touch; where
-    lines end at one height, in the order in which they came there."""
+    """Write each line's name at its right end, pushed apart where they would touch, and at one height
+    in the order in which the lines came there."""
     lines = sorted(named_lines(ax), key=lambda line: list(line.get_ydata())[::-1])
     low, high = ax.get_ylim()
     gap = (high - low) * 0.3 / ax.figure.get_figheight()  # about one line of text, in data units
@@ -265,11 +254,8 @@ def label_ends(ax: Axes) -> None:
 
 
 def spread(values: list[float], gap: float) -> list[float]:
-    """Ascending positions at least `gap` apart, each group centred on the values it stands for.
-
-    >>> spread([0.0, 0.0, 10.0], 2.0)
-    [-1.0, 1.0, 10.0]
-    """
+    """Ascending positions at least `gap` apart, each group centred on the values it stands for:
+    0, 0 and 10 with a gap of 2 become -1, 1 and 10."""
     groups: list[list[float]] = []  # of values less their due distance from the first
     for i, value in enumerate(values):
         groups.append([value - gap * i])

@@ -1,8 +1,6 @@
 """Self-contained HTML pages: of a run (numbers, figures, samples, settings), and of a whole chain (the
 stage table, what each stage cost, and distillation)."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re
