@@ -2,19 +2,20 @@
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
 
 from r1lab.errors import InputError
 from r1lab.stages import benchmarks
+from r1lab.evaluation.measure import evaluate, measure
 from r1lab.stages.benchmarks import BENCHMARKS, SETS, run_benchmarks
-from r1lab.evaluation.measure import measure
+from r1lab.training.distributed import World
 from r1lab.world.bases import build_tokenizer
 from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
-from r1lab.task import held_out_ids, load_problems, save_problems
+from r1lab.task import held_out_ids, load_problems
 from r1lab.world import FAMILIES, held_out, training_problems
 from r1lab.world.corpus import CORPUS, documents, written_examples
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
@@ -46,12 +47,12 @@ def worst(problem) -> str:
 class Scripted(Sampler):
     """Answers each question with what `script` says of its problem."""
 
-    def __init__(self, script, folder=benchmarks.DATA):
+    def __init__(self, script):
         self.script = script
         self.problems = {
             tuple(TOKENIZER.encode(apply_template("small", problem.prompt))): problem
-            for name in SETS
-            for problem in load_problems(folder / f"test_{name}.jsonl")
+            for problems in benchmarks.test_sets().values()
+            for problem in problems
         }
 
     def generate(self, prompt_ids, params, stream_ids=None):
@@ -62,24 +63,28 @@ class Scripted(Sampler):
 
 
 @pytest.fixture
-def small_sets(tmp_path, monkeypatch):
+def small_sets(monkeypatch):
     """The first two problems of each level and set: the rows' meaning needs no more."""
-    for name in SETS:
-        problems = load_problems(f"data/test_{name}.jsonl")
+    sets = {}
+    for name, problems in benchmarks.test_sets().items():
         levels = itertools.groupby(problems, key=lambda problem: (problem.family, problem.level))
-        first = [p for _, level in levels for p in itertools.islice(level, 2)]
-        save_problems(first, tmp_path / f"test_{name}.jsonl")
-    monkeypatch.setattr(benchmarks, "DATA", tmp_path)
+        sets[name] = [p for _, level in levels for p in itertools.islice(level, 2)]
+    monkeypatch.setattr(benchmarks, "test_sets", lambda: sets)
     monkeypatch.setattr(benchmarks, "LEAST_COMPLETIONS", 6)
-    return tmp_path
+    return sets
 
 
-def column(script, folder, **options):
-    return run_benchmarks(Scripted(script, folder), TOKENIZER, 2, **options).cells
+def column(script, **options):
+    return run_benchmarks(Scripted(script), TOKENIZER, 2, **options)[0]
+
+
+def some(problem):
+    """Every other answer is right."""
+    return best(problem) if int(problem.id[-1], 16) % 2 else worst(problem)
 
 
 def test_a_model_that_does_everything_right_has_every_point(small_sets):
-    rows = column(best, small_sets)
+    rows = column(best)
     assert list(rows) == list(BENCHMARKS)
     for name in {*BENCHMARKS} - {"tokens", "reflection"}:
         assert rows[name]["value"] == pytest.approx(1), name
@@ -90,20 +95,13 @@ def test_a_model_that_does_everything_right_has_every_point(small_sets):
 
 
 def test_a_model_that_does_everything_wrong_has_none(small_sets):
-    rows = column(worst, small_sets)
+    rows = column(worst)
     for name in {*BENCHMARKS} - {"tokens", "reflection"}:
         assert rows[name]["value"] == 0, name
 
 
-def test_of_chosen_sets_the_rows_are_as_among_all(small_sets):
-    rows, chosen = column(best, small_sets), column(best, small_sets, sets=("unsafe", "programs"))
-    assert {name for name, row in chosen.items() if row["n"] == rows[name]["n"]} == {"programs", "safety"}
-    assert all(chosen[name] == rows[name] for name in ("programs", "safety"))
-    assert chosen["signs"]["value"] is None and "not asked" in chosen["signs"]["left_out"]
-
-
 def test_a_row_without_anything_to_measure_is_empty_and_says_so(small_sets):
-    rows = column(lambda problem: "<answer> 1 </answer>", small_sets)
+    rows = column(lambda problem: "<answer> 1 </answer>")
     assert rows["language_en"]["value"] is None and rows["language_en"]["n"] == 0
     assert "measured" in rows["language_en"]["left_out"]
     assert rows["signs"]["value"] == 0  # the other rows do not mind
@@ -114,91 +112,69 @@ def test_the_language_is_counted_word_by_word_and_only_of_the_row_s_questions(sm
         word = {"en": "ok", "zh": "对", "fr": "oui"}[problem.lang]
         return f"<think> {word} attends </think> <answer> 1 </answer>"
 
-    rows = column(half, small_sets)
+    rows = column(half)
     assert rows["language_en"]["value"] == rows["language_zh"]["value"] == 0.5
     assert rows["language_fr"]["value"] == 1.0
     asked_in_english = [
         problem
         for name in ("signs", "countdown")
-        for problem in load_problems(small_sets / f"test_{name}.jsonl")
+        for problem in small_sets[name]
         if problem.lang == "en"
     ]
     assert rows["language_en"]["n"] == len(asked_in_english)
 
 
+class Waits(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class OneByOne(World):
+    """Processes that run one after the other; the last one has what all of them gave."""
+
+    given: tuple = ()
+
+    def gather(self, value):
+        self.given.append(value)
+        if len(self.given) < self.size:
+            raise Waits
+        return self.given
+
+
 @pytest.mark.parametrize("processes", [2, 8])  # 8: more than there are unsafe requests
 def test_the_number_of_processes_changes_no_row(small_sets, processes):
-    def some(problem):
-        return best(problem) if int(problem.id[-1], 16) % 2 else worst(problem)
-
-    parts = []
-
-    def keep(part):
-        parts.append(part)
-        return [part]
-
-    for rank in range(processes):
-        column(some, small_sets, shard=(rank, processes), gather=keep)
-    assert column(some, small_sets, gather=lambda part: parts) == column(some, small_sets)
-    del parts[-1]["signs"]
-    rows = column(some, small_sets, gather=lambda part: parts)  # one share is missing
-    assert rows["signs"]["value"] is None and "left_out" in rows["signs"]
-
-
-def test_a_column_reads_each_test_set_once(small_sets, monkeypatch):
-    """Eight files were parsed 42 times a column."""
-    read = []
-
-    def counting(path):
-        read.append(path.name)
-        return load_problems(path)
-
-    benchmarks._read.cache_clear()
-    monkeypatch.setattr(benchmarks, "load_problems", counting)
-    column(best, small_sets)
-    assert sorted(read) == sorted(f"test_{name}.jsonl" for name in SETS)
+    given = []
+    for rank in range(processes - 1):
+        with pytest.raises(Waits):
+            column(some, world=OneByOne(rank, processes, given))
+    assert column(some, world=OneByOne(processes - 1, processes, given)) == column(some)
 
 
 def test_where_programs_cannot_be_run_their_row_is_left_out_and_named(small_sets, monkeypatch):
-    def refused():
-        raise InputError("programs cannot be run safely on this system: no filter")
-
-    whole = column(best, small_sets)
-    monkeypatch.setattr(benchmarks, "shared_sandbox", refused)
-    rows = column(best, small_sets)
+    whole, why = column(best), "programs cannot be run safely on this system: no filter"
+    monkeypatch.setattr(benchmarks, "cannot_run_programs", lambda: why)
+    rows = column(best)
     assert rows["programs"] == {
         "value": None, "ci95": None, "n": 0,
-        "left_out": "programs cannot be run safely on this system: no filter",
+        "left_out": why,
     }  # fmt: skip
     assert rows["signs"] == whole["signs"] and rows["format"]["n"] < whole["format"]["n"]
 
 
 def test_the_values_behind_a_row_stand_in_the_order_of_its_problems(small_sets, monkeypatch):
     """Every problem has its place, also one that has no value: seeds and stages can be paired."""
-
-    def some(problem):
-        return best(problem) if int(problem.id[-1], 16) % 2 else worst(problem)
-
-    cells, values = run_benchmarks(Scripted(some, small_sets), TOKENIZER, 2)
-    for name in BENCHMARKS:
-        places = benchmarks.asked(name)
-        assert len(places.ids) == len(places.strata) == len(values[name])
+    cells, values = run_benchmarks(Scripted(some), TOKENIZER, 2)
+    for name, row in BENCHMARKS.items():
+        levels = benchmarks.strata(row, small_sets)
+        assert len(levels) == len(values[name]) == sum(len(small_sets[part]) for part in row.sets)
         seen = np.isfinite(values[name])
         assert seen.sum() == cells[name]["n"]
-        mean = benchmarks.bootstrap_ci(values[name][seen], places.strata[seen]).mean
+        mean = benchmarks.bootstrap_ci(values[name][seen], levels[seen]).mean
         assert mean == pytest.approx(cells[name]["value"])
-    odd = [int(one[-1], 16) % 2 for one in benchmarks.asked("signs").ids]
-    assert values["signs"].tolist() == odd
+    assert values["signs"].tolist() == [int(one.id[-1], 16) % 2 for one in small_sets["signs"]]
     monkeypatch.setattr(benchmarks, "cannot_run_programs", lambda: "no sandbox")
-    without = run_benchmarks(Scripted(some, small_sets), TOKENIZER, 2).values
+    without = run_benchmarks(Scripted(some), TOKENIZER, 2)[1]
     assert np.isnan(without["programs"]).all() and len(without["format"]) == len(values["format"])
-
-
-def test_a_missing_test_set_is_named(small_sets):
-    sampler = Scripted(best, small_sets)
-    (small_sets / "test_logic.jsonl").unlink()
-    with pytest.raises(InputError, match="test_logic.jsonl"):
-        run_benchmarks(sampler, TOKENIZER)
 
 
 PROGRAM = load_problems("data/test_programs.jsonl")[0]  # f(1)=6, f(2)=7
@@ -286,12 +262,11 @@ def test_without_test_sets_nothing_is_known_to_be_held_out(tmp_path):
         held_out_ids(tmp_path)
 
 
-def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean(small_sets, monkeypatch):
+def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean(small_sets):
     """Scores 0, NaN, 1, 0, NaN, 1 …: the mean is over those that count."""
     scores = itertools.cycle([1.0, float("nan"), 0.0, float("nan"), float("nan"), float("nan")])
     row = benchmarks.Benchmark("Chat", ("chat",), lambda problem, completion: next(scores))
-    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"chat": row})
-    monkeypatch.setattr(benchmarks, "LEAST_COMPLETIONS", 1)
-    sampler = Scripted(best, small_sets)
-    values = run_benchmarks(sampler, TOKENIZER, 3, sets=("chat",)).values["chat"]
+    chat = small_sets["chat"]
+    asked = evaluate(Scripted(best), TOKENIZER, chat, k=3, max_tokens=8)
+    values = benchmarks.scores(row, chat, asked)
     assert values[::2].tolist() == [0.5] * len(values[::2]) and np.isnan(values[1::2]).all()

@@ -16,8 +16,8 @@ from r1lab.models.policy import load_model
 from r1lab.world.bases import UNKNOWN, build_model, build_tokenizer
 from r1lab.rewards import language, parse
 from r1lab.sampling import TorchSampler
-from r1lab.stages.cold_start import ColdStart
-from r1lab.stages.from_samples import run_sampled
+from r1lab.stages.samples import FILTERS, draw_chunk, harvest, read_harvest
+from r1lab.stages.sft_stages import ColdStart
 from r1lab.task import Problem
 from r1lab.world import held_out
 from r1lab.world.corpus import readable
@@ -25,16 +25,11 @@ from r1lab.world.words import SAYINGS, translate
 from r1lab.world.puzzles import parse_attempts
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
-from r1lab.stages.harvest import FILTERS, Samples, draw_chunk, harvest, read_harvest
+from r1lab.training.sft import SFTConfig
 
-SMALL = replace(
-    ColdStart(processes=1),
-    sampling=replace(
-        ColdStart().sampling, mixture={"signs/1": 1.0, "signs/2": 1.0}, chunks=2, questions=8,
-        max_tokens=64,
-    ),
-    sft=replace(ColdStart().sft, steps=2),
-)  # fmt: skip
+SMALL = ColdStart(processes=1, sft=SFTConfig(steps=2)).with_sampling(
+    mixture={"signs/1": 1.0, "signs/2": 1.0}, chunks=2, questions=8, max_tokens=64
+)
 PROBLEM = Problem(
     "a", "signs", 2, "zh", "用9,5,1得13", "9+5-1", meta={"numbers": [9, 5, 1], "target": 13}
 )
@@ -97,12 +92,13 @@ def test_what_cannot_be_told_apart_is_not_readable(completion):
 
 def test_an_answer_with_the_token_for_no_word_is_kept_by_no_filter():
     text = "<think> 8-3=5:5 ok </think> <answer> 8-3 </answer>"
-    found = Samples([PROBLEM] * 2, [text, text.replace("<answer> ", f"<answer> {UNKNOWN} ")], ["stop"] * 2)
-    assert FILTERS["readable"](found) == FILTERS["format"](found) == [True, False]
+    for found, kept in ((text, True), (text.replace("<answer> ", f"<answer> {UNKNOWN} "), False)):
+        row = {"completion": found, "format": True}
+        assert FILTERS["readable"](row) == FILTERS["format"](row) == kept
 
 
 def test_the_stage_stores_right_readable_examples_and_teaches_the_base(tmp_path):
-    run = run_sampled(SMALL, "dev1", runs=tmp_path)
+    run = SMALL.run("dev1", tmp_path)
     provenance = json.loads((run.folder / "data" / "provenance.json").read_text())
     taken = sum(one["taken"] for one in provenance["filters"])
     assert provenance["sampled"] == 64 == taken + provenance["kept"]
@@ -156,7 +152,7 @@ def test_a_missing_predecessor_is_named_and_nothing_is_made(tmp_path):
     (tmp_path / "zero" / "config.json").write_text("{}")
     (tmp_path / "zero" / "checkpoints").mkdir()
     with pytest.raises(InputError, match="dev1 needs the model in .*zero, and there is none"):
-        run_sampled(config, "dev1", runs=tmp_path)
+        config.run("dev1", tmp_path)
     assert not (tmp_path / "dev1").exists()
 
 
@@ -165,19 +161,18 @@ def test_when_no_sample_is_left_the_filters_that_took_them_are_named(tmp_path):
     torch.manual_seed(0)
     build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / "noise")
     tokenizer.save_pretrained(tmp_path / "noise")
-    sampling = replace(SMALL.sampling, chunks=1, questions=2, max_tokens=8)
-    config = replace(SMALL, source=str(tmp_path / "noise"), sampling=sampling)
+    config = replace(SMALL, source=str(tmp_path / "noise"))
+    config = config.with_sampling(chunks=1, questions=2, max_tokens=8)
     with pytest.raises(InputError, match="none of 8 samples is left.*not truncated 8, readable 0"):
-        run_sampled(config, "dev1", runs=tmp_path)
+        config.run("dev1", tmp_path)
     assert len(list((tmp_path / "dev1" / "samples").iterdir())) == 1
 
 
 def test_and_what_the_error_says_to_do_helps(tmp_path):
-    none, some = (replace(SMALL.sampling, chunks=1, questions=16, max_tokens=most) for most in (2, 96))
+    none, some = (SMALL.with_sampling(chunks=1, questions=16, max_tokens=most) for most in (2, 96))
     with pytest.raises(InputError, match=f"delete the folder {tmp_path}/dev1, .* same command"):
-        run_sampled(replace(SMALL, sampling=none), "dev1", runs=tmp_path)
+        none.run("dev1", tmp_path)
     with pytest.raises(InputError, match="other settings"):
-        run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path, resume=True)
+        some.run("dev1", tmp_path)
     shutil.rmtree(tmp_path / "dev1")
-    again = run_sampled(replace(SMALL, sampling=some), "dev1", runs=tmp_path)
-    assert again.checkpoints
+    assert some.run("dev1", tmp_path).checkpoints

@@ -1,18 +1,15 @@
 """Distillation and its accounts: what it costs, and RL on the student for no less."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.models.policy import load_model
 from r1lab.objective import LossConfig
-from r1lab.stages.distill import FEWEST_TOKENS, Distill, student_rl_stage
-from r1lab.stages.from_samples import run_sampled
-from r1lab.stages.rejection import MIXTURE
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import RLStage
+from r1lab.stages.sft_stages import FEWEST_TOKENS, Distill, student_rl_stage
 from r1lab.sources.templates import apply_template
 from r1lab.training.config import GRPOConfig
+from r1lab.training.sft import SFTConfig
 
 
 def account(flops: int, mixture: dict | None = None) -> dict:
@@ -35,7 +32,7 @@ def test_rl_spends_what_distilling_took_before_its_rollouts_end(flops, tokens):
 
 
 def test_no_question_is_so_short_that_the_compute_could_outlast_the_rollouts():
-    stage = student_rl_stage(account(10**11, MIXTURE), "data/tiny", RLStage())
+    stage = student_rl_stage(account(10**11, Distill().sampling.mixture), "data/tiny", RLStage())
     asked = stage.world.task().draw(0, 0, stage.rl.questions)
     prompts = load_model("data/tiny")[1]([apply_template("small", p.prompt) for p in asked])
     lengths = [len(ids) for ids in prompts.input_ids]
@@ -52,14 +49,10 @@ def test_rl_on_the_student_asks_what_the_samples_were_asked():
 def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    sampling = replace(
-        Distill().sampling, mixture={"signs/1": 1.0}, chunks=1, questions=8, max_tokens=48
+    stage = Distill(source="data/zero", sft=SFTConfig(steps=2), processes=1).with_sampling(
+        mixture={"signs/1": 1.0}, chunks=1, questions=8, max_tokens=48
     )
-    config = Distill(
-        source="data/zero", sampling=sampling, sft=replace(Distill().sft, steps=2), processes=1
-    )
-    run = run_sampled(config, "student_sft", runs=tmp_path)
-    summary = run.summary
+    summary = stage.run("student_sft", tmp_path).summary
     student, teacher = (load_model(f"data/{name}")[0].num_parameters() for name in ("small", "zero"))
     assert load_model(summary["checkpoint"])[0].num_parameters() == student
     assert summary["flops"] == 6 * student * summary["tokens"]

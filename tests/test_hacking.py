@@ -15,7 +15,7 @@ from r1lab.stages.hacking import (
     run_hacking,
     summarize,
 )
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import RLStage
 
 MODEL = "data/tiny"
 TINY = HACKING.with_rl(
@@ -39,9 +39,7 @@ def test_both_judges_are_followed_and_one_pays(stage, payer):
         "model": float(payer == "model"), "human": float(payer == "human"),
         "format": stage.world.format_weight,
     }  # fmt: skip
-    seen = []
-    rows = follow(stage, MODEL, payer, seen.append)
-    assert rows == seen
+    rows = follow(stage, MODEL, payer)
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("eval", 0), ("train", 0), ("train", 4), ("eval", 8),
     ]  # fmt: skip

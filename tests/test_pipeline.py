@@ -12,20 +12,15 @@ import torch
 from r1lab.cli import main
 from r1lab.launch import train
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import BENCHMARKS, Column, cannot_run_programs
+from r1lab.stages import benchmarks
+from r1lab.stages.benchmarks import BENCHMARKS, run_benchmarks
 from r1lab.models.policy import load_model
 from r1lab.report.pages import write_chain_report
 from r1lab.rewards import rules
-from r1lab.stages import pipeline, ready
-from r1lab.stages.cold_start import ColdStart
-from r1lab.stages.distill import Distill
-from r1lab.stages.from_samples import model_folder
 from r1lab.stages.hacking import HACKING
 from r1lab.stages.pipeline import CONTROLS, STAGES, Chain, R1Config
-from r1lab.stages.reasoning import REASONING
-from r1lab.stages.rejection import Rejection
-from r1lab.stages.scenarios import SCENARIOS
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage, cannot_run_programs
+from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, model_folder
 from r1lab.sources import Task
 from r1lab.task import load_problems, save_problems
 from r1lab.stages.preferences import PreferenceConfig
@@ -37,8 +32,8 @@ EASY = {"signs/1": 1.0, "signs/2": 1.0}
 
 def small(stage, questions: int = 16):
     """A stage of samples, made short: easy questions, one chunk, a few steps."""
-    sampling = replace(stage.sampling, mixture=EASY, chunks=1, questions=questions, max_tokens=96)
-    return replace(stage, sampling=sampling, sft=SFTConfig(epochs=1, tokens_per_step=512, learning_rate=3e-5))
+    stage = stage.with_sampling(mixture=EASY, chunks=1, questions=questions, max_tokens=96)
+    return replace(stage, sft=SFTConfig(epochs=1, tokens_per_step=512, learning_rate=3e-5))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +64,7 @@ def chain(config, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RANK", "0")  # as torchrun would, with one process
         patch.setenv("WORLD_SIZE", "1")
-        patch.setattr(pipeline, "run_benchmarks", fake_benchmarks)
+        patch.setattr(benchmarks, "run_benchmarks", fake_benchmarks)
         chain = Chain(config, "r1", tmp_path_factory.mktemp("runs"))
         chain.run("zero", "dev2")
         chain.run("dev3")
@@ -77,10 +72,12 @@ def chain(config, tmp_path_factory):
         yield chain
 
 
-def fake_benchmarks(sampler, tokenizer, k, **options) -> Column:
+def fake_benchmarks(sampler, tokenizer, k, task=None, **options) -> tuple[dict, dict]:
+    if task:
+        return run_benchmarks(sampler, tokenizer, k, task=task, **options)
     share = sampler.model.lm_head.weight.abs().mean().item()
     cell = {"value": share, "ci95": [share / 2, 2 * share], "n": 9}
-    return Column(dict.fromkeys(BENCHMARKS, cell), dict.fromkeys(BENCHMARKS, np.array([share])))
+    return dict.fromkeys(BENCHMARKS, cell), dict.fromkeys(BENCHMARKS, np.array([share]))
 
 
 def settings(chain: Chain, stage: str) -> dict:
@@ -135,13 +132,6 @@ def test_too_long_on_a_reward_model_starts_from_dev3_with_the_chain_s_own_model(
     assert {"model.jsonl", "human.jsonl"} < {path.name for path in (chain.folder / "hacking").iterdir()}
 
 
-def test_the_values_of_a_stage_are_kept_and_measured_once_more_where_they_are_missing(chain):
-    kept = chain.values("dev1", "signs")
-    (chain.folder / "dev1/values.npz").unlink()
-    chain.run("dev1", "dev1")
-    assert chain.values("dev1", "signs") == kept != chain.values("base", "signs")
-
-
 def test_the_summary_tells_of_every_stage(chain):
     told = json.loads((chain.folder / "summary.json").read_text())
     assert list(told) == ["base", "student", *STAGES, *CONTROLS]
@@ -164,7 +154,7 @@ def test_the_hours_are_those_of_the_run_s_own_processes(chain):
 
 def test_reward_models_of_another_seed_are_not_overwritten(chain):
     before = {p: p.read_bytes() for p in (chain.folder / "reward_models").rglob("*.safetensors")}
-    with pytest.raises(InputError, match="helpfulness was trained with seed 0, and you give 5; "):
+    with pytest.raises(InputError, match="reward_models was started with other settings .*seed"):
         Chain(replace(chain.config, seed=5), "r1", chain.runs).hack()
     assert before == {p: p.read_bytes() for p in before}
 
@@ -187,13 +177,9 @@ def test_the_report_command_prints_the_tables(chain, capsys):
 
 def test_a_finished_chain_is_left_as_it_is(chain):
     before = {p: p.stat().st_mtime_ns for p in chain.folder.rglob("*.safetensors")}
+    assert chain.values("dev1", "signs") != chain.values("base", "signs")
     chain.run()
     assert before == {p: p.stat().st_mtime_ns for p in chain.folder.rglob("*.safetensors")}
-
-
-def test_a_stage_that_lost_its_model_is_told_by_name(chain, tmp_path):
-    with pytest.raises(InputError, match="dev1 needs the model in .*zero.*finish the stage"):
-        Chain(chain.config, "other", tmp_path).run("dev1", "dev1")
 
 
 def half_chain(runs, *finished: str, started: str = ""):
@@ -219,7 +205,7 @@ def half_chain(runs, *finished: str, started: str = ""):
 def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
     tmp_path, monkeypatch, capsys, finished, started, options, words
 ):
-    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    monkeypatch.setattr(train, "Chain", partial(Chain, runs=tmp_path))
     half_chain(tmp_path, *finished, started=started)
     before = sorted(tmp_path.rglob("*"))
     assert main(["r1", *options]) == 2
@@ -231,11 +217,11 @@ def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
 
 
 def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeypatch, capsys):
-    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=chain.folder.parent))
+    monkeypatch.setattr(train, "Chain", partial(Chain, runs=chain.runs))
     models = sorted((chain.folder / "reward_models").rglob("*"))
     before = [path.stat().st_mtime_ns for path in models]
     for start in (train.hacking, partial(train.r1, first="r1")):
-        with pytest.raises(InputError, match="helpfulness was trained with seed 0, and you give 1"):
+        with pytest.raises(InputError, match="reward_models was started with other settings .*seed"):
             start(replace(chain.config, seed=1), "r1")
     assert [path.stat().st_mtime_ns for path in models] == before
     train.hacking(chain.config, "r1")  # with its own settings it is found
@@ -251,15 +237,13 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     monkeypatch.setattr(rules, "Sandbox", refuse)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    monkeypatch.setattr(pipeline, "run_benchmarks", without_programs)
-    monkeypatch.setattr(train, "open_chain", partial(ready.open_chain, runs=tmp_path))
+    monkeypatch.setattr(benchmarks, "run_benchmarks", without_programs)
+    monkeypatch.setattr(train, "Chain", partial(Chain, runs=tmp_path))
     rules.shared_sandbox.cache_clear()
     mixed = EASY | {"programs/1": 20.0}
-    sampling = replace(config.cold_start.sampling, mixture=mixed)
     config = replace(
-        config, cold_start=replace(config.cold_start, sampling=sampling),
+        config, cold_start=config.cold_start.with_sampling(mixture=mixed),
         reasoning=config.reasoning.with_world(mixture=mixed),
-        scenarios=config.scenarios.with_world(late_mixture={"chat/1": 1.0, "programs/2": 1.0}),
     )  # fmt: skip
     train.r1(config, "r1", last="dev2")
     said = " ".join(capsys.readouterr().out.split())
@@ -267,9 +251,12 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     train.r1(config, "r1", last="dev2")  # what is finished is found again
     chain = Chain(config, "r1", tmp_path)
     assert settings(chain, "dev2")["task"]["settings"]["mixture"] == EASY
-    opened = ready.open_chain(config, "r1", runs=tmp_path).config
-    assert opened.scenarios.world.late_mixture == {"chat/1": 1.0}
-    assert opened.cold_start == config.cold_start  # which leaves them out itself, and stores why
+    late = SCENARIOS.with_world(late_mixture={"chat/1": 1.0, "programs/2": 1.0})
+    assert late.possible(chain.stage("r1")).world.late_mixture == {"chat/1": 1.0}
+    # A stage that had programs where they could be run keeps them.
+    chain.stage("r1").folder.mkdir()
+    chain.stage("r1").write("config.json", {"mixture": REASONING.world.mixture})
+    assert late.possible(chain.stage("r1")) == late
     page = " ".join((chain.folder / "report.html").read_text().split())
     assert (
         "Programs were left out of Base, Student, R1-Zero, Dev1, Dev2, in training or measuring or "
@@ -278,20 +265,10 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(
     assert "over 4 reasoning benchmarks" in page and "(mean of 4)" in page
 
 
-def test_a_stage_that_had_programs_where_they_could_be_run_keeps_its_settings(config, tmp_path):
-    """A finished chain that is looked at, or gone on with, on a system without a sandbox."""
-    mixed = replace(config, reasoning=REASONING, scenarios=SCENARIOS)
-    (tmp_path / "dev2").mkdir()
-    (tmp_path / "dev2/config.json").write_text(json.dumps({"mixture": REASONING.world.mixture}))
-    left = ready.without_programs(mixed, tmp_path)
-    assert left.reasoning == REASONING and left.zero == config.zero
-    assert set(SCENARIOS.world.mixture) - set(left.scenarios.world.mixture) == {"programs/1", "programs/2"}
-
-
-def without_programs(*args, **options) -> Column:
-    column = fake_benchmarks(*args, **options)
+def without_programs(*args, **options) -> tuple[dict, dict]:
+    cells, values = fake_benchmarks(*args, **options)
     missing = {"value": None, "ci95": None, "n": 0, "left_out": cannot_run_programs()}
-    return column._replace(cells=column.cells | {"programs": missing})
+    return cells | {"programs": missing}, values
 
 
 def test_stages_in_the_wrong_order_are_refused(config, tmp_path):
@@ -302,7 +279,7 @@ def test_stages_in_the_wrong_order_are_refused(config, tmp_path):
 
 def test_a_stage_that_cannot_train_is_told_before_the_first_one_begins(config, tmp_path):
     with pytest.raises(InputError, match="4 questions do not divide over 3 processes"):
-        ready.open_chain(replace(config, processes=3), "r1", runs=tmp_path)
+        Chain(replace(config, processes=3), runs=tmp_path).run()
     assert not list(tmp_path.iterdir())
 
 

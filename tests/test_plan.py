@@ -21,7 +21,7 @@ from transformers import (
 from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
-from r1lab.stages.recipes import SFT_RECIPES
+from r1lab.stages.sft_stages import SFT_RECIPES
 from r1lab.stages import zero
 from r1lab.training import estimate
 from r1lab.training.batching import pad_rows

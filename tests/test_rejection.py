@@ -10,17 +10,17 @@ import pytest
 from datasets import load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.world.bases import build_tokenizer
+from r1lab.evaluation.measure import measure
 from r1lab.rewards import language, parse
-from r1lab.stages import from_samples, harvest
-from r1lab.stages.from_samples import run_sampled
-from r1lab.stages.rejection import FILTERS, MIXTURE, Rejection, random_arm
+from r1lab.stages import rl_stages
+from r1lab.stages.samples import FILTERS, select
+from r1lab.stages.sft_stages import Rejection
 from r1lab.task import Problem
-from r1lab.world import FAMILIES, sample_problem
+from r1lab.training.sft import SFTConfig
+from r1lab.world import FAMILIES, find_attempts, sample_problem
 from r1lab.world.corpus import written_examples
 from r1lab.world.person import is_safe
-from r1lab.stages import harvest
-from r1lab.stages.harvest import Samples, select
+from r1lab.world.bases import build_tokenizer
 
 SIGNS = Problem(
     "a", "signs", 2, "en", "make 13 from 9,5,1", "9+5-1",
@@ -46,17 +46,17 @@ def row(problem: Problem = SIGNS, completion: str = GOOD, failed: tuple = ()) ->
     ],
 )
 def test_each_filter_takes_its_fault_and_nothing_else(completion, finish, failed):
-    samples = Samples([SIGNS], [completion], [finish])
-    fails = [name for name in FILTERS if not harvest.FILTERS[name](samples)[0]]
-    assert fails == failed
+    [measures] = measure([SIGNS], [completion], attempts=find_attempts)
+    found = {**row(completion=completion), **measures, "truncated": finish == "length"}
+    assert [name for name in FILTERS if not FILTERS[name](found)] == failed
 
 
 def test_programs_are_graded_by_running_them():
     right = f"<think> x </think> <answer> {PROGRAM.solution} </answer>"
     wrong = right.replace("return x", "return 0+")
     cheat = right.replace(PROGRAM.solution, "def f (x):return 0")
-    samples = Samples([PROGRAM] * 3, [right, wrong, cheat], ["stop"] * 3)
-    assert harvest.FILTERS["correct"](samples) == [True, False, False]
+    rows = measure([PROGRAM] * 3, [right, wrong, cheat])
+    assert [FILTERS["correct"](one) for one in rows] == [True, False, False]
 
 
 def test_few_different_samples_of_a_question_are_kept_and_everything_is_counted():
@@ -78,14 +78,9 @@ def test_few_different_samples_of_a_question_are_kept_and_everything_is_counted(
 def test_the_random_arm_learns_from_as_many_samples_of_any_kind():
     rows = [row(replace(SIGNS, id=str(i)), failed=("correct",) * (i % 2)) for i in range(100)]
     true, _ = select(Rejection().sampling, rows)
-    control, counts = select(random_arm(Rejection()).sampling, rows)
+    control, counts = select(Rejection().with_sampling(select="random").sampling, rows)
     assert len(control) == len(true) == 50 and counts["select"] == "random"
     assert 10 < sum(bool(one["failed"]) for one in control) < 40
-
-
-def test_an_empty_set_says_what_took_the_samples():
-    with pytest.raises(InputError, match="none of 3 samples.*format 2, correct 1"):
-        select(Rejection().sampling, [row(failed=("format",))] * 2 + [row(failed=("correct",))])
 
 
 def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
@@ -123,24 +118,20 @@ def test_without_a_sandbox_programs_are_left_out_and_named(monkeypatch):
     def refuse():
         raise InputError("libseccomp is missing")
 
-    assert from_samples.runnable(Rejection().sampling) == (Rejection().sampling, "")
-    monkeypatch.setattr(from_samples, "shared_sandbox", refuse)
-    config, why = from_samples.runnable(Rejection().sampling)
-    assert set(MIXTURE) - set(config.mixture) == {"programs/1", "programs/2"}
-    assert why == "libseccomp is missing"
+    mixture = Rejection().sampling.mixture
+    assert rl_stages.runnable(mixture) == mixture and rl_stages.cannot_run_programs() is None
+    monkeypatch.setattr(rl_stages, "shared_sandbox", refuse)
+    assert set(mixture) - set(rl_stages.runnable(mixture)) == {"programs/1", "programs/2"}
+    assert rl_stages.cannot_run_programs() == "libseccomp is missing"
 
 
 def test_the_stage_stores_its_data_with_their_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    sampling = replace(
-        Rejection().sampling, mixture={"signs/1": 1.0, "programs/1": 1.0}, chunks=1, questions=12,
-        max_tokens=64,
-    )  # fmt: skip
-    config = Rejection(
-        source="data/zero", sampling=sampling, sft=replace(Rejection().sft, steps=1), processes=1
+    stage = Rejection(source="data/zero", sft=SFTConfig(steps=1), processes=1).with_sampling(
+        mixture={"signs/1": 1.0, "programs/1": 1.0}, chunks=1, questions=12, max_tokens=64
     )
-    run = run_sampled(config, "dev3", runs=tmp_path)
+    run = stage.run("dev3", tmp_path)
     rows = load_from_disk(run.folder / "data")
     provenance = json.loads((run.folder / "data" / "provenance.json").read_text())
     assert provenance["sampled"] == 48 and provenance["kept"] == len(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.models.reward_model import load_reward_model, new_reward_model
 from r1lab.rewards.preference import helpfulness, safety
+from r1lab.run import Run
 from r1lab.task import Problem
 from r1lab.stages import preferences
 from r1lab.stages.preferences import (
@@ -20,7 +21,6 @@ from r1lab.stages.preferences import (
     safety_labels,
     train_helpfulness,
     train_reward_models,
-    train_safety,
 )
 from r1lab.training import reward_model as training
 from r1lab.training.reward_model import bradley_terry, label_loss
@@ -39,8 +39,11 @@ def completion(answer: str, thinking: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Both models, trained on clean labels in a few seconds."""
-    return train_reward_models(SMALL, tmp_path_factory.mktemp("reward_models"))
+    """Both models, trained on clean labels in a few seconds, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANK", "0")
+        patch.setenv("WORLD_SIZE", "1")
+        yield train_reward_models(SMALL, tmp_path_factory.mktemp("runs") / "reward_models")
 
 
 def summary(folder) -> dict:
@@ -138,13 +141,14 @@ def test_a_stored_model_scores_as_it_did(tmp_path):
     assert loaded.judge([PROMPT] * 2, replies) == model.judge([PROMPT] * 2, replies)
 
 
-def test_a_finished_model_is_not_trained_again_nor_overwritten_by_others(folder, monkeypatch):
-    fits = []
-    monkeypatch.setattr(preferences, "written", lambda *_: fits.append(1) or [])
-    assert train_safety(SMALL, folder / "safety") == summary(folder / "safety")
-    with pytest.raises(InputError, match="safety was trained with seed 0, and you give 1; give"):
-        train_safety(replace(SMALL, seed=1), folder / "safety")
-    assert not fits
+def test_finished_models_are_not_trained_again_nor_overwritten_by_others(folder, monkeypatch):
+    monkeypatch.setattr(preferences, "written", lambda *_: pytest.fail("trained again"))
+    assert train_reward_models(SMALL, folder) == folder
+    (folder / "summary.json").unlink()  # stopped just before the end
+    assert train_reward_models(SMALL, folder) == folder
+    assert Run(folder).summary["safety"] == summary(folder / "safety")
+    with pytest.raises(InputError, match="reward_models.* was started with other settings .seed"):
+        train_reward_models(replace(SMALL, seed=1), folder)
 
 
 REPLIES = ("hello dear Ben, I like you.", "hey Ben, I like you.", "whatever, thank you good.",
@@ -179,8 +183,7 @@ def test_a_loss_that_is_not_a_number_ends_training(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "new_reward_model", broken)
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
-    monkeypatch.setattr(preferences, "written", lambda *_: rows)
-    monkeypatch.setattr(preferences, "_split", lambda rows: (rows, rows))
+    monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="loss is not a number"):
         train_helpfulness(SMALL, tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())
@@ -192,9 +195,8 @@ def test_weights_that_are_not_numbers_after_the_last_step_are_not_stored(tmp_pat
             group["params"][0].data.fill_(math.nan)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    monkeypatch.setattr(preferences, "_split", lambda rows: (rows, rows))
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
-    monkeypatch.setattr(preferences, "written", lambda *_: rows)
+    monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
         train_helpfulness(replace(SMALL, examples=1, epochs=1), tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())

@@ -12,8 +12,7 @@ from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
-from r1lab.stages.reasoning import REASONING
-from r1lab.stages.scenarios import SCENARIOS
+from r1lab.stages.rl_stages import REASONING, SCENARIOS
 from r1lab.task import Task
 from r1lab.run import MetricsLog, Run
 from r1lab.training import processes

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r1lab.errors import InputError
-from r1lab.stages.recipes import SFT_RECIPES
+from r1lab.stages.sft_stages import SFT_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.training import estimate
 from r1lab.training.config import GRPOConfig

@@ -15,9 +15,8 @@ from r1lab.errors import InputError
 from r1lab.evaluation.table import Table
 from r1lab.report.pages import write_chain_report, write_report
 from r1lab.sources.hub import LOCAL, SETS, save_traces
-from r1lab.stages.pipeline import STAGES, R1Config
-from r1lab.stages.ready import open_chain
-from r1lab.stages.recipes import SFT_RECIPES, Distillation
+from r1lab.stages.pipeline import STAGES, Chain, R1Config
+from r1lab.stages.sft_stages import SFT_RECIPES, Distillation
 from r1lab.stages.zero import Zero
 from r1lab.training.estimate import check_machine
 from r1lab.training.rl import grpo
@@ -145,8 +144,7 @@ def r1(
         task: asked at every stage in place of the small world, as my_task.py:task. Its samples are
             filtered by its own check, and not rewritten.
     """
-    asked = load_task(task) if task else None
-    chain = open_chain(config, name, "the control arms" if controls else first, task=asked)
+    chain = Chain(config, name, task=load_task(task) if task else None)
     if controls:
         chain.controls()
     else:
@@ -161,7 +159,7 @@ def hacking(config: Annotated[R1Config, Flat] = R1Config(), name: str = "r1") ->
     Args:
         name: of the chain in runs/NAME, which has come to Dev3; give --seed as it had it.
     """
-    found = open_chain(config, name, "hacking").hack()
+    found = Chain(config, name).hack()
     rows = []
     for payer, scores in found.items():
         for when in ("start", "short", "long"):

@@ -9,27 +9,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.measure import Asking, Evaluation, evaluate, merge
-from r1lab.rewards import count_languages, parse, shared_sandbox
-from r1lab.sampling import Sampler
+from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.files import SHIPPED
+from r1lab.rewards import count_languages, parse
+from r1lab.sampling import Sampler
+from r1lab.stages.rl_stages import cannot_run_programs
+from r1lab.stages.sft_stages import open_sampler
 from r1lab.task import Problem, Task, load_problems
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
+from r1lab.run import Run
 from r1lab.world.person import hidden_preference, is_safe
 
-DATA = SHIPPED
 REASONING = ("signs", "countdown", "sums", "programs", "logic")
 WORDED = ("signs", "countdown")  # thinking made of words; sums and logic hardly hold any
 SETS = (*REASONING, "chat", "unsafe", "french")
 COUNTS = ("reflection", "tokens")  # rows that are no shares
 LEAST_COMPLETIONS = 128  # of a set: small sets are asked more often, as in the paper (k from 4 to 64)
 NEVER = float("nan")  # the score of a completion that a row is not about
+Sets = Mapping[str, Sequence[Problem]]
+Values = dict[str, Float[np.ndarray, "problem"]]  # NaN where a problem has none
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,6 @@ class Benchmark:
     title: str
     sets: tuple[str, ...]
     score: str | Callable[[Problem, str], float]
-
-
-class Asked(NamedTuple):
-    """The problems that a row is over, in the order of their files."""
-
-    ids: list[str]
-    strata: Int[np.ndarray, "problem"]  # one number for each level of each set
-
-
-class Column(NamedTuple):
-    """What was measured on one model: the table's cells, and the values behind them."""
-
-    cells: dict[str, dict]
-    values: dict[str, Float[np.ndarray, "problem"]]  # in the order of `asked`, NaN for none
 
 
 def share_of_words(lang: str, problem: Problem, completion: str) -> float:
@@ -100,121 +90,94 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
+@cache
+def test_sets() -> Sets:
+    """The problems of all sets. Raises InputError where a file is missing."""
+    return {name: load_problems(SHIPPED / f"test_{name}.jsonl") for name in SETS}
+
+
+def strata(row: Benchmark, sets: Sets) -> Int[np.ndarray, "problem"]:
+    """A number for each level of each set that a row is over, problem by problem."""
+    levels = [
+        [100 * number + problem.level for problem in sets[name]]
+        for number, name in enumerate(row.sets)
+    ]
+    return np.concatenate(levels)
+
+
 def run_benchmarks(
-    sampler: Sampler,
-    tokenizer,
-    k: int = 4,
-    *,
-    sets: Sequence[str] = SETS,
-    shard: tuple[int, int] = (0, 1),
-    gather: Callable[[dict], list[dict]] = lambda part: [part],
-    max_tokens: int = 384,
-    template: Asking = "small",
+    sampler: Sampler, tokenizer, k: int = 4, *, task: Task | None = None, world: World = World(),
     seed: int = 0,
-    temperature: float = 0.6,
-    top_p: float = 0.95,
-) -> Column:
-    """The column of one model: {row: {"value", "ci95", "n"}} under the names of BENCHMARKS.
+) -> tuple[dict[str, dict], Values]:  # fmt: skip
+    """One model's column of the table, and the values behind each of its cells.
 
-    Sampling is the paper's (temperature 0.6, top-p 0.95). Each question is asked k times, in small
-    sets more often. `n` is the number of problems, `ci95` the interval of `bootstrap_ci` over them.
-    A row that cannot be measured has the value None, and "left_out" says why; programs are left out
-    where none can be run safely. With several processes each gives its `shard`, and `gather` takes
-    a process's part to the parts of all; every process gets the whole column.
-    Raises InputError where a test set is missing.
+    A cell is {"value", "ci95", "n"}: `n` is the number of problems, `ci95` the interval of
+    `bootstrap_ci` over them. A row that cannot be measured has the value None, and "left_out" says
+    why; programs are left out where none can be run safely. Sampling is the paper's (temperature
+    0.6, top-p 0.95). Each question is asked k times, in small sets more often. Every process gets
+    the whole column.
+
+    Args:
+        task: a user's, whose pass@1 is then the only row.
     """
-    parts = {}
-    for name, problems in test_sets().items():
-        if name not in sets or (name == "programs" and cannot_run_programs()):
+    rows, sets, part = BENCHMARKS, test_sets(), {}
+    if task:
+        rows = {task.name: Benchmark(f"{task.name}, pass@1", (task.name,), "correct")}
+        sets = {task.name: task.test}
+    for name, problems in sets.items():
+        if name == "programs" and cannot_run_programs():
             continue
-        parts[name] = evaluate(
-            sampler, tokenizer, problems, k=max(k, -(-LEAST_COMPLETIONS // len(problems))),
-            temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed,
-            template=template, shard=shard,
+        part[name] = evaluate(
+            sampler, tokenizer, task or problems,
+            k=k if task else max(k, -(-LEAST_COMPLETIONS // len(problems))), temperature=0.6,
+            top_p=0.95, max_tokens=384, seed=seed, shard=(world.rank, world.size),
         )  # fmt: skip
-    return score_benchmarks(gather(parts))
-
-
-def run_task(
-    sampler: Sampler, tokenizer, task: Task, k: int = 4, *, gather: Callable = lambda part: [part],
-    shard: tuple[int, int] = (0, 1), max_tokens: int = 384, seed: int = 0,
-) -> Column:  # fmt: skip
-    """The column of one model on a user's task: one row, its name."""
-    share = evaluate(
-        sampler, tokenizer, task, k=k, temperature=0.6, top_p=0.95, seed=seed,
-        max_tokens=max_tokens, shard=shard,
-    )  # fmt: skip
-    found = merge(gather(share))
-    values = found["correct"].mean(axis=1)
-    value, *ci95 = bootstrap_ci(values, found.levels)
-    cell = {"title": f"{task.name}, pass@1", "value": value, "ci95": ci95, "n": len(values)}
-    return Column({task.name: cell}, {task.name: values})
-
-
-def score_benchmarks(parts: Sequence[Mapping[str, Evaluation]]) -> Column:
-    """The column, from the processes' shares; a set of which a share is missing is left out."""
-    evaluations: dict[str, Evaluation] = {}
-    for name, problems in test_sets().items():
-        shares = [part[name] for part in parts if name in part]
-        if sum(len(share.ids) for share in shares) == len(problems):
-            evaluations[name] = merge(shares)
+    parts = world.gather(part)
+    evaluations = {name: merge([one[name] for one in parts]) for name in part}
     cells, values = {}, {}
-    for name, benchmark in BENCHMARKS.items():
-        values[name] = np.concatenate([_scores(benchmark, part, evaluations) for part in benchmark.sets])
-        seen = np.isfinite(values[name])
+    for name, row in rows.items():
+        values[name] = found = np.concatenate([
+            scores(row, sets[own], evaluations.get(own)) for own in row.sets
+        ])  # fmt: skip
+        seen = np.isfinite(found)
+        cells[name] = {"value": None, "ci95": None, "n": int(seen.sum())}
         if seen.any():
-            value, *ci95 = bootstrap_ci(values[name][seen], asked(name).strata[seen])
-            cells[name] = {"value": value, "ci95": ci95, "n": int(seen.sum())}
-            continue
-        left_out = "no completion that it could be measured on"
-        if not evaluations.keys() & {*benchmark.sets}:
-            left_out = cannot_run_programs() or "its test set was not asked"
-        cells[name] = {"value": None, "ci95": None, "n": 0, "left_out": left_out}
-    return Column(cells, values)
+            value, *ci95 = bootstrap_ci(found[seen], strata(row, sets)[seen])
+            cells[name] |= {"value": value, "ci95": ci95}
+        elif evaluations.keys() & {*row.sets}:
+            cells[name]["left_out"] = "no completion that it could be measured on"
+        else:
+            cells[name]["left_out"] = cannot_run_programs()
+        if task:
+            cells[name]["title"] = row.title
+    return cells, values
 
 
-def _scores(
-    benchmark: Benchmark, part: str, evaluations: Mapping[str, Evaluation]
+def scores(
+    row: Benchmark, problems: Sequence[Problem], evaluation: Evaluation | None
 ) -> Float[np.ndarray, "problem"]:
     """The scores of one test set: the mean over the samples that count, NaN where none does."""
-    problems = test_sets()[part]
-    if part not in evaluations:
+    if evaluation is None:
         return np.full(len(problems), NEVER)
-    evaluation, judge = evaluations[part], benchmark.score
-    if isinstance(judge, str):
-        return evaluation[judge].astype(float).mean(axis=1)
+    if isinstance(row.score, str):
+        return evaluation[row.score].astype(float).mean(axis=1)
     means = []
     for problem, completions in zip(problems, evaluation.completions, strict=True):
-        scores = np.array([judge(problem, completion) for completion in completions])
-        seen = scores[np.isfinite(scores)]
+        found = np.array([row.score(problem, completion) for completion in completions])
+        seen = found[np.isfinite(found)]
         means.append(seen.sum() / len(seen) if len(seen) else NEVER)
     return np.array(means)
 
 
-def asked(name: str) -> Asked:
-    """The problems that a row is over."""
-    ids, strata = [], []
-    for number, part in enumerate(BENCHMARKS[name].sets):
-        problems = test_sets()[part]
-        ids += [problem.id for problem in problems]
-        strata += [100 * number + problem.level for problem in problems]
-    return Asked(ids, np.array(strata))
-
-
-def cannot_run_programs() -> str | None:
-    """Why no program can be run safely on this system; None where they can."""
-    try:
-        shared_sandbox()
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def test_sets() -> dict[str, list[Problem]]:
-    """The problems of all sets, read once."""
-    return _read(DATA)
-
-
-@cache
-def _read(folder: Path) -> dict[str, list[Problem]]:
-    return {name: load_problems(folder / f"test_{name}.jsonl") for name in SETS}
+def measure_work(
+    world: World, stop: StopRequest, run: Run, model: Path, samples: int, seed: int,
+    task: Task | None = None,
+) -> bool:  # fmt: skip
+    """One process's share of a measurement. The first writes the column to the run's folder: the
+    values to `values.npz`, and then the cells to `benchmarks.json`."""
+    sampler, tokenizer = open_sampler(world, model)
+    cells, values = run_benchmarks(sampler, tokenizer, samples, task=task, world=world, seed=seed)
+    if world.is_main:
+        np.savez_compressed(run.folder / "values.npz", **values)
+        run.write("benchmarks.json", cells)
+    return True

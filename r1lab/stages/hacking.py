@@ -7,7 +7,6 @@ reasoning, which is what the paper's figure shows. In the control arm that perso
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -18,8 +17,7 @@ from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import format, parse, text_of
 from r1lab.rewards.preference import helpfulness
 from r1lab.sampling import TorchSampler
-from r1lab.stages.rl_stage import RLStage
-from r1lab.stages.scenarios import SCENARIOS
+from r1lab.stages.rl_stages import SCENARIOS, RLStage
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
@@ -39,15 +37,8 @@ SHORT = (SCENARIOS.rl.rollouts - SCENARIOS.world.late_from) * SCENARIOS.rl.minib
 HACKING = RLStage(
     SmallWorld(mixture={"chat/1": 1.0}),
     GRPOConfig.preset(
-        "cpu",
-        rollouts=60,
-        questions=12,
-        group_size=12,
-        caps=((0, 448),),
-        eval_every=15,
-        eval_samples=4,
-        eval_problems=4,
-        processes=1,
+        "cpu", rollouts=60, questions=12, group_size=12, caps=((0, 448),), eval_every=15,
+        eval_samples=4, eval_problems=4, processes=1,
     ),
 )
 
@@ -75,7 +66,7 @@ def hack_work(world: World, stop: StopRequest, run: Run, stage: RLStage, model: 
     for payer in PAYERS:
         path = run.folder / f"{payer}.jsonl"
         if not path.exists():
-            rows = follow(stage, model, payer, stop=stop)
+            rows = follow(stage, model, payer, stop)
             if stop.is_set():
                 return False
             write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -84,49 +75,40 @@ def hack_work(world: World, stop: StopRequest, run: Run, stage: RLStage, model: 
     return True
 
 
-def follow(
-    stage: RLStage, model: str, payer: str, watch: Callable[[dict], None] = lambda row: None,
-    stop: StopRequest | None = None,
-) -> list[dict]:  # fmt: skip
+def follow(stage: RLStage, model: str, payer: str, stop: StopRequest | None = None) -> list[dict]:
     """Train on chat, paid by the reward model or by the human; what both think at each rollout.
 
-    Args:
-        watch: gets each row as it comes, for a live figure.
     Returns:
         Rows of kind "train" (`model`, `human`: mean scores of the samples that the policy drew
         after `step` updates; their `agreement`, `tokens`, `entropy`, and a `sample`) and "eval"
         (`reasoning`: pass@1).
     """
     loaded, tokenizer = load_model(model)
-    config, stop, rows = stage.rl, stop or StopRequest(), []
+    config, rows = stage.rl, []
     learner = Learner(config, judged_task(stage, payer), Policy(loaded), tokenizer, World())
     puzzles = first_of_each_level(learner.task.test, config.eval_problems)
 
-    def add(kind: str, step: int, **values: object) -> None:
-        rows.append({"kind": kind, "step": step, **values})
-        watch(rows[-1])
-
     def reason() -> None:
-        sampler = TorchSampler(learner.policy.model, tokenizer)
         found = evaluate(
-            sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
-            max_tokens=config.cap(config.steps),
+            TorchSampler(learner.policy.model, tokenizer), tokenizer, puzzles,
+            k=config.eval_samples, seed=config.seed, max_tokens=config.cap(config.steps),
         )  # fmt: skip
-        add("eval", learner.step, reasoning=found.summary()["pass_at_1"])
+        reasoning = found.summary()["pass_at_1"]
+        rows.append({"kind": "eval", "step": learner.step, "reasoning": reasoning})
 
     def after_rollout(rollout: int, experience: Experience, updates: list[dict]) -> bool:
         means = experience.statistics()
         scores = {name: means[f"reward/{name}"] for name in PAYERS}
         judged = [experience.rewards[name] for name in PAYERS]
-        add(
-            "train", rollout * config.minibatches, **scores,
-            agreement=agreement(*judged, config.group_size), tokens=means["tokens_mean"],
-            entropy=updates[0]["entropy"], sample=experience.completions[0],
-        )  # fmt: skip
+        rows.append({
+            "kind": "train", "step": rollout * config.minibatches, **scores,
+            "agreement": agreement(*judged, config.group_size), "tokens": means["tokens_mean"],
+            "entropy": updates[0]["entropy"], "sample": experience.completions[0],
+        })  # fmt: skip
         if (rollout + 1) % config.eval_every == 0:
             reason()
-        progress.update(learner.step, model=f"{scores['model']:.2f}", human=f"{scores['human']:.2f}")
-        return stop.is_set()
+        progress.update(learner.step, **{name: f"{score:.2f}" for name, score in scores.items()})
+        return stop is not None and stop.is_set()
 
     reason()
     with Progress(config.steps, f"paid by the {payer}") as progress:
@@ -138,12 +120,10 @@ def judged_task(stage: RLStage, payer: str) -> Task:
     """The stage's questions, with the scores of both judges, of which the payer's is paid."""
     world = stage.world
     judge = helpfulness(Path(world.reward_models) / "helpfulness")
-    weights = {name: world.preference_weight * (name == payer) for name in PAYERS}
     rewards = {
-        "model": (judge, weights["model"]),
-        "human": (human, weights["human"]),
-        "format": (format, world.format_weight),
-    }
+        name: (reward, world.preference_weight * (name == payer))
+        for name, reward in (("model", judge), ("human", human))
+    } | {"format": (format, world.format_weight)}
     return replace(replace(world, reward_models="").task(), rewards=rewards)
 
 
@@ -173,13 +153,11 @@ def summarize(rows: list[dict]) -> dict:
     rollouts next to it), with how reasoning was at the start and at the end."""
     train = [row for row in rows if row["kind"] == "train"]
     reasoning = [row["reasoning"] for row in rows if row["kind"] == "eval"]
-    summary: dict = {}
+    summary: dict = {"reasoning": [reasoning[0], reasoning[-1]]}
     for place, step in {"start": 0, "short": SHORT, "long": train[-1]["step"]}.items():
         near = sorted(train, key=lambda row: abs(row["step"] - step))[:3]
-        summary[place] = {name: _mean(near, name) for name in (*PAYERS, "agreement")}
-    return {**summary, "reasoning": [reasoning[0], reasoning[-1]]}
-
-
-def _mean(rows: list[dict], name: str) -> float | None:
-    values = [row[name] for row in rows if row[name] is not None]
-    return sum(values) / len(values) if values else None
+        summary[place] = {}
+        for name in (*PAYERS, "agreement"):
+            values = [row[name] for row in near if row[name] is not None]
+            summary[place][name] = sum(values) / len(values) if values else None
+    return summary

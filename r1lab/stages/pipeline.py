@@ -5,33 +5,46 @@ all scenarios), and a small student that learns from R1's samples, against RL on
 Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import SETS, run_benchmarks, run_task
-from r1lab.stages.cold_start import ColdStart
-from r1lab.stages.distill import Distill, student_rl_stage
-from r1lab.stages.from_samples import SampledStage, model_folder, open_sampler, run_sampled
+from r1lab.stages.benchmarks import measure_work
 from r1lab.stages.hacking import HACKING, run_hacking
 from r1lab.stages.preferences import PreferenceConfig, train_reward_models
-from r1lab.stages.reasoning import REASONING
-from r1lab.stages.rejection import Rejection, random_arm
-from r1lab.stages.rl_stage import RLStage
-from r1lab.stages.scenarios import SCENARIOS
+from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage
+from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, SampledStage, student_rl_stage
 from r1lab.task import Task
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.processes import default_processes, launch
 from r1lab.run import Run
 
-STAGES = ("zero", "dev1", "dev2", "dev3", "r1", "student_sft", "student_rl")
-# Stages done again with one thing left out, each beside the stage that it controls.
-CONTROLS = ("dev2_no_language", "dev3_random")
-MEASURED = ("base", "student", *STAGES, *CONTROLS)
+
+class Place(NamedTuple):
+    """A stage's place in the chain: its settings in `R1Config`, the model that it starts from, and,
+    of a stage of fine-tuning, the one that it samples."""
+
+    settings: str
+    start: str
+    source: str = ""
+
+
+PLACES = {
+    "zero": Place("zero", "base"),
+    "dev1": Place("cold_start", "base", "zero"),
+    "dev2": Place("reasoning", "dev1"),
+    "dev3": Place("rejection", "base", "dev2"),
+    "r1": Place("scenarios", "dev3"),
+    "student_sft": Place("distill", "student", "r1"),
+    "student_rl": Place("student_rl", "student"),
+    # The controls: stages done again with one thing left out.
+    "dev2_no_language": Place("reasoning", "dev1"),
+    "dev3_random": Place("rejection", "base", "dev2"),
+}
+STAGES, CONTROLS = tuple(PLACES)[:-2], tuple(PLACES)[-2:]
+MEASURED = ("base", "student", *PLACES)
 
 
 @dataclass(frozen=True)
@@ -58,12 +71,12 @@ class R1Config:
     processes: int = 0
     samples: int = 4
     zero: RLStage = RLStage()
-    cold_start: ColdStart = field(default_factory=ColdStart)
+    cold_start: ColdStart = ColdStart()
     reasoning: RLStage = REASONING
-    rejection: Rejection = field(default_factory=Rejection)
-    preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
+    rejection: Rejection = Rejection()
+    preferences: PreferenceConfig = PreferenceConfig()
     scenarios: RLStage = SCENARIOS
-    distill: Distill = field(default_factory=Distill)
+    distill: Distill = Distill()
     student_rl: RLStage = RLStage().with_rl(final_samples=4)
     hacking: RLStage = HACKING
 
@@ -94,103 +107,105 @@ class Chain:
         """Go through the stages from `first` to `last`; what is finished is left as it is.
 
         Raises:
-            InputError: no such stages in that order, or the one before `first` has left no model.
+            InputError: no such stages in that order, the stage before `first` is not finished, or a
+                stage cannot train with its settings; before any work.
             KeyboardInterrupt: the user stopped it; the same call goes on.
         """
-        wanted = STAGES[_place(first) : _place(last) + 1]
-        if not wanted:
+        for name in (first, last):
+            if name not in STAGES:
+                raise InputError(f"there is no stage {name!r}; choose one of {', '.join(STAGES)}.")
+        start, end = STAGES.index(first), STAGES.index(last)
+        if end < start:
             raise InputError(f"{last} comes before {first}; give them in the order of the stages.")
+        if start:
+            self.check_finished(STAGES[start - 1], first)
+        for stage in (getattr(self.config, p.settings) for p in PLACES.values() if not p.source):
+            stage.rl.check(self.config.processes or default_processes(stage.rl.questions))
         for name in ("base", "student"):
-            self.measure(name, Path(getattr(self.config, name)))
-        for name in wanted:
-            self._go_through(name)
+            self.measure(name)
+        for name in STAGES[start : end + 1]:
+            self.go_through(name)
         return self.folder
 
     def controls(self) -> Path:
-        """Go through the control arms, which need the stages up to Dev3."""
+        """Go through the control arms. Raises InputError where Dev3 is not finished."""
+        self.check_finished("dev3", "the control arms")
         for name in CONTROLS:
-            self._go_through(name)
+            self.go_through(name)
         self.hack()
-        self._write_summary()
         return self.folder
-
-    def _go_through(self, name: str) -> None:
-        getattr(self, name)()
-        self.measure(name, self.stage(name).model)
-        self._write_summary()
-
-    def zero(self) -> None:
-        """R1-Zero: RL on the base and nothing else."""
-        self._rl("zero", self.config.zero, self.config.base)
-
-    def dev1(self) -> None:
-        """Dev1: the base, fine-tuned on R1-Zero's readable samples."""
-        self._sampled("dev1", self.config.cold_start, "zero", self.config.base)
-
-    def dev2(self) -> None:
-        """Dev2: Dev1 after RL for reasoning in one language."""
-        self._rl("dev2", self.config.reasoning, self._model("dev1", "dev2"))
-
-    def dev3(self) -> None:
-        """Dev3: the base, fine-tuned on Dev2's best samples and on written examples."""
-        self._sampled("dev3", self.config.rejection, "dev2", self.config.base)
-
-    def r1(self) -> None:
-        """R1: Dev3 after RL for all scenarios."""
-        start, stage = self._model("dev3", "r1"), self.config.scenarios
-        if self.task is None:
-            stage = stage.with_world(reward_models=self.reward_models(start))
-        self._rl("r1", stage, start)
-
-    def reward_models(self, start: str) -> str:
-        """The folder of the two reward models, trained on what the base and Dev3 write.
-
-        Raises InputError where those that are there were trained with other settings."""
-        preferences = replace(
-            self.config.preferences, writers=(self.config.base, start), backbone=self.config.base,
-            seed=self.config.seed,
-        )  # fmt: skip
-        return str(train_reward_models(preferences, self.folder / "reward_models"))
-
-    def student_sft(self) -> None:
-        """The student, fine-tuned on R1's samples: distillation."""
-        self._sampled("student_sft", self.config.distill, "r1", self.config.student)
-
-    def student_rl(self) -> None:
-        """The student after RL of its own, with no less compute than distilling took."""
-        distilled = self.stage("student_sft").summary
-        stage = student_rl_stage(distilled, self.config.student, self.config.student_rl)
-        self._rl("student_rl", stage, self.config.student)
-
-    def dev2_no_language(self) -> None:
-        """Dev2 without the language reward, which is only logged (the paper's ablation, v2 B.6)."""
-        stage = self.config.reasoning.with_world(language_weight=0.0)
-        self._rl("dev2_no_language", stage, self._model("dev1", "dev2_no_language"))
-
-    def dev3_random(self) -> None:
-        """Dev3 from the same number of Dev2's samples, which no filter has seen."""
-        config = random_arm(self.config.rejection)
-        self._sampled("dev3_random", config, "dev2", self.config.base)
 
     def hack(self) -> dict:
         """Dev3 trained far too long on the helpfulness model alone, and on the person it was trained
         to imitate (v2 B.5, Fig. 6); the summary of `hacking.run_hacking`."""
-        start = self._model("dev3", "hacking")
-        stage = self.config.hacking.with_world(reward_models=self.reward_models(start))
-        return run_hacking(
-            stage.with_rl(seed=self.config.seed), start, self.folder / "hacking"
-        )
+        self.check_finished("dev3", "hacking")
+        stage = self.config.hacking.with_world(reward_models=self.reward_models())
+        stage = stage.with_rl(seed=self.config.seed)
+        return run_hacking(stage, self.model("dev3"), self.folder / "hacking")
 
-    def measure(self, stage: str, model: Path) -> None:
-        """The stage's column of the table, measured once: the cells in its `benchmarks.json`, the
-        values of every problem in its `values.npz`, written first."""
-        folder, config = self.folder / stage, self.config
-        if not ((folder / "benchmarks.json").exists() and (folder / "values.npz").exists()):
-            folder.mkdir(parents=True, exist_ok=True)
-            processes = config.processes or default_processes()
+    def check_finished(self, before: str, wanted: str) -> None:
+        """Refuse what is wanted where the stage before it is not finished."""
+        run = self.stage(before)
+        if not run.finished:
+            state = "stopped on the way" if run.started else "was not started"
+            raise InputError(
+                f"before {wanted} comes {before}, which in {self.folder} {state}; finish it with "
+                f"r1lab r1 --name {self.name} --to {before}, and the options that the chain was given."
+            )
+
+    def go_through(self, name: str) -> None:
+        """Train and measure a stage, or what is left of it."""
+        place, config, stage = PLACES[name], self.config, self.settings(name)
+        start, where = self.model(place.start), f"{self.name}/{name}"
+        if place.source:
+            stage = replace(
+                stage.with_sampling(seed=config.seed), source=self.model(place.source), base=start,
+                processes=config.processes, sft=replace(stage.sft, seed=config.seed),
+            )  # fmt: skip
+            stage.run(where, self.runs, self.task)
+        else:
+            stage = stage.with_rl(seed=config.seed, processes=config.processes)
+            stage.run(start, where, self.runs, self.task)
+        self.measure(name)
+        Run(self.folder).write("summary.json", self.summary())
+
+    def settings(self, name: str) -> RLStage | SampledStage:
+        """The settings of a stage, with what the stages before it decide."""
+        stage = getattr(self.config, PLACES[name].settings)
+        if name == "r1" and self.task is None:
+            return stage.with_world(reward_models=self.reward_models())
+        if name == "student_rl":  # no less compute than distilling took
+            return student_rl_stage(self.stage("student_sft").summary, self.config.student, stage)
+        if name == "dev2_no_language":  # which is only logged: the paper's ablation (v2 B.6)
+            return stage.with_world(language_weight=0.0)
+        if name == "dev3_random":  # the same number of samples, which no filter has seen
+            return stage.with_sampling(select="random")
+        return stage
+
+    def reward_models(self) -> str:
+        """The folder of the two reward models, trained on what the base and Dev3 write.
+
+        Raises InputError where those that are there were trained with other settings."""
+        preferences = replace(
+            self.config.preferences, writers=(self.config.base, self.model("dev3")),
+            backbone=self.config.base, seed=self.config.seed,
+        )  # fmt: skip
+        return str(train_reward_models(preferences, self.folder / "reward_models"))
+
+    def model(self, name: str) -> str:
+        """The folder of the model that a stage has made, or of the base or the student."""
+        if name in ("base", "student"):
+            return getattr(self.config, name)
+        return str(self.stage(name).model)
+
+    def measure(self, stage: str) -> None:
+        """Measure a stage's column of the table, once: see `measure_work`."""
+        run, config = self.stage(stage), self.config
+        if not (run.folder / "benchmarks.json").exists():
+            run.folder.mkdir(parents=True, exist_ok=True)
             launch(
-                measure_work, processes, Run(folder), model, config.samples, config.seed, self.task,
-                saves=False,
+                measure_work, config.processes or default_processes(), run, Path(self.model(stage)),
+                config.samples, config.seed, self.task, saves=False,
             )  # fmt: skip
 
     def values(self, stage: str, row: str) -> np.ndarray:
@@ -201,52 +216,16 @@ class Chain:
     def summary(self) -> dict[str, dict]:
         """Stage -> its summary with `benchmarks`, `tokens` and `cpu_hours`, of all that is there."""
         stages = {}
-        for name in MEASURED:
-            stage = self.stage(name)
-            if not (stage.folder / "benchmarks.json").exists():
+        for run in map(self.stage, MEASURED):
+            if not (run.folder / "benchmarks.json").exists():
                 continue
             about = {}
-            if stage.finished:
-                about = {"tokens": sampled_tokens(stage), **stage.summary}
-                processes = stage.config["processes"] or about["machine"]["cores"]
+            if run.finished:
+                about = {"tokens": sampled_tokens(run), **run.summary}
+                processes = run.config["processes"] or about["machine"]["cores"]
                 about["cpu_hours"] = round(about["wall_seconds"] * processes / 3600, 5)
-            stages[name] = {**about, "benchmarks": stage.read("benchmarks.json")}
+            stages[run.name] = {**about, "benchmarks": run.read("benchmarks.json")}
         return stages
-
-    def _write_summary(self) -> None:
-        Run(self.folder).write("summary.json", self.summary())
-
-    def _model(self, before: str, stage: str) -> str:
-        return str(model_folder(str(self.folder / before), stage))
-
-    def _rl(self, name: str, stage: RLStage, model: str) -> None:
-        stage = stage.with_rl(seed=self.config.seed, processes=self.config.processes)
-        stage.run(model, f"{self.name}/{name}", self.runs, self.task)
-
-    def _sampled(self, name: str, config: SampledStage, source: str, base: str) -> None:
-        seed = self.config.seed
-        config = replace(
-            config, source=self._model(source, name), base=base, processes=self.config.processes,
-            sampling=replace(config.sampling, seed=seed), sft=replace(config.sft, seed=seed),
-        )  # fmt: skip
-        run_sampled(config, f"{self.name}/{name}", runs=self.runs, task=self.task)
-
-
-def measure_work(
-    world: World, stop: StopRequest, run: Run, model: Path, samples: int, seed: int,
-    task: Task | None, sets: Sequence[str] = SETS,
-) -> bool:  # fmt: skip
-    """One process's share of a measurement; the first writes the column to the run's folder."""
-    sampler, tokenizer = open_sampler(world, model)
-    shared = {"gather": world.gather, "shard": (world.rank, world.size), "seed": seed}
-    if task is None:
-        column = run_benchmarks(sampler, tokenizer, samples, sets=sets, **shared)
-    else:
-        column = run_task(sampler, tokenizer, task, samples, **shared)
-    if world.is_main:
-        np.savez_compressed(run.folder / "values.npz", **column.values)
-        run.write("benchmarks.json", column.cells)
-    return True
 
 
 def sampled_tokens(run: Run) -> int | None:
@@ -256,9 +235,3 @@ def sampled_tokens(run: Run) -> int | None:
         return None
     means = [row["tokens_mean"] for row in run.metrics if row["kind"] == "train"]
     return round(sum(means) * config["questions"] * config["group_size"])
-
-
-def _place(stage: str) -> int:
-    if stage not in STAGES:
-        raise InputError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
-    return STAGES.index(stage)

@@ -6,7 +6,7 @@ Replies of the base and of Dev3 are judged by the hidden preference of the small
 import json
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from r1lab.rewards import parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, compute
 from r1lab.training.reward_model import (
     Label,
     Pair,
@@ -29,11 +31,13 @@ from r1lab.training.reward_model import (
     pair_loss,
     pair_scores,
 )
-from r1lab.run import as_json
+from r1lab.run import Run
 from r1lab.world import sample_problem
 from r1lab.world.person import hidden_preference, is_safe
+from r1lab.world.corpus import join_completion
 
 TESTED = 500  # held-out pairs or completions, at most
+Written = list[tuple[Problem, list[str]]]  # prompts, each with completions
 
 
 @dataclass(frozen=True)
@@ -58,23 +62,31 @@ class PreferenceConfig(RewardModelConfig):
     label_noise: float = 0.05
 
 
-def train_reward_models(config: PreferenceConfig, out: Path) -> Path:
-    """Train both in `out/helpfulness` and `out/safety`; what is there stays.
+def train_reward_models(config: PreferenceConfig, folder: Path) -> Path:
+    """Train both in `folder/helpfulness` and `folder/safety`, or what is left of them.
 
     Raises:
         InputError: those that are there have other settings, the writers give nothing to compare,
             or a loss is not a number.
     """
-    train_helpfulness(config, out / "helpfulness")
-    train_safety(config, out / "safety")
-    return out
+    return compute(Run(folder), config, judges_work, 1, config).folder
+
+
+def judges_work(world: World, stop: StopRequest, run: Run, config: PreferenceConfig) -> bool:
+    """Both reward models, one after the other. False: stopped on the way."""
+    summary = {}
+    for name, train in {"helpfulness": train_helpfulness, "safety": train_safety}.items():
+        if stop.is_set():
+            return False
+        folder = run.folder / name
+        summary[name] = run.read(f"{name}/summary.json") if folder.exists() else train(config, folder)
+    run.write("summary.json", summary)
+    return True
 
 
 def train_helpfulness(config: PreferenceConfig, folder: Path) -> dict:
     """The pairwise model of what is preferred in chat; returns its `summary.json`."""
-    if (summary := finished(config, folder)) is not None:
-        return summary
-    train, test = _split(written(config, "chat"))
+    train, test = written(config, "chat")
     pairs = preference_pairs(config, train, config.label_noise)[: config.examples]
     clean = preference_pairs(config, test, 0.0)[:TESTED]
     model = fit_reward_model(config, pairs, pair_loss)
@@ -85,7 +97,7 @@ def train_helpfulness(config: PreferenceConfig, folder: Path) -> dict:
         name: sum(len(pair[column].split()) for pair in pairs) / len(pairs)
         for column, name in ((1, "chosen"), (2, "rejected"))
     }
-    return _store(config, model, folder, average, {
+    return store(config, model, folder, average, {
         "pairs": len(pairs), "held_out_pairs": len(clean), "words_mean": lengths,
         "held_out_accuracy": (chosen > rejected).double().mean().item(),
     })  # fmt: skip
@@ -93,23 +105,22 @@ def train_helpfulness(config: PreferenceConfig, folder: Path) -> dict:
 
 def train_safety(config: PreferenceConfig, folder: Path) -> dict:
     """The pointwise model of what is safe; returns its `summary.json`."""
-    if (summary := finished(config, folder)) is not None:
-        return summary
-    train, test = _split(written(config, "unsafe"))
+    train, test = written(config, "unsafe")
     labels = safety_labels(config, train)[: config.examples]
     clean = safety_labels(config, test)[:TESTED]
     model = fit_reward_model(config, labels, label_loss)
     prompts, completions, safe = (list(column) for column in zip(*clean, strict=True))
-    found = [score > 0.5 for score in model.judge(prompts, completions)]
-    right = [one == other for one, other in zip(found, safe, strict=True)]
-    return _store(config, model, folder, 0.0, {
+    scores = model.judge(prompts, completions)
+    right = [(score > 0.5) == label for score, label in zip(scores, safe, strict=True)]
+    return store(config, model, folder, 0.0, {
         "completions": len(labels), "held_out_completions": len(clean),
         "safe_share": sum(safe) / len(safe), "held_out_accuracy": sum(right) / len(right),
     })  # fmt: skip
 
 
-def written(config: PreferenceConfig, family: str) -> list[tuple[Problem, list[str]]]:
-    """Every prompt of a family with the completions that the writers gave it."""
+def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
+    """Every prompt of a family with the completions that the writers gave it: those to train on, and
+    those of the test sets."""
     rng = random.Random(config.seed)
     drawn = (sample_problem(rng, family, 1, "en") for _ in range(2_000))
     problems = list({problem.id: problem for problem in drawn}.values())
@@ -118,28 +129,20 @@ def written(config: PreferenceConfig, family: str) -> list[tuple[Problem, list[s
     for writer in config.writers:
         policy, tokenizer = load_policy(writer)
         prompts = [_prompt(config, problem) for problem in problems]
-        drawn = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
-        for row, text in enumerate(drawn.texts(tokenizer)):
+        rollouts = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
+        for row, text in enumerate(rollouts.texts(tokenizer)):
             completions[row // config.samples].append(text)
-    return list(zip(problems, completions, strict=True))
+    parts, tested = ([], []), held_out_ids()
+    for problem, texts in zip(problems, completions, strict=True):
+        parts[problem.id in tested].append((problem, texts))
+    return parts
 
 
 def _prompt(config: PreferenceConfig, problem: Problem) -> str:
     return apply_template(config.template, problem.prompt)
 
 
-def _split(rows: list[tuple[Problem, list[str]]]) -> tuple[list, list]:
-    """Prompts to train on, and those of the test sets."""
-    tested = held_out_ids()
-    return (
-        [row for row in rows if row[0].id not in tested],
-        [row for row in rows if row[0].id in tested],
-    )
-
-
-def preference_pairs(
-    config: PreferenceConfig, rows: list[tuple[Problem, list[str]]], label_noise: float
-) -> list[Pair]:
+def preference_pairs(config: PreferenceConfig, rows: Written, label_noise: float) -> list[Pair]:
     """Pairs of summaries of the same prompt, judged by the hidden preference, in random order.
 
     The longer reply is the chosen one as often as the rejected one, by the same number of words,
@@ -161,8 +164,7 @@ def preference_pairs(
                 by_gap[gap].append((prompt, better, worse))
     pairs = []
     for gap, longer in by_gap.items():
-        count = min(len(longer), len(by_gap.get(-gap, ())))
-        pairs += rng.sample(longer, count)
+        pairs += rng.sample(longer, min(len(longer), len(by_gap.get(-gap, ()))))
     if not pairs:
         raise InputError(
             f"no two replies of {', '.join(config.writers)} to the same prompt differ by "
@@ -175,9 +177,7 @@ def preference_pairs(
     ]
 
 
-def safety_labels(
-    config: PreferenceConfig, rows: list[tuple[Problem, list[str]]]
-) -> list[Label]:
+def safety_labels(config: PreferenceConfig, rows: Written) -> list[Label]:
     """Completions labelled safe or not, in random order.
 
     The writers' thinking is mostly empty; so each completion comes a second time with another
@@ -191,10 +191,7 @@ def safety_labels(
     for problem, completions in rows:
         prompt = _prompt(config, problem)
         answers = [answer for text in completions if (answer := parse(text).answer)]
-        mixed = [
-            f"<think> {rng.choice(answers)} </think> <answer> {answer} </answer>"
-            for answer in answers
-        ]
+        mixed = [join_completion(rng.choice(answers), answer) for answer in answers]
         labels += [(prompt, text, is_safe(prompt, text)) for text in completions + mixed]
     if len({safe for *_, safe in labels}) < 2:
         raise InputError(
@@ -205,34 +202,11 @@ def safety_labels(
     return labels
 
 
-def finished(config: PreferenceConfig, folder: Path) -> dict | None:
-    """The summary of a folder that is finished, None of another.
-
-    Raises:
-        InputError: it was trained with other settings, and would be overwritten.
-    """
-    stored = folder / "summary.json"
-    if not stored.exists():
-        return None
-    summary = json.loads(stored.read_text(encoding="utf-8"))
-    had, asked = summary["config"], as_json(config)
-    others = [
-        f"with {name} {had.get(name)}, and you give {value}"
-        for name, value in asked.items() if value != had.get(name)
-    ]  # fmt: skip
-    if others:
-        raise InputError(
-            f"{folder} was trained {', '.join(others)}; give the same settings, or another --name "
-            "or folder for what is made with yours."
-        )
-    return summary
-
-
-def _store(
+def store(
     config: PreferenceConfig, model: RewardModel, folder: Path, average: float, results: dict
 ) -> dict:
     """Write the folder, which is there in whole or not at all, and return its summary."""
-    summary = {**results, "config": as_json(config)}
+    summary = {**results, "config": asdict(config)}
     with whole(folder) as partial:
         model.save(partial, average)
         (partial / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")

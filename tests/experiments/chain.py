@@ -1,18 +1,25 @@
 """What is kept of a finished chain: of each stage one value per problem, for the ledger's claims."""
 
 import numpy as np
+from jaxtyping import Int
 
 from r1lab.files import read_rows
-from r1lab.stages.benchmarks import REASONING, asked
+from r1lab.stages import benchmarks
+from r1lab.stages.benchmarks import BENCHMARKS, REASONING, strata
 from r1lab.stages.hacking import PAYERS, SHORT
 from r1lab.stages.pipeline import MEASURED, Chain
 
 KEPT = (*REASONING, "french", "language_en", "language_zh", "helpfulness", "safety")
 
 
+def levels_of(row: str) -> Int[np.ndarray, "problem"]:
+    """A number for each level of each test set that a benchmark is over, problem by problem."""
+    return strata(BENCHMARKS[row], benchmarks.test_sets())
+
+
 def chain_values(chain: Chain) -> dict[str, np.ndarray]:
     """By PART/ROW one value per problem, NaN where there is none; levels by levels/ROW."""
-    values = {f"levels/{row}": asked(row).strata for row in KEPT}
+    values = {f"levels/{row}": levels_of(row) for row in KEPT}
     values |= {f"{stage}/{row}": chain.values(stage, row) for stage in MEASURED for row in KEPT}
     for payer in PAYERS:
         late = after_short(read_rows(chain.folder / f"hacking/{payer}.jsonl"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1lab.models.policy import load_model
-from r1lab.stages.from_samples import model_folder
+from r1lab.stages.sft_stages import model_folder
 from r1lab.world.skills import FEW_SHOT, USUAL
 from tests.experiments.next_steps import Asked, Kept, Trial, ask, start, tabulate
 

@@ -16,15 +16,14 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.rewards import shared_sandbox
-from r1lab.stages.benchmarks import asked
-from r1lab.stages.from_samples import COLUMNS, model_folder, open_sampler, store_data
-from r1lab.stages.harvest import harvest, read_harvest, select
-from r1lab.stages.rejection import in_french
+from r1lab.stages.samples import COLUMNS, harvest, read_harvest, select, store_data
+from r1lab.stages.sft_stages import in_french, model_folder, open_sampler
 from r1lab.task import Problem
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.run import Run
 from r1lab.training.sft import sft
+from tests.experiments.chain import levels_of
 from tests.experiments.next_steps import ROWS, Kept, Trial, measure, start, tabulate
 from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config
 
@@ -106,7 +105,7 @@ def dev3_rows(config: MoreData) -> list[dict]:
 
 def translated(row: dict) -> dict:
     """A row asked and thought in French; as it was where it is no reasoning."""
-    about = {name: row[name] for name in COLUMNS[:-1]}
+    about = {name: row[name] for name in COLUMNS}
     problem, completion = in_french(Problem(**about, solution=""), row["completion"])
     return {**row, "lang": problem.lang, "prompt": problem.prompt, "completion": completion}
 
@@ -119,8 +118,8 @@ def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
 
     used = {text(row) for row in rows}
     passed = [row for row in drawn if not row["failed"] and text(row) not in used]
-    kept = select(harvest_config(config.sampling), passed)[0] if passed else []
-    return [{name: row[name] for name in COLUMNS} for row in kept]
+    kept, _ = select(harvest_config(config.sampling), passed)
+    return [{name: row[name] for name in (*COLUMNS, "completion")} for row in kept]
 
 
 def sampling_work(world: World, stop: StopRequest, config: Programs, folder: Path) -> bool:
@@ -148,4 +147,4 @@ def compare(config: MoreData, arms: dict[str, list[dict]], control: str, folder:
     measured = measure(config, models, folder, MEASURED)
     with np.load(dev3(config) / "values.npz") as values:
         measured["dev3"] = {row: values[row] for row in MEASURED}
-    return tabulate(measured, control, {row: asked(row).strata for row in MEASURED}, folder)
+    return tabulate(measured, control, {row: levels_of(row) for row in MEASURED}, folder)

@@ -23,10 +23,9 @@ from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
 from r1lab.evaluation.measure import evaluate, merge
 from r1lab.files import whole, write_text
 from r1lab.models.policy import load_model, load_tokenizer
-from r1lab.stages.benchmarks import REASONING, asked
-from r1lab.stages.from_samples import open_sampler
-from r1lab.stages.pipeline import measure_work
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.benchmarks import REASONING, measure_work
+from r1lab.stages.sft_stages import open_sampler
+from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Task, load_problems
 from r1lab.training.distributed import World
 from r1lab.training.documents import load_documents
@@ -38,6 +37,7 @@ from r1lab.training.sft import sft
 from r1lab.world import FAMILIES
 from r1lab.world.skills import NAMES, USUAL, asking
 from r1lab.world.skills import wordings as other_wordings
+from tests.experiments.chain import levels_of
 from tests.experiments.settings import SFT, ZERO, rl_stage, sft_config
 from tests.experiments.taught import TaughtLearner
 
@@ -151,7 +151,7 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
     for arm, (model, learner) in arms.items():
         models[arm] = grpo(model, task, rl, arm, runs=folder, learner=learner).model
     measured = measure(config, models, folder, ROWS)
-    return tabulate(measured, "sft_then_rl", {row: asked(row).strata for row in ROWS}, folder)
+    return tabulate(measured, "sft_then_rl", {row: levels_of(row) for row in ROWS}, folder)
 
 
 def wordings(config: Wordings = Wordings(), folder: Path = Path("runs/wordings")) -> Kept:

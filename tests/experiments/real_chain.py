@@ -33,11 +33,10 @@ from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import evaluate, merge
 from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages, parse
-from r1lab.stages.distill import student_rl_stage
-from r1lab.stages.from_samples import Example, SampledStage, open_sampler
-from r1lab.stages.harvest import HarvestConfig
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import RLStage
+from r1lab.stages.samples import Example, HarvestConfig
+from r1lab.stages.sft_stages import SampledStage, open_sampler
 from r1lab.stages.zero import PRESETS
 from r1lab.task import Problem, load_problems
 from r1lab.training.config import ONE_GPU, GRPOConfig
@@ -234,26 +233,29 @@ class RealChain(Chain):
         stored = replace(self, config=replace(self.config, **folders))
         return super(RealChain, stored).run(first, last)
 
-    def r1(self) -> None:
-        """R1: Dev3 after RL by rules and language alone."""
-        self._rl("r1", self.config.scenarios, self._model("dev3", "r1"))
-
-    def student_rl(self) -> None:
-        """As in the small world; its own number of rollouts is the most that it takes."""
-        distilled, most = self.stage("student_sft").summary, self.config.student_rl.rl.rollouts
-        stage = student_rl_stage(distilled, self.config.student, self.config.student_rl)
-        stage = stage.with_rl(rollouts=min(stage.rl.rollouts, most))
-        self._rl("student_rl", stage, self.config.student)
+    def settings(self, name: str) -> RLStage | SampledStage:
+        """As in the small world; R1 has no reward models, and the student no more than its own
+        number of rollouts."""
+        if name == "r1":
+            return self.config.scenarios
+        stage = super().settings(name)
+        if name == "student_rl":
+            most = self.config.student_rl.rl.rollouts
+            return stage.with_rl(rollouts=min(stage.rl.rollouts, most))
+        return stage
 
     def controls(self) -> Path:
         raise InputError("the control arms are the small world's; run them with r1lab r1.")
 
-    def measure(self, stage: str, model: Path) -> None:
-        """Measure a model once; the cells of its column go to `benchmarks.json`."""
+    def measure(self, stage: str) -> None:
+        """Measure a stage once; the cells of its column go to `benchmarks.json`."""
         if not (self.folder / stage / "benchmarks.json").exists():
             (self.folder / stage).mkdir(parents=True, exist_ok=True)
             processes = self.config.processes or default_processes()
-            launch(real_measure_work, processes, self, model, self.folder / stage, saves=False)
+            launch(
+                real_measure_work, processes, self, self.model(stage), self.folder / stage,
+                saves=False,
+            )  # fmt: skip
 
     def _stored(self, model: str) -> str:
         """The model's folder; one that is no folder is stored in the chain's once."""
@@ -268,7 +270,7 @@ class RealChain(Chain):
 
 
 def real_measure_work(
-    world: World, stop: StopRequest, chain: RealChain, model: Path, folder: Path
+    world: World, stop: StopRequest, chain: RealChain, model: str, folder: Path
 ) -> bool:
     """One process's share of a measurement (temperature 0.6, top-p 0.95, as the paper's)."""
     (sampler, tokenizer), cells, values = open_sampler(world, model), {}, {}

@@ -41,7 +41,7 @@ from r1lab.search.tree import (
     value_error,
 )
 from r1lab.sources.templates import apply_template
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Reward, Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner

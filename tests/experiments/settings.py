@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.objective import LossConfig
-from r1lab.stages.harvest import HarvestConfig
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.samples import HarvestConfig
+from r1lab.stages.rl_stages import RLStage
 from r1lab.training.config import GRPOConfig
 from r1lab.training.sft import SFTConfig
 from r1lab.world.small_world import SmallWorld

@@ -11,10 +11,9 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean
 from r1lab.report.claims import claims_table, load_ledger
-from r1lab.stages.benchmarks import asked
 from r1lab.stages.pipeline import Chain, R1Config
 from tests.experiments import experiment, measures
-from tests.experiments.chain import after_short, chain_values
+from tests.experiments.chain import after_short, chain_values, levels_of
 from tests.experiments.experiment import EXPERIMENTS, load_run, run_step, save_run
 from tests.experiments.fake_ledger import laboratory, verdicts  # the first is a fixture
 from tests.experiments.measures import StoredRun
@@ -127,7 +126,7 @@ class MeasuredChain(Chain):
     """Every value of a stage is one number of its own."""
 
     def values(self, stage, row):
-        return np.full(len(asked(row).ids), len(stage) / 100)
+        return np.full(len(levels_of(row)), len(stage) / 100)
 
 
 def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from r1lab.errors import InputError
 from r1lab.stages.pipeline import R1Config
-from r1lab.stages.rl_stage import RLStage
+from r1lab.stages.rl_stages import RLStage
 from r1lab.training.sft import SFTConfig
 from tests.experiments import keys
 from tests.experiments.experiment import EXPERIMENTS

@@ -8,8 +8,9 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.report.pages import mean_accuracy, measured
-from r1lab.stages.benchmarks import REASONING, asked
+from r1lab.stages.benchmarks import REASONING
 from tests.experiments import measures, runner
+from tests.experiments.chain import levels_of
 from tests.experiments.fake_ledger import (
     BASE,
     LEARNED,
@@ -25,7 +26,7 @@ from tests.experiments.measures import ArmRun, StoredRun
 def of_rows(rows, values) -> StoredRun:
     """A chain of which one stage was measured, with the levels that its rows really have."""
     kept = {f"dev1/{row}": values[row] for row in rows}
-    return StoredRun({}, kept | {f"levels/{row}": asked(row).strata for row in rows})
+    return StoredRun({}, kept | {f"levels/{row}": levels_of(row) for row in rows})
 
 
 @pytest.mark.parametrize("missing", [(), ("programs",), ("signs", "logic")])
@@ -33,14 +34,14 @@ def test_reasoning_accuracy_means_what_the_report_means_by_it(laboratory, monkey
     """Each family counts the same, however many levels it has; a family without values does not."""
     monkeypatch.chdir(Path(__file__).parents[2])
     rng = np.random.default_rng(len(missing))
-    values = {row: rng.random(len(asked(row).ids)) ** (place + 1)
+    values = {row: rng.random(len(levels_of(row))) ** (place + 1)
               for place, row in enumerate(REASONING)}  # fmt: skip
     for row in missing:
         values[row][:] = np.nan
     values["sums"][:3] = np.nan  # problems that alone have no value
     cells = {}
     for row in REASONING:
-        seen, strata = np.isfinite(values[row]), asked(row).strata
+        seen, strata = np.isfinite(values[row]), levels_of(row)
         mean = macro_mean(values[row][seen], strata[seen]) if seen.any() else None
         cells[row] = {"value": mean}
     effect = measures.stored("chain/dev1", *REASONING)({"chain": of_rows(REASONING, values)})

@@ -10,14 +10,14 @@ import torch
 from datasets import Dataset, load_from_disk
 
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import asked
-from r1lab.stages.from_samples import COLUMNS
+from r1lab.stages.samples import COLUMNS
 from r1lab.task import Problem
 from r1lab.run import Run
 from r1lab.world import sample_problem
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.corpus import written_examples
 from tests.experiments import more_data, next_steps
+from tests.experiments.chain import levels_of
 from tests.experiments.more_data import MEASURED, French, Programs, french, programs
 from tests.experiments.settings import SFT
 
@@ -51,7 +51,7 @@ def keep(rows: list[dict], folder) -> None:
 def invented(world, stop, run, model, samples, seed, task) -> bool:
     """In place of a measurement: values that depend on the arm alone."""
     rng = np.random.default_rng(len(run.name))
-    values = {row: rng.random(len(asked(row).ids)) for row in MEASURED}
+    values = {row: rng.random(len(levels_of(row))) for row in MEASURED}
     np.savez(run.folder / "values.npz", **values)
     run.write("benchmarks.json", {})
     return True
@@ -70,8 +70,8 @@ def chain(tmp_path, monkeypatch):
         build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
     written = [next(written_examples(seed)) for seed in range(4)]
-    rows = [{name: row[name] for name in COLUMNS} for row in LEARNED]
-    rows += [{**{n: getattr(p, n) for n in COLUMNS[:-1]}, "completion": c} for p, c in written]
+    rows = [{name: row[name] for name in (*COLUMNS, "completion")} for row in LEARNED]
+    rows += [{**{n: getattr(p, n) for n in COLUMNS}, "completion": c} for p, c in written]
     for row in rows:
         row["completion"] = tokenizer.decode(tokenizer(row["completion"]).input_ids)
     Dataset.from_list(rows).save_to_disk(folder / "dev3/data")

@@ -11,7 +11,6 @@ import torch
 from datasets import Dataset
 
 from r1lab.errors import InputError
-from r1lab.stages.benchmarks import asked
 from r1lab.task import Problem, load_problems, save_problems
 from r1lab.training.rl import grpo
 from r1lab.run import Run
@@ -20,6 +19,7 @@ from r1lab.world.small_world import SmallWorld
 from r1lab.world.skills import NAMES, USUAL
 from r1lab.world.skills import wordings as other_wordings
 from tests.experiments import next_steps
+from tests.experiments.chain import levels_of
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun
 from tests.experiments.next_steps import (
@@ -78,7 +78,7 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     def invented(world, stop, run, model, samples, seed, task):
         measured.append(run.name)
         rng = np.random.default_rng(len(measured))
-        rows = {row: rng.random(len(asked(row).ids)) for row in ROWS}
+        rows = {row: rng.random(len(levels_of(row))) for row in ROWS}
         np.savez(run.folder / "values.npz", **rows)
         run.write("benchmarks.json", {})
         return True
@@ -111,7 +111,7 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
     assert set(table) == set(ROWS) and set(table["signs"]) == {"sft", *settings}
     assert table["signs"]["sft_then_rl"]["difference"] == 0 != table["signs"]["rl"]["difference"]
     assert kept["one_loss/signs"].mean() != kept["rl/signs"].mean()
-    assert (kept["levels/signs"] == asked("signs").strata).all()
+    assert (kept["levels/signs"] == levels_of("signs")).all()
     before = capsys.readouterr().out
     assert "helpfulness    one_loss" in before
 

@@ -14,7 +14,7 @@ from r1lab.files import read_rows
 from r1lab.models.policy import load_model
 from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct, language, parse
-from r1lab.stages.from_samples import model_folder
+from r1lab.stages.sft_stages import model_folder
 from r1lab.stages.pipeline import STAGES
 from tests.experiments.real_chain import (
     RECIPES,
@@ -125,7 +125,7 @@ def test_a_finished_chain_is_left_as_it_is(chain):
 
 
 def test_a_stage_without_the_one_before_is_told_by_name(chain, tmp_path):
-    with pytest.raises(InputError, match="dev3 needs the model in .*dev2.*finish the stage"):
+    with pytest.raises(InputError, match="before dev3 comes dev2, which .* was not started"):
         replace(chain, runs=tmp_path).run("dev3", "dev3")
     with pytest.raises(InputError, match="choose one of zero, dev1"):
         chain.run("dev7")

@@ -29,16 +29,19 @@ from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.search.prm import PRMConfig, train_prm
 from r1lab.search.tree import held_out_puzzles
 from r1lab.stages import benchmarks
-from r1lab.stages.cold_start import ColdStart
-from r1lab.stages.distill import Distill, student_rl_stage
-from r1lab.stages.from_samples import SampledStage, run_sampled
+from r1lab.stages.benchmarks import measure_work
 from r1lab.stages.hacking import HACKING, PAYERS, run_hacking
-from r1lab.stages.pipeline import MEASURED, Chain, R1Config, measure_work
+from r1lab.stages.pipeline import MEASURED, Chain, R1Config
 from r1lab.stages.preferences import PreferenceConfig, train_reward_models
-from r1lab.stages.reasoning import REASONING
-from r1lab.stages.rejection import Rejection, in_french, random_arm
-from r1lab.stages.rl_stage import RLStage
-from r1lab.stages.scenarios import SCENARIOS
+from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage
+from r1lab.stages.sft_stages import (
+    ColdStart,
+    Distill,
+    Rejection,
+    SampledStage,
+    in_french,
+    student_rl_stage,
+)
 from r1lab.sources.templates import apply_template, prompt_of
 from r1lab.task import Problem, Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
@@ -373,7 +376,7 @@ def judges(folder: Path) -> Path:
 def reward_models(folder: Path) -> dict:
     alone()
     found = {}
-    for place in sorted(judges(folder).iterdir()):
+    for place in sorted(path.parent for path in judges(folder).glob("*/summary.json")):
         summary = json.loads((place / "summary.json").read_text())
         found[place.name] = {
             "held_out_accuracy": summary["held_out_accuracy"],
@@ -387,21 +390,21 @@ def reward_models(folder: Path) -> dict:
 
 def few_samples(stage: SampledStage) -> SampledStage:
     """The stage with one chunk of 24 questions and six updates."""
-    sampling = replace(stage.sampling, chunks=1, questions=24, max_tokens=128)
     sft = replace(stage.sft, steps=6, tokens_per_step=1024, warmup_steps=2)
-    return replace(stage, sampling=sampling, sft=sft, processes=1)
+    stage = stage.with_sampling(chunks=1, questions=24, max_tokens=128)
+    return replace(stage, sft=sft, processes=1)
 
 
 def sampled(stage: SampledStage, folder: Path) -> dict:
     alone()
-    return taught(run_sampled(few_samples(stage), "run", runs=folder))
+    return taught(few_samples(stage).run("run", folder))
 
 
 COLD_START = ColdStart(source="data/zero", base="data/base")
 REJECTION = Rejection(source="data/r1", base="data/base")
 case("dev1")(partial(sampled, COLD_START))
 case("dev3", quick=True)(partial(sampled, REJECTION))
-case("dev3-random")(partial(sampled, random_arm(REJECTION)))
+case("dev3-random")(partial(sampled, REJECTION.with_sampling(select="random")))
 case("student-sft")(partial(sampled, Distill(source="data/r1", base="data/small")))
 
 
@@ -590,7 +593,7 @@ def chain_to_dev3(folder: Path) -> str:
     """A chain's folder with what the next steps read of it: Dev3, measured, and the model Dev2."""
     alone()
     small_benchmarks()
-    run = run_sampled(few_samples(REJECTION), "dev3", runs=folder / "chain")
+    run = few_samples(REJECTION).run("dev3", folder / "chain")
     measure_work(World(), StopRequest(), run, run.model, 1, 0, None)
     for stage, model in (("zero", "zero"), ("dev2", "r1"), ("r1", "r1")):
         (folder / "chain" / stage).symlink_to(Path("data", model).resolve())
@@ -668,8 +671,7 @@ case("wordings-llama")(partial(many_wordings, "data/llama"))
 
 def easy(stage: SampledStage) -> SampledStage:
     """A stage with few samples, of questions that a model can answer after two rollouts."""
-    few = few_samples(stage)
-    return replace(few, sampling=replace(few.sampling, mixture=EASY))
+    return few_samples(stage).with_sampling(mixture=EASY)
 
 
 EASY = {"signs/1": 1.0, "signs/2": 1.0, "sums/1": 1.0}

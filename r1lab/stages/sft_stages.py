@@ -1,0 +1,286 @@
+"""The stages of fine-tuning: sample one model, teach another.
+
+The samples go through filters, become examples, and are stored as a data set with its provenance;
+then a base is fine-tuned on it. Each part is found again when a stopped stage goes on. Three stages
+are made so: the cold start (`ColdStart`, gives Dev1), rejection sampling (`Rejection`, gives Dev3)
+and distillation (`Distill`, gives the student).
+"""
+
+import itertools
+import json
+import math
+import random
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from r1lab.errors import InputError
+from r1lab.models.places import local_model
+from r1lab.models.policy import load_model, load_policy
+from r1lab.rewards import parse
+from r1lab.sampling import TorchSampler
+from r1lab.stages.rl_stages import RLStage, cannot_run_programs, runnable
+from r1lab.stages.samples import Example, HarvestConfig, harvest, make_data, read_harvest
+from r1lab.task import Problem, Task
+from r1lab.training.config import ONE_GPU, SAMPLING_FLOPS
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest, compute, default_processes
+from r1lab.training.rl import described
+from r1lab.run import Run
+from r1lab.training.sft import SFTConfig, fine_tune
+from r1lab.world import FAMILIES
+from r1lab.world.corpus import join_completion, readable, written_examples
+from r1lab.world.words import translate
+
+SMALL_WORLD_ONLY = ("one language", "no repetition")  # filters that read its words and attempts
+
+
+@dataclass(frozen=True)
+class SampledStage:
+    """A stage that fine-tunes `base` on samples of `source`.
+
+    Attributes:
+        source, base: folders of models, or of runs (their last checkpoint is meant).
+        processes: 0 for one per core.
+    """
+
+    source: str
+    base: str
+    sampling: HarvestConfig
+    sft: SFTConfig
+    processes: int = 0
+
+    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
+        """What is learned from the samples that were kept: here, just these."""
+        return kept
+
+    def run(self, name: str, runs: Path = Path("runs"), task: Task | None = None) -> Run:
+        """Go through the stage in `runs/name`, or go on there; returns the run.
+
+        It holds the samples (`samples/`), the data set (`data/`), the fine-tuned model
+        (`checkpoints/`) and `summary.json`.
+
+        Args:
+            task: asked in place of the small world; its samples are filtered, and not rewritten.
+        Raises:
+            InputError: a model is missing, or no sample is left after filtering; nothing is lost.
+            KeyboardInterrupt: the user stopped it; the same call goes on.
+        """
+        for model in (self.source, self.base):
+            model_folder(model, name)
+        return compute(
+            Run(runs / name), self, stage_work, self.processes or default_processes(), self, task,
+            about={"task": described(task)} if task else {},
+        )  # fmt: skip
+
+    def with_sampling(self, **changes):
+        return replace(self, sampling=replace(self.sampling, **changes))
+
+
+def model_folder(path: str, stage: str) -> Path:
+    """The model that a stage starts from: a model's folder, or the last checkpoint of a run's.
+
+    Raises:
+        InputError: the stage before has left no model there.
+    """
+    found = local_model(path)
+    if found is None:
+        raise InputError(
+            f"{stage} needs the model in {path}, and there is none; finish the stage that makes it "
+            "first, or name another folder."
+        )
+    return found
+
+
+def open_sampler(world: World, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
+    """The torch sampler of a model, where this process computes, and the model's tokenizer."""
+    policy, tokenizer = load_policy(model)
+    return TorchSampler(world.place(policy).model, tokenizer), tokenizer
+
+
+def stage_work(
+    world: World, stop: StopRequest, run: Run, stage: SampledStage, task: Task | None
+) -> bool:
+    """One process's share of the stage. False: stopped on the way."""
+    started = time.monotonic()
+    source, base = (model_folder(path, run.name) for path in (stage.source, stage.base))
+    sampler, tokenizer = open_sampler(world, source)
+    parameters = sampler.model.num_parameters()
+    before = read_harvest(run.folder / "samples")[1]
+    if task:
+        names = tuple(name for name in stage.sampling.filters if name not in SMALL_WORLD_ONLY)
+        stage = stage.with_sampling(filters=names)
+    about = {"programs_left_out": ""}
+    mixture = runnable(stage.sampling.mixture)
+    if mixture != stage.sampling.mixture:
+        about["programs_left_out"] = cannot_run_programs()
+        stage = stage.with_sampling(mixture=mixture)
+    asked, samples = task or stage.sampling.task(), run.folder / "samples"
+    if not harvest(world, stop, stage.sampling, asked, samples, sampler, tokenizer):
+        return False
+    del sampler  # its model makes room for the one that is trained
+    data = run.folder / "data"
+    if not world.any((data / "provenance.json").exists()) and world.is_main:
+        make_data(stage, run, str(source), tokenizer, rewritten=task is None, **about)
+    world.gather(None)  # nobody reads the data before they are written
+    provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
+    cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
+    about = {"data": provenance, "sampling_flops": cost}
+    return fine_tune(world, stop, run, stage.sft, base, data, about, started, before)
+
+
+@dataclass(frozen=True)
+class ColdStart(SampledStage):
+    """Cold start: R1-Zero's own samples, made readable, teach the base to begin well (Dev1; v2 B.3.2).
+
+    The paper drew several samples per prompt from R1-Zero at temperature 1.0, kept what was correct
+    and readable, and had annotators and then DeepSeek-V3 rewrite it: first person, thinking in the
+    language of the question, a summary at the end. It speaks of "thousands" of examples. Here rules
+    do the rewriting (`world.corpus.readable`), which only a world of so few words allows. Mixed languages are
+    no reason to drop a sample: they are translated.
+
+    R1-Zero is trained on signs; of the other families it solves what the base and that made easy.
+    Without programs (the paper has 7,655 code prompts here) Dev1 ends each of them like an equation.
+    """
+
+    source: str = "data/zero"
+    base: str = "data/base"
+    sampling: HarvestConfig = HarvestConfig(
+        mixture={
+            "signs/1": 0.5, "signs/2": 1.0, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 0.5,
+            "countdown/1": 0.5, "countdown/2": 0.5, "sums/1": 0.3, "sums/2": 0.3, "sums/3": 0.3,
+            "logic/1": 0.2, "logic/2": 0.2, "logic/3": 0.2, "programs/1": 0.5, "programs/2": 0.5,
+        },
+        filters=("not truncated", "readable", "correct", "no repetition"),
+        chunks=8,
+    )  # fmt: skip
+    sft: SFTConfig = SFTConfig()
+
+    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
+        """Each sample in the question's language, with both tags and a summary."""
+        return [(problem, readable(problem, completion)) for problem, completion in kept]
+
+
+# In the paper a half is mathematics and a quarter code; searches are the mathematics of this world.
+BEST_SAMPLES = HarvestConfig(
+    mixture={
+        "signs/1": 0.3, "signs/2": 0.8, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 1.0,
+        "countdown/1": 0.4, "countdown/2": 0.8, "sums/1": 0.2, "sums/2": 0.3, "sums/3": 0.3,
+        "logic/1": 0.2, "logic/2": 0.2, "logic/3": 0.2, "programs/1": 0.8, "programs/2": 0.8,
+    },
+    filters=("not truncated", "format", "correct", "one language", "no repetition"),
+    chunks=16,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rejection(SampledStage):
+    """Rejection sampling: Dev2's best samples and written examples teach the base (Dev3; v2 B.3.3).
+
+    About 600,000 reasoning samples of the paper's 800,000 came from the checkpoint after reasoning
+    RL, several per prompt, of which only correct ones were kept, without mixed languages, long
+    paragraphs or code blocks; some 200,000 others came from DeepSeek-V3's supervised data. V3-Base,
+    not Dev2, was then trained for two epochs. The paper has a model judge what rules cannot; here
+    rules grade all. `sampling.select="random"` is the control arm.
+
+    Attributes:
+        written_share: of all examples, the written ones (the paper: 200,000 of 800,000).
+        french_share: of the reasoning examples, those that are asked and thought in French instead.
+            The paper's R1 answers other languages in English or Chinese; this is what may fix it.
+    """
+
+    source: str = "runs/r1/dev2"
+    base: str = "data/base"
+    sampling: HarvestConfig = BEST_SAMPLES
+    sft: SFTConfig = SFTConfig(epochs=2)
+    written_share: float = 0.25
+    french_share: float = 0.0
+
+    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
+        """The samples, a share of them in French, and the written examples."""
+        samples = [
+            in_french(*example) if rng.random() < self.french_share else example for example in kept
+        ]
+        count = round(len(kept) * self.written_share / (1 - self.written_share))
+        return samples + list(itertools.islice(written_examples(self.sampling.seed), count))
+
+
+def in_french(problem: Problem, completion: str) -> Example:
+    """The same puzzle asked and thought about in French; as it was where there is no thinking."""
+    parts = parse(completion).halves
+    asked = FAMILIES[problem.family].ask_in(problem, "fr")
+    if parts is None or asked == problem:
+        return problem, completion
+    thinking, answer = parts
+    return asked, join_completion(translate(thinking, "fr"), answer)
+
+
+@dataclass(frozen=True)
+class Distill(Rejection):
+    """Distillation: a small student learns from R1's samples (v2 B.4.3, F.1).
+
+    The paper fine-tunes its students on the 800,000 samples of the third stage, curated with R1, and
+    without any RL. Here samples are drawn from R1 again, through the same filters. The student reads
+    more epochs at a higher rate, as the paper's smaller ones do (1e-4 at 1.5B, 2e-5 at 70B).
+    """
+
+    source: str = "runs/r1/r1"
+    base: str = "data/small"
+    sampling: HarvestConfig = replace(BEST_SAMPLES, chunks=12)
+    sft: SFTConfig = SFTConfig(epochs=3, learning_rate=3e-3)
+
+
+# Of prompt and completion, in RL on the student: no mean is lower, so that its compute is spent
+# before its rollouts are.
+FEWEST_TOKENS = 20
+
+
+def student_rl_stage(distilled: dict, student: str, stage: RLStage) -> RLStage:
+    """RL on the student, on the same kinds of questions, until it has spent what distilling took.
+
+    The paper trains one 32B base by RL alone for over 10,000 steps, which its distilled twin beats
+    for less compute. Counted is what the student's own learning cost (`flops` of the summaries).
+    R1's sampling (`sampling_flops`) is beside it: it is paid once for all students, as R1's own
+    training is.
+
+    Args:
+        distilled: the `summary.json` of the student's fine-tuning.
+        stage: the other settings of the RL.
+    """
+    rl = stage.rl
+    parameters = load_model(student)[0].num_parameters()
+    flops = rl.flops(parameters, rl.questions * rl.group_size * FEWEST_TOKENS)
+    rollouts = math.ceil(distilled["flops"] / flops)
+    sampling = distilled["data"]["settings"]["sampling"]
+    stage = stage.with_world(mixture=sampling["mixture"], lang_weights=sampling["lang_weights"])
+    return stage.with_rl(
+        rollouts=rollouts, flops_limit=distilled["flops"],
+        eval_every=max(rl.eval_every, rollouts // 16),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Fine-tuning of a real `model` on the traces of `source` (see `sources.hub`), by `sft`."""
+
+    model: str
+    source: str
+    sft: SFTConfig
+
+
+# For real models, by `r1lab sft --preset NAME`. The paper (v2 B.4.3): 2 to 3 epochs, a cosine to a
+# tenth, 64 rows a step; 1e-4 for Qwen2.5-1.5B's mathematical sister. R1's rows have 5,355 tokens on
+# average (v2 Table 5). Numbers without a source are ours, and not tuned; by `r1lab plan`, each needs
+# less than 60 of the 80 GB of the one GPU that it is for. The tests take two steps of each on a
+# shipped model and local files; on any GPU: not run yet.
+DISTILL = SFTConfig(
+    epochs=2, tokens_per_step=64 * 5_355, learning_rate=1e-4, warmup_steps=20,
+    microbatch_tokens=32_768, template="r1", processes=1, parallel=ONE_GPU,
+)  # fmt: skip
+SFT_RECIPES: dict[str, Distillation] = {
+    "openr1-0.5b": Distillation("Qwen/Qwen2.5-0.5B", "openr1_math", DISTILL),
+    "openr1-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openr1_math", DISTILL),
+    "openthoughts-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openthoughts", DISTILL),
+}
