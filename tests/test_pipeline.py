@@ -289,7 +289,7 @@ def test_an_unknown_stage_is_bad_input(capsys):
 
 
 def test_a_folder_without_a_chain_has_no_report(tmp_path):
-    with pytest.raises(InputError, match="holds no chain"):
+    with pytest.raises(InputError, match="summary.json is missing"):
         write_chain_report(tmp_path)
 
 
