@@ -9,7 +9,7 @@ import torch
 from r1lab.models.policy import Policy, load_model
 from r1lab.world.bases import PRETRAIN_PRESETS, build_model, build_tokenizer, pretrain
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest
+from r1lab.training.processes import StopRequest, compute
 from r1lab.run import Run
 from r1lab.training.supervised import (
     SupervisedConfig,
@@ -89,7 +89,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     one.folder.mkdir()
     assert pretrained(one.folder)
-    two.compute(SMALL, pretrain, 2, SMALL)
+    compute(two, SMALL, pretrain, 2, SMALL)
     ours, theirs = weights(one), weights(two)
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
 
