@@ -19,7 +19,7 @@ def tiny_model(folder: Path) -> str:
     """The folder of a tiny model with random weights."""
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
+    build_model("tiny", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 

@@ -24,7 +24,7 @@ def small_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(folder)
+    build_model("tiny", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     save_problems(load_problems("data/test_signs.jsonl")[:4], folder / "test.jsonl")
     return folder

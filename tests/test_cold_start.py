@@ -159,7 +159,7 @@ def test_a_missing_predecessor_is_named_and_nothing_is_made(tmp_path):
 def test_when_no_sample_is_left_the_filters_that_took_them_are_named(tmp_path):
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / "noise")
+    build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / "noise")
     tokenizer.save_pretrained(tmp_path / "noise")
     config = replace(SMALL, source=str(tmp_path / "noise"))
     config = config.with_sampling(chunks=1, questions=2, max_tokens=8)

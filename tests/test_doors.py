@@ -25,29 +25,25 @@ def one_of(prompts, completions, hint, answer, **columns):
     return [float(str(right) in text) for text, right in zip(completions, answer, strict=True)]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        ROWS,
-        datasets.Dataset.from_list(ROWS),
-        datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}),
-        [{"prompt": row["question"], "solution": str(row["answer"]), "hint": "x"} for row in ROWS],
-        [
-            {
-                "messages": [
-                    {"role": "user", "content": row["question"]},
-                    {"role": "assistant", "content": str(row["answer"])},
-                ]
-            }
-            for row in ROWS
-        ],
-        [
-            {"prompt": [{"role": "user", "content": row["question"]}], "answer": float(row["answer"])}
-            for row in ROWS
-        ],
+def turn(role: str, content: object) -> dict:
+    return {"role": role, "content": str(content)}
+
+
+SHAPES = {
+    "list": ROWS,
+    "Dataset": datasets.Dataset.from_list(ROWS),
+    "DatasetDict": datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}),
+    "prompt and solution": [
+        {"prompt": row["question"], "solution": str(row["answer"]), "hint": "x"} for row in ROWS
     ],
-    ids=["list", "Dataset", "DatasetDict", "prompt and solution", "messages", "roles"],
-)
+    "messages": [
+        {"messages": [turn("user", row["question"]), turn("assistant", row["answer"])]} for row in ROWS
+    ],
+    "roles": [{"prompt": [turn("user", row["question"])], "answer": float(row["answer"])} for row in ROWS],
+}
+
+
+@pytest.mark.parametrize("data", SHAPES.values(), ids=SHAPES)
 def test_rows_of_every_shape_are_the_same_task(data):
     task = Task.from_dataset(data, test=4, rewards={"one": one_of})
     every = [*task.problems, *task.test]
@@ -102,10 +98,7 @@ def test_levels_tests_and_languages_come_from_columns():
         ({"data": {"validation": ROWS}}, "no split 'train' among validation"),
         ({"data": [*ROWS, {"question": " ", "answer": 1}]}, "row 13: .*the question is empty"),
         ({"data": [*ROWS, {"answer": 1}]}, "row 13: cannot be read"),
-        (
-            {"data": [{"messages": [{"role": "assistant", "content": "a"}] * 3, "answer": 1}]},
-            "row 1: .*several turns",
-        ),
+        ({"data": [{"messages": [turn("assistant", "a")] * 3, "answer": 1}]}, "row 1: .*several turns"),
     ],
 )
 def test_each_mistake_in_the_data_is_one_sentence(change, words):
@@ -127,10 +120,8 @@ def test_a_file_may_end_in_a_blank_line_and_start_with_a_mark(tmp_path):
 
 
 def test_a_file_of_the_small_world_keeps_its_problems():
-    task = Task.from_jsonl("data/test_signs.jsonl", test=16)
-    assert {problem.id for problem in [*task.problems, *task.test]} == {
-        problem.id for problem in load_problems("data/test_signs.jsonl")
-    }
+    stored, task = load_problems("data/test_signs.jsonl"), Task.from_jsonl("data/test_signs.jsonl", test=16)
+    assert sorted([*task.problems, *task.test], key=repr) == sorted(stored, key=repr)
 
 
 @pytest.mark.parametrize(

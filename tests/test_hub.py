@@ -3,7 +3,6 @@
 import base64
 import os
 import pickle
-import random
 import zlib
 from contextlib import closing
 from dataclasses import replace
@@ -67,8 +66,6 @@ def test_options_are_shuffled_the_same_way_in_every_run(home):
         options = dict(line.split(") ") for line in problem.prompt.splitlines()[-4:])
         assert options[problem.solution] == row["Correct Answer"]
         assert sorted(options) == list("ABCD") and len(set(options.values())) == 4
-    orders = {tuple(random.Random(f"Question {n}").sample(range(4), 4)) for n in range(200)}
-    assert len(orders) == 24  # seeded by the question: every order occurs
 
 
 @pytest.mark.parametrize(

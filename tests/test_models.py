@@ -56,7 +56,7 @@ def test_the_vocabulary_is_small_unique_and_has_room():
 
 def test_policy_scores_like_the_logits_of_the_model():
     torch.manual_seed(0)
-    model = build_model("tiny", len(TOKENIZER), 0, 1)
+    model = build_model("tiny", len(TOKENIZER))
     ids = torch.randint(3, 200, (3, 20))
     mask = torch.zeros(3, 20, dtype=torch.bool)
     mask[0, 5:12] = mask[1, 7:20] = mask[2, 3:4] = True
@@ -91,7 +91,7 @@ def test_the_llama_of_a_size_is_its_qwen2_without_biases(tmp_path):
 
 def test_right_padding_changes_no_log_prob():
     torch.manual_seed(0)
-    policy = Policy(build_model("tiny", len(TOKENIZER), 0, 1))
+    policy = Policy(build_model("tiny", len(TOKENIZER)))
     ids = torch.randint(3, 200, (1, 12))
     mask = torch.arange(12)[None] >= 4
     longer = torch.cat([ids, torch.zeros(1, 8, dtype=torch.long)], 1)
@@ -120,7 +120,7 @@ def test_a_copied_policy_computes_with_its_own_weights(monkeypatch):
     """The reference policy is a copy: on AMD processors it once ran on the policy's weights."""
     monkeypatch.setattr(cpu_linear, "prefers_onednn", lambda: True)
     torch.manual_seed(0)
-    policy = Policy(build_model("tiny", len(TOKENIZER), 0, 1))
+    policy = Policy(build_model("tiny", len(TOKENIZER)))
     ids, mask = torch.randint(3, 200, (2, 8)), torch.arange(8) > 2
     mask = mask.expand(2, 8)
     before = policy(ids, mask).logp
@@ -149,7 +149,7 @@ def test_onednn_gives_the_same_products_and_gradients(monkeypatch):
 
 
 def saved(tmp_path, vocabulary_size: int):
-    build_model("tiny", vocabulary_size, 0, 1).save_pretrained(tmp_path)
+    build_model("tiny", vocabulary_size).save_pretrained(tmp_path)
     TOKENIZER.save_pretrained(tmp_path)
     return tmp_path
 

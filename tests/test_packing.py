@@ -39,7 +39,7 @@ def test_a_row_goes_where_least_is_left_over():
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     torch.manual_seed(0)
-    return Policy(build_model("base", VOCABULARY, 0, 1))
+    return Policy(build_model("base", VOCABULARY))
 
 
 def ragged_rows() -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,8 +54,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def policy(tokenizer):
     torch.manual_seed(0)
-    size = (len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return Policy(build_model("tiny", *size).eval())
+    return Policy(build_model("tiny", len(tokenizer)).eval())
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_prompts_are_learned_in_pretraining_and_left_out_of_fine_tuning():
 @pytest.mark.parametrize("learn_prompts", [True, False])
 def test_the_loss_is_the_negative_log_likelihood_of_what_is_learned(learn_prompts):
     torch.manual_seed(0)
-    model = build_model("tiny", len(TOKENIZER), 0, 1)
+    model = build_model("tiny", len(TOKENIZER))
     prompts, ends = torch.tensor([2, 4]), torch.tensor([6, 5])
     ids = torch.randint(3, 200, (2, 6))
     mask = learned_tokens(prompts, ends, 6, learn_prompts)
@@ -64,7 +64,7 @@ def test_the_loss_is_the_negative_log_likelihood_of_what_is_learned(learn_prompt
 
 def test_fine_tuning_teaches_the_completion(tmp_path):
     torch.manual_seed(0)
-    model = build_model("tiny", len(TOKENIZER), 0, 1)
+    model = build_model("tiny", len(TOKENIZER))
     pair = (TOKENIZER("make 5 from 3,2").input_ids, TOKENIZER("3+2").input_ids)
     config = SupervisedConfig(steps=30, warmup_steps=2, learn_prompts=False, weight_decay=0.0)
     run = Run(tmp_path)

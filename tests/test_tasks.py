@@ -96,9 +96,9 @@ def test_training_and_test_problems_are_disjoint():
         assert not any(held_out(problem) for problem in drawn)
 
 
-def test_the_corpus_holds_no_held_out_search_problem():
-    tests = load_problems("data/test_signs.jsonl") + load_problems("data/test_countdown.jsonl")
-    questions = {problem.prompt for problem in tests}
+def test_the_corpus_holds_no_held_out_problem():
+    names = ("signs", "countdown", "programs", "logic", "french")
+    questions = {p.prompt for name in names for p in load_problems(f"data/test_{name}.jsonl")}
     for prompt, _ in itertools.islice(documents(CORPUS, 5), 3000):
         assert not any(part.split(" Assistant")[0] in questions for part in prompt.split("User: "))
 

@@ -35,7 +35,7 @@ SMALL = GRPOConfig.preset(
 
 def tiny_policy(seed: int = 0) -> Policy:
     torch.manual_seed(seed)
-    return Policy(build_model("tiny", len(TOKENIZER), 0, 1))
+    return Policy(build_model("tiny", len(TOKENIZER)))
 
 
 def task(rewards: dict | None = None) -> Task:

@@ -30,7 +30,7 @@ PROMPTS = [[40, 41, 42], [43]]
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return build_model("tiny", len(TOKENIZER), TOKENIZER.pad_token_id, END)
+    return build_model("tiny", len(TOKENIZER))
 
 
 def answer(ids, logprobs, finish):

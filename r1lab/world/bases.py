@@ -80,9 +80,7 @@ SIZES = {"base": (128, 4), "small": (64, 4), "tiny": (32, 2)}  # channels, layer
 MAX_POSITIONS = 512
 
 
-def build_model(
-    size: str, vocab_size: int, pad_id: int, eos_id: int, architecture: Architecture = "qwen2"
-) -> PreTrainedModel:
+def build_model(size: str, vocab_size: int, architecture: Architecture = "qwen2") -> PreTrainedModel:
     """Make a freshly initialised model; heads of 32 channels, two query heads to a key head.
 
     Llama's is Qwen2's without the biases of queries, keys and values.
@@ -101,9 +99,9 @@ def build_model(
         tie_word_embeddings=True,
         initializer_range=0.05,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        pad_token_id=pad_id,
+        pad_token_id=0,  # the vocabulary begins with PAD and END
         bos_token_id=None,
-        eos_token_id=eos_id,
+        eos_token_id=1,
     )
     return AutoModelForCausalLM.from_config(config)
 
@@ -167,8 +165,7 @@ def pretrain(world: World, stop: StopRequest, run: Run, config: PretrainConfig) 
     """
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
-    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    model = build_model(config.size, len(tokenizer), *ends, config.architecture)
+    model = build_model(config.size, len(tokenizer), config.architecture)
     of_step = partial(step_documents, config, tokenizer=tokenizer)
     return train_supervised(world, stop, run, config, model, tokenizer, of_step)
 

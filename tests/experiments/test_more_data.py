@@ -67,7 +67,7 @@ def chain(tmp_path, monkeypatch):
     tokenizer, folder = build_tokenizer(), tmp_path / "chain"
     torch.manual_seed(0)
     for name in ("base", "chain/dev2"):
-        build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / name)
+        build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
     written = [next(written_examples(seed)) for seed in range(4)]
     rows = [{name: row[name] for name in (*COLUMNS, "completion")} for row in LEARNED]

@@ -50,7 +50,7 @@ def base(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    build_model("tiny", len(tokenizer), 0, 1).save_pretrained(tmp_path / "base")
+    build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     Dataset.from_list(DEMONSTRATIONS).save_to_disk(tmp_path / "chain/dev3/data")
     save_problems(load_problems("data/test_signs.jsonl")[62:66], tmp_path / "test.jsonl")
