@@ -142,22 +142,16 @@ def test_any_number_of_processes_gives_the_same_gradient(aggregation, processes)
     assert (alone - together).abs().max() < 1e-6
 
 
-def test_sampled_and_scored_log_probs_agree_in_the_loop():
-    _, seen, updates = run(replace(SMALL, rollouts=1, minibatches=1))
-    assert updates[0]["ratio_max"] == pytest.approx(1, abs=1e-5)
-    assert updates[0]["clip_fraction"] == 0
+def test_sampled_and_scored_log_probs_agree_in_the_loop_and_the_second_minibatch_is_off_policy():
+    _, _, (first, second) = run(replace(SMALL, rollouts=1))
+    assert first["ratio_max"] == pytest.approx(1, abs=1e-5) and first["clip_fraction"] == 0
+    assert second["ratio_max"] != pytest.approx(1, abs=1e-4)
 
 
-def test_the_second_minibatch_is_off_policy():
-    _, _, updates = run(replace(SMALL, rollouts=1))
-    assert updates[1]["ratio_max"] != pytest.approx(1, abs=1e-4)
-
-
-def test_the_reference_is_refreshed_on_time():
-    trained, _, _ = run(SMALL)  # 4 steps, refreshed after the third
-    assert not torch.equal(weights(trained.modules["reference"]), weights(trained.policy))
-    trained, _, _ = run(replace(SMALL, reference_every=4))
-    assert torch.equal(weights(trained.modules["reference"]), weights(trained.policy))
+@pytest.mark.parametrize(("every", "same"), [(3, False), (4, True)])  # of 4 steps
+def test_the_reference_is_refreshed_on_time(every, same):
+    trained, _, _ = run(replace(SMALL, reference_every=every))
+    assert torch.equal(weights(trained.modules["reference"]), weights(trained.policy)) is same
 
 
 def test_the_cap_is_raised_on_time():
@@ -196,6 +190,7 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
     [
         ({"group_size": 1}, "group of one"),
         ({"questions": 5}, "do not split"),
+        ({"grading": "asynchronous"}, "needs grading_rows"),
         ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
         ({"lag": -1}, "lag is -1; give"),
         ({"warmup_steps": -1}, "warmup_steps is -1; give"),

@@ -15,7 +15,7 @@ TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
 
 LEAST = {  # what a setting may be
     "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0, "lag": 0,
-    "flops_limit": 0,
+    "flops_limit": 0, "grading_rows": 0,
 }  # fmt: skip
 
 
@@ -135,43 +135,26 @@ class GRPOConfig:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}.")
-        refusals = [
-            (
-                self.group_size < 2 and self.advantage == "group",
-                f"group_size is {self.group_size}: a group of one has no mean to beat, so every "
-                "advantage is 0; use at least 2.",
+        refusals = {
+            f"group_size is {self.group_size}: a group of one has no mean to beat, so every advantage "
+            "is 0; use at least 2.": self.group_size < 2 and self.advantage == "group",
+            f"{self.questions} questions do not split into {self.minibatches} mini-batches; choose a "
+            "multiple.": self.questions % self.minibatches,
+            f"{self.questions} questions do not divide over {processes} processes; choose a "
+            "multiple, or set --processes.": self.questions % processes,
+            "caps must begin at step 0, for example ((0, 192), (96, 384)).": not self.caps
+            or self.caps[0][0],
+            f"temperature ({self.temperature:g}) and max_grad_norm ({self.max_grad_norm:g}) must be "
+            "above 0, or all completions of a question are the same, or all gradients 0; use 1.": not (
+                self.temperature > 0 and self.max_grad_norm > 0
             ),
-            (
-                self.questions % self.minibatches != 0,
-                f"{self.questions} questions do not split into {self.minibatches} mini-batches; "
-                "choose a multiple.",
+            "grading before the last completion has ended needs grading_rows, for example 16, and the "
+            'torch sampler, which alone reports each end; else grade "in line", with 0 rows.': (
+                self.sampler != "torch" if self.grading_rows else self.grading == "asynchronous"
             ),
-            (
-                self.questions % processes != 0,
-                f"{self.questions} questions do not divide over {processes} processes; choose a "
-                "multiple, or set --processes.",
-            ),
-            (
-                not self.caps or self.caps[0][0] != 0,
-                "caps must begin at step 0, for example ((0, 192), (96, 384)).",
-            ),
-            (
-                not self.temperature > 0 or not self.max_grad_norm > 0,
-                f"temperature ({self.temperature:g}) and max_grad_norm ({self.max_grad_norm:g}) must be "
-                "above 0, or all completions of a question are the same, or all gradients 0; use 1.",
-            ),
-            (
-                (self.grading == "asynchronous" and self.grading_rows < 1)
-                or (self.grading_rows > 0 and self.sampler != "torch"),
-                "grading before the last completion has ended needs grading_rows, for example 16, and the "
-                'torch sampler, which alone reports each end; else grade "in line", with 0 rows.',
-            ),
-            (
-                not 0 <= self.gae_lambda <= 1,
-                f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.",
-            ),
-        ]
-        for refused, sentence in refusals:
+            f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.": not 0 <= self.gae_lambda <= 1,
+        }
+        for sentence, refused in refusals.items():
             if refused:
                 raise InputError(sentence)
 

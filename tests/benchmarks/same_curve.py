@@ -70,15 +70,16 @@ NUMBERS = re.compile(r"\[[-\d.,e\s]*\]")  # a list of numbers goes on one line
 class Unweighed(Learner):
     """Takes the answers of an earlier policy as if the present one had given them."""
 
-    def rescore(self, samples):
-        rescored, drift = super().rescore(samples)
-        return replace(rescored, rollout_logps=None), drift
+    def rescore(self, experience):
+        drift = super().rescore(experience)
+        experience.rollout_logps = None
+        return drift
 
 
-def one_thread(kind: type[Learner], *args) -> Learner:
+def one_thread(kind: type[Learner], *args, **options) -> Learner:
     """Make a process's learner. One thread each, so that all arms have the same arithmetic."""
     torch.set_num_threads(1)
-    return kind(*args)
+    return kind(*args, **options)
 
 
 def train(arm: str, seed: int) -> None:

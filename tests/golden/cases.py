@@ -47,6 +47,7 @@ from r1lab.task import Problem, Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.processes import StopRequest
+from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, sft
@@ -70,9 +71,6 @@ SHORT = {
 }  # fmt: skip
 WORLD = {one.name for one in fields(SmallWorld)}  # settings of what is asked and paid
 
-# Two objectives are compared while accuracy still rises steeply; a whole run would cost too much.
-FEW = {"rollouts": 14, "final_samples": 8, "eval_every": 14}
-
 # What differs in each arm from the configuration that all of them share.
 ARMS: dict[str, dict] = {
     "true": {},
@@ -80,12 +78,12 @@ ARMS: dict[str, dict] = {
     "format": {"arm": "format"},
     "tiny": {"model": "data/tiny"},
     "noskill": {"model": "data/noskill"},
-    "grpo": FEW,
-    "ppo-0.95": {**FEW, "advantage": "gae", "gae_lambda": 0.95},
-    "ppo-1.0": {**FEW, "advantage": "gae", "gae_lambda": 1.0},
-    "per-answer": {**FEW, "loss": LossConfig(aggregation="sequence")},
-    "no-std": {**FEW, "divide_by_std": False},
-    "equal-clip": {**FEW, "loss": LossConfig(clip_low=0.2, clip_high=0.2)},
+    "grpo": {},
+    "ppo-0.95": {"advantage": "gae", "gae_lambda": 0.95},
+    "ppo-1.0": {"advantage": "gae", "gae_lambda": 1.0},
+    "per-answer": {"loss": LossConfig(aggregation="sequence")},
+    "no-std": {"divide_by_std": False},
+    "equal-clip": {"loss": LossConfig(clip_low=0.2, clip_high=0.2)},
 }
 
 
@@ -192,13 +190,7 @@ def on_two_cores() -> None:
 
 def few_problems(name: str, of_each_level: int) -> list[Problem]:
     """The first held-out problems of each level of a family."""
-    seen: dict[int, int] = {}
-    found = []
-    for problem in load_problems(f"data/test_{name}.jsonl"):
-        seen[problem.level] = seen.get(problem.level, 0) + 1
-        if seen[problem.level] <= of_each_level:
-            found.append(problem)
-    return found
+    return first_of_each_level(load_problems(f"data/test_{name}.jsonl"), of_each_level)
 
 
 def train(folder: Path, stop_after: int | None = None, **changes) -> Run:
@@ -231,36 +223,21 @@ def train_alone(folder: Path, **changes) -> dict:
 # Arms of the ledger
 
 
-def arm(name: str, folder: Path) -> dict:
-    changes = {key: value for key, value in ARMS[name].items() if key not in SHORT}
-    return train_alone(folder, **changes)
-
-
-for _name in ARMS:
-    case(f"arm-{_name}", quick=_name in ("true", "ppo-0.95"))(partial(arm, _name))
+for _name, _changes in ARMS.items():
+    case(f"arm-{_name}", quick=_name in ("true", "ppo-0.95"))(partial(train_alone, **_changes))
 
 
 # Settings of the loop
 
 
-@case("lag", quick=True)
-def lag(folder: Path) -> dict:
-    return train_alone(folder, lag=1)
-
-
-@case("packing", quick=True)
-def packing(folder: Path) -> dict:
-    return train_alone(folder, pack=True, microbatch_tokens=256)
-
-
-def grading(how: str, folder: Path) -> dict:
-    mixture = {"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}
-    changes = {"mixture": mixture, "grading": how, "grading_rows": 5, "language_weight": 0.2}
-    return train_alone(folder, **changes)
-
-
-case("grading-in-line")(partial(grading, "in line"))
-case("grading-asynchronous", quick=True)(partial(grading, "asynchronous"))
+GRADED = {
+    "mixture": {"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}, "grading_rows": 5,
+    "language_weight": 0.2,
+}  # fmt: skip
+case("lag", quick=True)(partial(train_alone, lag=1))
+case("packing", quick=True)(partial(train_alone, pack=True, microbatch_tokens=256))
+case("grading-in-line")(partial(train_alone, **GRADED))
+case("grading-asynchronous", quick=True)(partial(train_alone, grading="asynchronous", **GRADED))
 
 
 @case("resume")
@@ -271,17 +248,13 @@ def resume(folder: Path) -> dict:
     return reinforced(train(folder))
 
 
-@case("two-processes", quick=True)
-def two_processes(folder: Path) -> dict:
+def two_processes(folder: Path, shard: bool) -> dict:
     on_two_cores()
-    return reinforced(train(folder, processes=2))
+    return reinforced(train(folder, processes=2, parallel=Parallel(shard=shard)))
 
 
-@case("two-processes-sharded")
-def two_processes_sharded(folder: Path) -> dict:
-    """FSDP2, over gloo."""
-    on_two_cores()
-    return reinforced(train(folder, processes=2, parallel=Parallel(shard=True)))
+case("two-processes", quick=True)(partial(two_processes, shard=False))
+case("two-processes-sharded")(partial(two_processes, shard=True))  # FSDP2, over gloo
 
 
 # make zero
