@@ -1,47 +1,36 @@
 """Rollouts of an earlier policy, and runs that end when their compute is spent."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import SMALL, TOKENIZER, learner, run, task, tiny_policy, weights
+from test_training import SMALL, learner, run, task, tiny_policy, weights
 
 from r1lab.errors import InputError
-from r1lab.files import read_rows
 from r1lab.objective import LossConfig
 from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest
-from r1lab.training.rl import rl_work
 from r1lab.training.rollout import Experience
 from r1lab.run import Run
+from tests.small_run import Job, tiny_model
 
 SHORT = replace(SMALL, rollouts=4, reference_every=100, loss=LossConfig(beta=0.0))
-
-
 CONFIG = replace(SHORT, checkpoint_every=1, eval_every=2, eval_samples=1, final_samples=1)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    """Of runs in a folder."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_policy().model.save_pretrained(folder)
-    TOKENIZER.save_pretrained(folder)
-    return str(folder)
+    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def work(model: str, config: GRPOConfig, folder, stops: tuple[int, ...] = ()) -> Run:
     """A whole run in this process, which is stopped after so many rollouts and goes on."""
     asked = task()
-    asked = replace(asked, test=asked.test[62:64])
-    run = Run(folder)
-    run.prepare(config)
+    job = Job(model, replace(asked, test=asked.test[62:64]), config)
+    run = job.start(folder)
     for rollouts in (*stops, None):
-        assert rl_work(World(), StopRequest(), run, model, asked, config, stop_after=rollouts)
+        assert job.work(run, rollouts) == 0
     return run
 
 
@@ -100,18 +89,15 @@ def test_the_first_rollout_of_a_lagging_run_is_that_of_any_run():
 
 def test_a_lagging_run_resumes_to_the_same_weights(model, tmp_path):
     config = replace(CONFIG, lag=2)
-    work(model, config, tmp_path / "whole")
-    work(model, config, tmp_path / "stopped", stops=(1, 2))
+    runs = [work(model, config, tmp_path / f"{stops}", stops) for stops in ((), (1, 2))]
     names = ("model", "earlier_1", "earlier_2")
-    states = [files_of(tmp_path / run, config.steps, *names) for run in ("whole", "stopped")]
+    states = [files_of(run.folder, config.steps, *names) for run in runs]
     for whole, stopped in zip(*states, strict=True):
         assert all(torch.equal(whole[name], stopped[name]) for name in whole)
-    rows = [
-        [row["drift_mean"] for row in read_rows(tmp_path / run / "metrics.jsonl")
-         if row["kind"] == "train"]
-        for run in ("whole", "stopped")
-    ]  # fmt: skip
-    assert rows[0] == rows[1] and rows[0][-1] > 1e-4
+    whole, stopped = (
+        [row["drift_mean"] for row in run.metrics if row["kind"] == "train"] for run in runs
+    )
+    assert whole == stopped and whole[-1] > 1e-4
 
 
 def test_an_evaluation_asks_the_present_policy(model, tmp_path):
@@ -126,16 +112,14 @@ def test_an_evaluation_asks_the_present_policy(model, tmp_path):
 
 @pytest.mark.parametrize("stops", [(), (1, 1)])
 def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(model, tmp_path, stops):
-    work(model, CONFIG, tmp_path / "free", stops)
+    free = work(model, CONFIG, tmp_path / "free", stops).summary
     parameters = tiny_policy().model.num_parameters()
-    free = json.loads((tmp_path / "free/summary.json").read_text())
     tokens = free["flops"] / CONFIG.flops(parameters, 1)
     assert free["steps"] == CONFIG.steps and tokens == int(tokens) > 0
 
     limited = replace(CONFIG, flops_limit=free["flops"] // 2)
-    work(model, limited, tmp_path / "limited", stops)
-    summary = json.loads((tmp_path / "limited/summary.json").read_text())
-    rows = [row for row in read_rows(tmp_path / "limited/metrics.jsonl") if row["kind"] == "train"]
+    ended = work(model, limited, tmp_path / "limited", stops)
+    summary, rows = ended.summary, [row for row in ended.metrics if row["kind"] == "train"]
     assert summary["flops"] >= limited.flops_limit > 0
     assert 0 < summary["steps"] == rows[-1]["step"] < CONFIG.steps
     assert summary["checkpoint"].endswith(f"step-{summary['steps']:06d}")
