@@ -214,15 +214,14 @@ def test_the_folder_of_a_run_is_its_last_checkpoint(tmp_path):
 
 def test_words_that_the_model_does_not_know_are_named():
     refuse_unknown_words(["make 5 from 3,2", "3+2 <|unknown|>"], TOKENIZER, "data/base")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="data/base does not know .What, plus, nothing"):
         refuse_unknown_words(["3+2", "What is 1+2, plus nothing?"], TOKENIZER, "data/base")
-    assert "1 of 2 questions" in str(caught.value) and "(What, plus, nothing" in str(caught.value)
 
 
 def test_a_task_in_words_that_the_model_does_not_know_is_refused_before_a_run(tmp_path):
     asked = [Problem(f"own-{i}", "own", 1, "en", f"What is {i}+1?", str(i + 1)) for i in range(2)]
     task = Task("own", asked, [replace(asked[0], prompt="0+1")], {"accuracy": accuracy}, None, "small")
-    with pytest.raises(InputError, match="2 of 3 questions .* data/base does not know"):
+    with pytest.raises(InputError, match="questions hold words that data/base does not know"):
         grpo("data/base", task, GRPOConfig.preset("cpu", processes=1), runs=tmp_path)
     assert not list(tmp_path.iterdir())
 

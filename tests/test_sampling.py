@@ -211,7 +211,7 @@ def test_order_ends_and_lengths(sampler):
     """Group-major order, the end token included on "stop" alone, `max_tokens` honoured."""
     rollouts = sampler.generate(PROMPTS, SamplingParams(n=8, max_tokens=30, seed=2))
     assert rollouts.prompt_ids == [prompt for prompt in PROMPTS for _ in range(8)]
-    assert len(rollouts) == len(rollouts.finish) == 24
+    assert len(rollouts.completion_ids) == len(rollouts.finish) == 24
     assert set(rollouts.finish) == {"stop", "length"}
     for i, completion in enumerate(rollouts.completion_ids):
         stopped = rollouts.finish[i] == "stop"
@@ -272,7 +272,7 @@ def test_model_is_left_as_it_was_and_results_serve_autograd(qwen, sampler):
 
 
 def test_no_prompts_no_rollouts(sampler):
-    assert len(sampler.generate([], SamplingParams())) == 0
+    assert sampler.generate([], SamplingParams()).completion_ids == []
 
 
 def test_load_weights():

@@ -23,7 +23,6 @@ from r1lab.files import SHIPPED
 from r1lab.models.places import SMOLLM2
 from r1lab.run import Run
 from r1lab.sampling import Sampler
-from r1lab.sampling import Sampler
 from r1lab.sources.hub import load_source
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem

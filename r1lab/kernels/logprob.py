@@ -83,22 +83,23 @@ def linear_logprob(
 
 def check(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> None:
     """Refuse what no rung can compute, before anything is launched."""
-    tensors = (hidden, weight, ids, mask)
-    if len({tensor.device for tensor in tensors}) > 1:
-        raise InputError("inputs lie on different devices; move them to one.")
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
-    if {ids.shape, mask.shape} != {hidden.shape[:-1]} or weight.shape[1:] != hidden.shape[-1:]:
+    tensors = (hidden, weight, ids, mask)
+    shapes, dtypes = [tensor.shape for tensor in tensors], [tensor.dtype for tensor in tensors]
+    right = (
+        len({tensor.device for tensor in tensors}) == 1
+        and {*shapes[2:]} == {hidden.shape[:-1]}
+        and weight.shape[1:] == hidden.shape[-1:]
+        and dtypes == [hidden.dtype, hidden.dtype, torch.int64, torch.bool]
+        and hidden.is_floating_point()
+    )
+    if not right:
+        found = [(*shape, dtype) for shape, dtype in zip(map(tuple, shapes), dtypes, strict=True)]
         raise InputError(
-            f"shapes {[tuple(tensor.shape) for tensor in tensors]} do not fit; give hidden states "
-            "[rows, hidden], a weight [vocab, hidden], ids [rows] and, if any, a mask [rows]."
-        )
-    dtypes = [tensor.dtype for tensor in tensors]
-    right = [hidden.dtype, hidden.dtype, torch.int64, torch.bool]
-    if dtypes != right or not hidden.is_floating_point():
-        raise InputError(
-            f"dtypes {dtypes} do not fit; give hidden states and a weight of one floating-point "
-            "dtype (cast one, or use autocast), int64 for ids and bool for a mask."
+            f"hidden states, weight, ids and mask {found} do not fit; give [rows, hidden] and "
+            "[vocab, hidden] of one floating-point dtype (cast one, or use autocast), int64 [rows] "
+            "and, if any, bool [rows], all on one device."
         )
     wrong = mask & ((ids < 0) | (ids >= len(weight)))
     if wrong.any():  # a gather there would read someone else's memory
@@ -112,13 +113,12 @@ def pick(x: Tensor, weight: Tensor) -> ModuleType:
     """Pick the rung for a call that is not small: Triton where its kernels run, else chunked."""
     aligned = (x.shape[1] * x.itemsize | weight.data_ptr()) % 16 == 0  # as descriptors need it
     nvidia = x.is_cuda and torch.version.hip is None and importlib.util.find_spec("triton")
-    if not (nvidia and aligned) or x.dtype == torch.float64:
-        return chunked
-    if torch.cuda.get_device_capability(x.device) < (8, 0):
-        return chunked
-    from r1lab.kernels import fused  # needs triton, which not all systems have
+    if nvidia and aligned and x.dtype != torch.float64:
+        if torch.cuda.get_device_capability(x.device) >= (8, 0):
+            from r1lab.kernels import fused  # needs triton, which not all systems have
 
-    return fused
+            return fused
+    return chunked
 
 
 def coefficients(
@@ -159,13 +159,13 @@ def add_product(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     A GPU multiplies in the dtype of a and b: an fp32 product of 16-bit inputs is many times slower.
     """
     beta = 0 if first else 1
-    if out.itemsize < a.itemsize:
-        product = a @ b
-        out.copy_(product if first else out + product)
-    elif out.is_cuda and out.dtype != a.dtype:
+    if out.dtype == a.dtype:
+        torch.addmm(out, a, b, beta=beta, out=out)
+    elif out.is_cuda and out.itemsize > a.itemsize:
         torch.addmm(out, a, b, out_dtype=out.dtype, beta=beta, out=out)
     else:
-        torch.addmm(out, a.to(out.dtype), b.to(out.dtype), beta=beta, out=out)
+        product = a @ b
+        out.copy_(product if first else out + product)
 
 
 class LinearLogProb(torch.autograd.Function):

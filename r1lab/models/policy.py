@@ -1,6 +1,5 @@
 """The policy: any Hugging Face causal language model, scored at the tokens it produced."""
 
-import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -167,16 +166,17 @@ def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -
     """
     if tokenizer.unk_token_id is None or not tokenizer.is_fast:
         return
-    unknown = []  # of each prompt, its words
+    words = {}  # in the order in which they are found
     for prompt in prompts:
         read = tokenizer(prompt, return_offsets_mapping=True)
-        pairs = zip(read.input_ids, read.offset_mapping, strict=True)
-        words = [prompt[a:b] for token, (a, b) in pairs if token == tokenizer.unk_token_id]
-        unknown.append([word for word in words if word != tokenizer.unk_token])
-    if words := list(dict.fromkeys(itertools.chain(*unknown))):
+        for token, (start, end) in zip(read.input_ids, read.offset_mapping, strict=True):
+            if token == tokenizer.unk_token_id:
+                words[prompt[start:end]] = None
+    words.pop(tokenizer.unk_token, None)  # a question may write the token itself
+    if words:
         raise InputError(
-            f"{sum(map(bool, unknown))} of {len(unknown)} questions hold words that {model} does "
-            f"not know ({', '.join(words[:8])}); ask in its words, or take a model that knows them."
+            f"the questions hold words that {model} does not know ({', '.join([*words][:8])}); ask "
+            "in its words, or take a model that knows them."
         )
 
 

@@ -72,9 +72,6 @@ class Rollouts:
     finish: list[Finish]
     weights_version: int
 
-    def __len__(self) -> int:
-        return len(self.completion_ids)
-
     def texts(self, tokenizer) -> list[str]:
         """Decode all completions: see `completion_text`."""
         ended = zip(self.completion_ids, self.finish, strict=True)

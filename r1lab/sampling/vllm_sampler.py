@@ -7,7 +7,6 @@ token does), on other devices or versions of vLLM, or as `TorchSampler`, which d
 numbers from the same distribution. Importing this module does not import vLLM.
 """
 
-import copy
 import os
 import tempfile
 import time
@@ -83,7 +82,7 @@ class VLLMSampler(Sampler):
     def _start(self, config: VLLMConfig):
         """Start vLLM with random weights; undo what it does to torch in this process."""
         several = dist.is_initialized() and dist.get_world_size() > 1
-        own = copy.deepcopy(self.model.config)
+        own = self.model.config
         own.architectures = own.architectures or [type(self.model).__name__]
         set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
         remedy = (
@@ -170,7 +169,10 @@ class VLLMSampler(Sampler):
     def _replace_weights(self, new: dict[str, Tensor]) -> None:
         started = time.monotonic()
         self._wake()
-        weights = ((name, _whole(value)) for name, value in new.items())
+        weights = (
+            (name, value.full_tensor() if hasattr(value, "full_tensor") else value)
+            for name, value in new.items()
+        )
         [(compared, differ)] = self.llm.collective_rpc("r1lab_update", kwargs={"weights": weights})
         # Its cached keys and values are those of the old weights.
         if differ or not compared or not self.llm.reset_prefix_cache():
@@ -213,10 +215,6 @@ def _seed(seed: int, stream: int) -> int:
     """Key a prompt's generator by (seed, stream); vLLM adds the sample's number in the group."""
     keyed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
     return int(keyed[0] >> np.uint64(2))
-
-
-def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def _logprobs(answer) -> Tensor:
