@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from r1lab.kernels import linear_logprob
-from tests.kernel_checks import (
-    Case,
-    check_linear,
-    check_row_alone_and_in_a_batch,
-    exact,
-    inputs,
-    load,
-)
+from tests.kernel_checks import Case, check_linear, check_row_alone_and_in_a_batch, exact, inputs, load
 
 pytestmark = [
     pytest.mark.gpu,

@@ -4,15 +4,9 @@ import pytest
 import torch
 
 from tests.kernel_checks import (
-    Case,
-    check_linear,
-    check_peaked_target,
-    check_row_alone_and_in_a_batch,
-    check_waves_add_up,
-    every,
-    inputs,
-    load,
-)
+    Case, check_linear, check_peaked_target, check_row_alone_and_in_a_batch,
+    check_waves_add_up, every, inputs, load,
+)  # fmt: skip
 
 pytest.importorskip("triton", reason="Triton is not built for this system")
 if torch.cuda.is_available():

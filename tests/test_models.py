@@ -54,9 +54,22 @@ def test_the_vocabulary_is_small_unique_and_has_room():
     assert len(RESERVED) == 32 and set(RESERVED) <= set(words)
 
 
-def test_policy_scores_like_the_logits_of_the_model():
+def qwen() -> torch.nn.Module:
     torch.manual_seed(0)
-    model = build_model("tiny", len(TOKENIZER))
+    return build_model("tiny", len(TOKENIZER))
+
+
+def llama() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=200, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [qwen, llama])
+def test_policy_scores_like_the_logits_of_the_model(make):
+    model = make()
     ids = torch.randint(3, 200, (3, 20))
     mask = torch.zeros(3, 20, dtype=torch.bool)
     mask[0, 5:12] = mask[1, 7:20] = mask[2, 3:4] = True
@@ -90,8 +103,7 @@ def test_the_llama_of_a_size_is_its_qwen2_without_biases(tmp_path):
 
 
 def test_right_padding_changes_no_log_prob():
-    torch.manual_seed(0)
-    policy = Policy(build_model("tiny", len(TOKENIZER)))
+    policy = Policy(qwen())
     ids = torch.randint(3, 200, (1, 12))
     mask = torch.arange(12)[None] >= 4
     longer = torch.cat([ids, torch.zeros(1, 8, dtype=torch.long)], 1)
@@ -105,22 +117,10 @@ def test_a_head_with_a_bias_is_refused():
         Policy(GPTJForCausalLM(config))
 
 
-def test_another_architecture_is_scored_as_well():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1,
-    )  # fmt: skip
-    ids = torch.randint(0, 50, (2, 6))
-    out = Policy(LlamaForCausalLM(config))(ids, torch.arange(6)[None].expand(2, -1) >= 2)
-    assert out.logp.shape == (2, 4) and (out.logp < 0).all()
-
-
 def test_a_copied_policy_computes_with_its_own_weights(monkeypatch):
     """The reference policy is a copy: on AMD processors it once ran on the policy's weights."""
     monkeypatch.setattr(cpu_linear, "prefers_onednn", lambda: True)
-    torch.manual_seed(0)
-    policy = Policy(build_model("tiny", len(TOKENIZER)))
+    policy = Policy(qwen())
     ids, mask = torch.randint(3, 200, (2, 8)), torch.arange(8) > 2
     mask = mask.expand(2, 8)
     before = policy(ids, mask).logp
@@ -160,14 +160,10 @@ def test_a_folder_is_loaded_with_its_own_tokenizer(tmp_path):
     assert next(policy.parameters()).dtype == torch.float32
 
 
-def test_a_missing_model_is_named():
-    with pytest.raises(InputError, match="data/nothing.*config.json is missing"):
-        load_model("data/nothing")
-
-
 @pytest.mark.parametrize(
     ("place", "message"),
     [
+        ("data/nothing", "data/nothing.*config.json is missing"),
         ("SmolLM2", "did you mean smollm2"),
         ("zer0", "did you mean data/zero"),
         ("data/bsae", "did you mean data/base"),

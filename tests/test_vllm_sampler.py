@@ -72,7 +72,7 @@ def fake(monkeypatch):
 
         def reset_prefix_cache(self):
             module.calls.append(("reset_prefix_cache", None))
-            return True
+            return module.idle
 
         def sleep(self, level):
             self.asleep = True
@@ -84,7 +84,8 @@ def fake(monkeypatch):
 
     module.__spec__ = SimpleNamespace(name="vllm")
     module.__version__, module.LLM, module.SamplingParams = f"{VERSION}+cpu", LLM, dict
-    module.calls, module.answers, module.compared, module.differ = [], [ONE, TWO], 3, []
+    module.calls, module.answers = [], [ONE, TWO]
+    module.compared, module.differ, module.idle = 3, [], True
     monkeypatch.setitem(sys.modules, "vllm", module)
     return module
 
@@ -140,13 +141,10 @@ def test_a_suite_on_a_gpu_samples_as_many_rows_as_its_memory_holds():
     assert suite.rows_that_fit(MixtralConfig(), 1000, free=0) == 256  # nothing is predicted of it
 
 
-def test_another_version_is_refused(fake):
+def test_another_version_and_a_vllm_for_another_device_are_refused(fake):
     fake.__version__ = "0.31.2"
     with pytest.raises(InputError, match=r"its version 0\.31\.2.*install 0\.32\.0"):
         import_vllm()
-
-
-def test_a_vllm_for_another_device_is_named(fake):
     del fake.LLM
     with pytest.raises(InputError, match="vLLM cannot be used here .*LLM"):
         import_vllm()
@@ -160,10 +158,13 @@ def test_the_commands_say_in_one_sentence_that_vllm_is_missing(command, monkeypa
     assert "vLLM cannot be used here" in said and "install 0.32.0" in said and "torch sampler" in said
 
 
-def test_why_vllm_did_not_start_is_one_sentence(fake):
-    def fail(**options):
+def test_a_failure_of_vllm_is_one_sentence(sampler, fake):
+    def fail(*args, **options):
         raise ValueError("No available memory\nfor the cache blocks")
 
+    sampler.llm.generate = fail
+    with pytest.raises(InputError, match="failed while it sampled .ValueError: No available memory"):
+        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
     fake.LLM = fail
     with pytest.raises(InputError, match="for the cache blocks.*lower vllm.kv_cache_gb.*raise"):
         VLLMSampler(tiny(), TOKENIZER)
@@ -230,15 +231,6 @@ def test_prompts_are_checked_before_anything_is_asked(sampler, fake):
     assert [name for name, _ in fake.calls].count("generate") == 1
 
 
-def test_a_failure_of_vllm_while_it_samples_is_one_sentence(sampler):
-    def generate(*args, **options):
-        raise RuntimeError("CUDA out of memory")
-
-    sampler.llm.generate = generate
-    with pytest.raises(InputError, match="failed while it sampled .RuntimeError: CUDA out of memory"):
-        sampler.generate(PROMPTS, SamplingParams(max_tokens=5))
-
-
 # New weights
 
 
@@ -260,18 +252,12 @@ def test_all_weights_are_handed_over_at_the_start_and_at_each_update(sampler, fa
     [
         ({"differ": ["model.norm.weight"]}, "of 3 tensors compared, 1 are not .*model.norm.weight"),
         ({"compared": 0}, "did not take over the weights"),
+        ({"idle": False}, "still sampling"),
     ],
 )
 def test_an_update_without_proof_ends_the_run(sampler, fake, changes, message):
     vars(fake).update(changes)
     with pytest.raises(InputError, match=message):
-        sampler.load_weights(sampler.model.named_parameters())
-    assert sampler.weights_version == 0
-
-
-def test_an_update_while_vllm_samples_is_refused(sampler):
-    sampler.llm.reset_prefix_cache = lambda: False
-    with pytest.raises(InputError, match="still sampling"):
         sampler.load_weights(sampler.model.named_parameters())
     assert sampler.weights_version == 0
 
@@ -377,8 +363,7 @@ def copying(deaf=False, off=0.0):
             drawn = self.sampler.generate([each["prompt_token_ids"] for each in prompts], asked)
             rows = [answer(ids, (logps - off).tolist(), finish) for ids, logps, finish in
                     zip(drawn.completion_ids, drawn.logprobs, drawn.finish, strict=True)]  # fmt: skip
-            groups = range(0, len(rows), asked.n)
-            return [SimpleNamespace(outputs=rows[i : i + asked.n]) for i in groups]
+            return [SimpleNamespace(outputs=rows[i : i + asked.n]) for i in range(0, len(rows), asked.n)]
 
         def collective_rpc(self, method, kwargs=None):
             if method == "r1lab_context":

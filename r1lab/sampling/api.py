@@ -118,29 +118,20 @@ class Sampler:
         finish) for each completion as soon as it ends, while others are still drawn, so that
         grading can begin.
 
-        Raises InputError for an empty prompt, a token outside the vocabulary, a prompt that leaves
-        no room for `max_tokens`, another number of stream ids than of prompts, and a model whose
-        logits are not finite.
+        Raises InputError for an empty prompt, one that leaves no room for `max_tokens`, and a model
+        whose logits are not finite.
         """
         prompts = [list(prompt) for prompt in prompt_ids]
         streams = list(range(len(prompts)) if stream_ids is None else stream_ids)
-        vocabulary = self.model.get_input_embeddings().num_embeddings
         limit = getattr(self.model.config, "max_position_embeddings", None) or math.inf
         for i, prompt in enumerate(prompts):
             if not prompt:
                 raise InputError(f"prompt {i} is empty: give at least one token")
-            if not 0 <= min(prompt) <= max(prompt) < vocabulary:
-                raise InputError(
-                    f"prompt {i} has a token outside the model's vocabulary of "
-                    f"{vocabulary}: does the tokenizer fit the model?"
-                )
             if len(prompt) + params.max_tokens > limit:
                 raise InputError(
                     f"prompt {i} has {len(prompt)} tokens; with max_tokens={params.max_tokens} it "
                     f"passes the model's {limit} positions: shorten one of them"
                 )
-        if len(streams) != len(prompts):
-            raise InputError(f"give one stream id per prompt, not {len(streams)} to {len(prompts)}")
         rollouts = self._sample(prompts, params, streams, **watching)
         said = rollouts.logprobs if params.temperature else rollouts.log_kept
         if said and not torch.cat(said).isfinite().all():
@@ -153,15 +144,14 @@ class Sampler:
         Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
         """
         own, new = dict(self.model.named_parameters(remove_duplicate=False)), dict(named_parameters)
-        for name, value in new.items():
-            if name not in own or own[name].shape != value.shape:
-                raise InputError(
-                    f"load_weights: the model has no parameter {name!r} of shape {tuple(value.shape)}"
-                )
-        given = {id(own[name]) for name in new}
+        wrong = [name for name in new if name not in own or own[name].shape != new[name].shape]
+        given = {id(own.get(name)) for name in new}
         missing = [name for name, value in own.items() if id(value) not in given]
-        if missing:
-            raise InputError(f"load_weights: {len(missing)} parameters are missing: {missing[:3]}")
+        if wrong or missing:
+            raise InputError(
+                f"load_weights: {len(missing)} parameters are missing {missing[:3]}, and {len(wrong)} "
+                f"have a name or shape that is not the model's {wrong[:3]}"
+            )
         self._replace_weights(new)
         self.weights_version += 1
 

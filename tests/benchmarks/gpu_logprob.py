@@ -19,7 +19,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -126,36 +125,27 @@ PROVIDERS: dict[str, Callable] = {
     "cut-cross-entropy, no filter": partial(cut_cross_entropy, filter_eps=None),
     "bare matrix product": bare_product,
 }
-def inputs(point: Point, data: str, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    g = torch.Generator(device).manual_seed(0)
-    make = partial(torch.randn, generator=g, device=device)
+def inputs(point: Point, data: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator("cuda").manual_seed(0)
+    make = partial(torch.randn, generator=g, device="cuda")
     w = make(point.vocab, point.hidden) * point.hidden**-0.5
     x = make(point.tokens, point.hidden) * 2
-    ids = torch.randint(0, point.vocab, (point.tokens,), generator=g, device=device)
+    ids = torch.randint(0, point.vocab, (point.tokens,), generator=g, device="cuda")
     if data == "peaked":
         x = w[ids] * 18 + 0.1 * x
     kind = torch.bfloat16
     return x.to(kind).requires_grad_(), w.to(kind).requires_grad_(), ids
 
 
-def milliseconds(function: Callable, device: str) -> float:
-    """Median time of a call; on a GPU with a cold cache between calls."""
-    if device == "cuda":
-        from triton.testing import do_bench
+def milliseconds(function: Callable) -> float:
+    """Median time of a call, with a cold cache between calls."""
+    from triton.testing import do_bench
 
-        return do_bench(function, warmup=WARM_UP_MS, rep=REPEAT_MS, return_mode="median")
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e3
+    return do_bench(function, warmup=WARM_UP_MS, rep=REPEAT_MS, return_mode="median")
 
 
-def peak_mib(function: Callable, device: str) -> float:
+def peak_mib(function: Callable) -> float:
     """Memory that a call adds at its highest."""
-    if device != "cuda":
-        return 0.0
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -166,10 +156,10 @@ def peak_mib(function: Callable, device: str) -> float:
     return peak / 2**20
 
 
-def measure(name: str, point: Point, data: str, device: str) -> dict:
+def measure(name: str, point: Point, data: str) -> dict:
     """One row: times, memory, and the error against float64 on a sample of the tokens."""
-    x, w, ids = inputs(point, data, device)
-    g = torch.randn(point.tokens, device=device, generator=torch.Generator(device).manual_seed(1))
+    x, w, ids = inputs(point, data)
+    g = torch.randn(point.tokens, device="cuda", generator=torch.Generator("cuda").manual_seed(1))
     call, leaves = PROVIDERS[name], [x, w]
     arguments = (*leaves, ids)
 
@@ -177,12 +167,12 @@ def measure(name: str, point: Point, data: str, device: str) -> dict:
         out = call(*arguments)
         return torch.autograd.grad(out, leaves, g.to(out.dtype))
 
-    forward_ms = milliseconds(lambda: call(*arguments), device)
-    both_ms = milliseconds(both, device)
+    forward_ms = milliseconds(lambda: call(*arguments))
+    both_ms = milliseconds(both)
     row = {
         "forward_ms": forward_ms, "both_ms": both_ms, "backward_ms": both_ms - forward_ms,
-        "forward_mib": peak_mib(lambda: call(*arguments), device),
-        "both_mib": peak_mib(both, device),
+        "forward_mib": peak_mib(lambda: call(*arguments)),
+        "both_mib": peak_mib(both),
         "gradients_mib": sum(leaf.numel() * leaf.itemsize for leaf in leaves) / 2**20,
     }  # fmt: skip
     work = 2 * point.tokens * point.hidden * point.vocab / 1e9
@@ -205,11 +195,11 @@ def errors(call, arguments, leaves, g, both) -> dict:
     }
 
 
-def copy_rate(device: str) -> float:
+def copy_rate() -> float:
     """GB/s read and written by a plain copy of 2 GiB."""
-    source = torch.empty(2**31 if device == "cuda" else 2**27, dtype=torch.uint8, device=device)
+    source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.numel() / 1e6 / milliseconds(lambda: target.copy_(source), device)
+    return 2 * source.numel() / 1e6 / milliseconds(lambda: target.copy_(source))
 
 
 def run_alone(name: str, point: str, data: str) -> dict:
@@ -230,21 +220,6 @@ def clocks() -> str:
     fields = "clocks.sm,power.draw,power.limit,driver_version"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def figure(results: dict, path: Path) -> None:
-    """Draw milliseconds of both passes, a panel for each point, random data."""
-    from matplotlib import pyplot as plt
-
-    _, panels = plt.subplots(1, len(POINTS), figsize=(13, 4.5), sharey=True, layout="constrained")
-    for panel, point in zip(panels, POINTS, strict=True):
-        rows = results[f"{point} random"]
-        times = {name: row["both_ms"]["median"] for name, row in rows.items() if "both_ms" in row}
-        colors = ["C1" if "r1lab" in name else "C0" for name in times]
-        panel.barh(list(times), list(times.values()), color=colors)
-        panel.set(title=f"Qwen2.5 {point}, 8,192 tokens", xlabel="forward and backward, ms")
-        panel.invert_yaxis()
-    plt.savefig(path)
 
 
 def summary(rows: list[dict]) -> dict:
@@ -268,7 +243,7 @@ def main(
 
     Args:
         rounds: in which all providers take their turn.
-        out: file for the results as JSON, with a figure beside it.
+        out: file for the results as JSON.
         only: one measurement in this process: provider, point, data.
     """
     if not torch.cuda.is_available():
@@ -276,7 +251,7 @@ def main(
         return 0
     if only:
         name, point, data = only
-        print(json.dumps(measure(name, POINTS[point], data, "cuda")))
+        print(json.dumps(measure(name, POINTS[point], data)))
         return 0
     results = {}
     for point in POINTS:
@@ -288,7 +263,7 @@ def main(
                         rows[name].append(run_alone(name, point, data))
                         print(point, data, name, rows[name][-1], flush=True)
             results[f"{point} {data}"] = {n: summary(r) for n, r in rows.items()}
-    results |= {"copy_gb_s": copy_rate("cuda"), "gpu": clocks(), "rounds": rounds}
+    results |= {"copy_gb_s": copy_rate(), "gpu": clocks(), "rounds": rounds}
     for point in POINTS:
         rows = results[f"{point} random"]
         bare, mine = rows["bare matrix product"], rows["r1lab"]
@@ -301,7 +276,6 @@ def main(
     print(json.dumps(results, indent=1))
     if out:
         out.write_text(json.dumps(results, indent=2) + "\n")
-        figure(results, out.with_suffix(".svg"))
     return 0
 
 
