@@ -95,7 +95,7 @@ def test_the_differences_are_those_of_the_ways_to_ask():
 def test_the_command_asks_with_examples(monkeypatch, capsys):
     counts = []
     sampler = Particular(lambda text: counts.append(text.count("User")))
-    monkeypatch.setattr(judge, "_sampler", lambda model, *_: (sampler, TOKENIZER))
+    monkeypatch.setattr(judge, "open_model", lambda model, *_: (sampler, TOKENIZER, 0))
     options = ["--data", "countdown", "--samples", "1", "--problems", "8"]
     assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
     assert set(counts) == {3}

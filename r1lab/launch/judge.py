@@ -3,28 +3,34 @@
 import json
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+import torch
 import tyro
 from rich.console import Console
+from rich.text import Text
+from transformers import PretrainedConfig
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, evaluate
-from r1lab.evaluation.suites import SuiteConfig
+from r1lab.evaluation.suites import NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.models.policy import Policy, load_model
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.run import Run
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.sources.hub import load_source
-from r1lab.stages.suite import evaluate_suite
 from r1lab.task import Problem
+from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, shape_of
 from r1lab.training.provenance import command, commit, machine
 from r1lab.world import FAMILIES, find_attempts
 from r1lab.world.corpus import few_shot
 from r1lab.world.skills import measure_skills
 
 console = Console()
+FREE = ("suite", "benchmarks", "seed", "batch")  # what the paper's protocol leaves to choose
+UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 
 
 def evaluate_model(
@@ -74,10 +80,10 @@ def evaluate_model(
             str(chosen), suite, benchmarks, samples or 0, problems, temperature, top_p,
             max_tokens or SuiteConfig.max_tokens, template or SuiteConfig.template, seed, batch,
         )  # fmt: skip
-        evaluate_suite(config, name, sampler=sampler, vllm=vllm)
+        evaluate_suite(config, name, sampler, vllm)
         return
     asked = _problems(data, problems)
-    drawing, tokenizer = _sampler(chosen, sampler, vllm)
+    drawing, tokenizer, _ = open_model(str(chosen), sampler, vllm, max_tokens or 384)
     started = time.monotonic()
     result = evaluate(
         drawing, tokenizer, asked, k=samples or 16, temperature=temperature, top_p=top_p,
@@ -122,7 +128,7 @@ def skills(
         problems: of each level.
         save: also write the numbers to this JSON file.
     """
-    sampler, tokenizer = _sampler(model)
+    sampler, tokenizer, _ = open_model(str(model))
     measured = {}
     for family in ("signs", "countdown", "sums"):
         chosen = _problems(family, problems)
@@ -152,12 +158,50 @@ def report(run: tyro.conf.Positional[Path], readme: Path | None = None) -> None:
     console.print(f"Report: {path}")
 
 
-def _sampler(
-    model: Path, name: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig()
-) -> tuple[Sampler, object]:
-    loaded, tokenizer = load_model(str(model))
-    Policy(loaded)  # refuses what cannot be trained, and speeds up its linear layers
-    return build_sampler(name, loaded, tokenizer, vllm), tokenizer
+def evaluate_suite(config: SuiteConfig, name: str, sampler: SamplerName, vllm: VLLMConfig) -> None:
+    """Run or go on with an evaluation in `runs/name`, and print its table.
+
+    Which sampler answers may change when it goes on: the protocol is the same."""
+    folder = Path("runs") / (name or f"eval-{config.suite}-{Path(config.model).name}")
+    opened, rows = partial(open_model, sampler=sampler, vllm=vllm, max_tokens=config.max_tokens), {}
+    for benchmark, result in run_suite(config, opened, folder):
+        rows[benchmark] = result
+        console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
+    console.print(suite_table(rows))
+    usual = asdict(SuiteConfig(config.model)) | {name: getattr(config, name) for name in FREE}
+    changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
+    if changed:
+        console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
+    console.print(f"Stored in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
+    console.print(Text(long_tail(config, folder)), soft_wrap=True)
+    console.print(NOWHERE)
+
+
+def open_model(
+    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(), max_tokens: int = 1024
+) -> tuple[Sampler, object, int]:
+    """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one.
+
+    There the torch sampler takes as many completions of `max_tokens` at a time as fit."""
+    on_gpu = torch.cuda.is_available()
+    model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
+    if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
+        model = model.to("cuda")
+    Policy(model)  # refuses what the sampler cannot score, and speeds up its linear layers
+    longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+    drawing = build_sampler(sampler, model, tokenizer, vllm)
+    if on_gpu and sampler == "torch":
+        drawing.max_rows = rows_that_fit(model.config, max_tokens, torch.cuda.mem_get_info()[0])
+    return drawing, tokenizer, longest
+
+
+def rows_that_fit(config: PretrainedConfig, max_tokens: int, free: int) -> int:
+    """How many completions, 256 at most, have keys and values that fill 0.8 of the free bytes."""
+    try:
+        token = shape_of(config).kv_bytes(bytes_each=2)
+    except InputError:  # a model of which nothing is predicted
+        return 256
+    return max(1, min(256, int(0.8 * free / ((PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * token))))
 
 
 def _given(model: Path | None) -> Path:

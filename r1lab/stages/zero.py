@@ -73,17 +73,20 @@ def stored_zero(run: Run) -> Zero:
         raise InputError(f"{run.folder}/config.json: not the settings of a run ({error}).") from error
 
 
-def recipe(preset: str, model: str, train: str, test: str) -> Zero:
-    """R1-Zero on a data set of the Hub."""
+# R1-Zero on a data set of the Hub: what is trained on, and what is tested on.
+HUB = {
+    "countdown": ("countdown34:train[:16384]", "countdown34:train[-512:]"),
+    "gsm8k": ("gsm8k:train", "gsm8k:test"),
+    "math": ("math:train", "math500:test"),
+}
+
+
+def recipe(preset: str, size: str, data: str) -> Zero:
+    """R1-Zero of Qwen2.5 on a data set of the Hub."""
+    train, test = (f"hub:{source}" for source in HUB[data])
     rl = GRPOConfig.preset(preset)
-    return Zero(model, task=f"hub:{train}", test=f"hub:{test}", template="r1_zero", rl=rl)
+    return Zero(f"Qwen/Qwen2.5-{size}", task=train, test=test, template="r1_zero", rl=rl)
 
-
-COUNTDOWN = ("countdown34:train[:16384]", "countdown34:train[-512:]")
-GSM8K = ("gsm8k:train", "gsm8k:test")
-MATH = ("math:train", "math500:test")
-SMALLER, LARGER = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B"
-MODELS = {"qwen2.5-0.5b": SMALLER, "qwen2.5-1.5b": LARGER, "qwen2.5-7b": "Qwen/Qwen2.5-7B"}
 
 PRESETS: dict[str, Zero] = {
     "cpu": Zero(),
@@ -105,14 +108,7 @@ PRESETS: dict[str, Zero] = {
         ),
         rl=GRPOConfig.preset("smollm2"),
     ),
-    "countdown-0.5b": recipe("countdown", SMALLER, *COUNTDOWN),
-    "countdown-1.5b": recipe("countdown", LARGER, *COUNTDOWN),
-    "gsm8k-0.5b": recipe("gsm8k", SMALLER, *GSM8K),
-    "gsm8k-1.5b": recipe("gsm8k", LARGER, *GSM8K),
-    "math-0.5b": recipe("math", SMALLER, *MATH),
-    "math-1.5b": recipe("math", LARGER, *MATH),
-}
-for size in CACHES:
-    for machine in MACHINES:
-        name = f"{size}-{machine}"
-        PRESETS[name] = recipe(name, MODELS[size], *COUNTDOWN)
+} | {f"{data}-{size}": recipe(data, size.upper(), data) for data in HUB for size in ("0.5b", "1.5b")}
+for model in CACHES:
+    for name in (f"{model}-{machine}" for machine in MACHINES):
+        PRESETS[name] = recipe(name, model.removeprefix("qwen2.5-").upper(), "countdown")
