@@ -13,7 +13,6 @@ from statistics import fmean
 
 import torch
 
-from r1lab.errors import InputError
 from r1lab.models.policy import Policy
 from r1lab.search.prm import ProcessRewardModel, find_steps, solving_signs
 from r1lab.sources.templates import apply_template
@@ -173,13 +172,12 @@ def mcts(
     is written costs no tokens, so that the number of simulations has a bound of its own.
 
     Args:
-        values: of inner nodes; None: each is the verdict on a rollout by the prior, paid in tokens.
+        values: of inner nodes; None: each is the verdict on a rollout by the prior, paid in tokens,
+            which `rng` draws.
         budget: tokens; what would be written beyond it is not.
         readers: models that read each token; 2 where a value model reads along.
         width: follow only so many children of a node, the likeliest first.
     """
-    if values is None and rng is None:
-        raise InputError("mcts without values makes rollouts: give it rng=random.Random(seed).")
     size = len(tree.names)
     search, totals = Search([0] * size), [0.0] * size
     for _ in range(50 * size):

@@ -79,7 +79,7 @@ FILTERS: dict[str, Callable[[Mapping], bool]] = {
     # Ended by the model, not cut off.
     "not truncated": lambda row: not row["truncated"],
     # Thinking and answer can be separated, and there is some of both, in words.
-    "readable": lambda row: parse(row["completion"]).halves is not None and in_words(row),
+    "readable": lambda row: in_words(row) and parse(row["completion"]).halves is not None,
     # R1-Zero's format exactly, in words.
     "format": lambda row: row["format"] and in_words(row),
     # The answer is right, wherever it is. Programs are run on their tests in the sandbox.

@@ -112,18 +112,16 @@ def stage_work(
     if task:
         names = tuple(name for name in stage.sampling.filters if name not in SMALL_WORLD_ONLY)
         stage = stage.with_sampling(filters=names)
-    about = {"programs_left_out": ""}
     mixture = runnable(stage.sampling.mixture)
-    if mixture != stage.sampling.mixture:
-        about["programs_left_out"] = cannot_run_programs()
-        stage = stage.with_sampling(mixture=mixture)
+    left_out = cannot_run_programs() if mixture != stage.sampling.mixture else ""
+    stage = stage.with_sampling(mixture=mixture)
     asked, samples = task or stage.sampling.task(), run.folder / "samples"
     if not harvest(world, stop, stage.sampling, asked, samples, sampler, tokenizer):
         return False
     del sampler  # its model makes room for the one that is trained
     data = run.folder / "data"
     if not world.any((data / "provenance.json").exists()) and world.is_main:
-        make_data(stage, run, str(source), tokenizer, rewritten=task is None, **about)
+        make_data(stage, run, str(source), tokenizer, task is None, programs_left_out=left_out)
     world.gather(None)  # nobody reads the data before they are written
     provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
     cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
