@@ -152,13 +152,6 @@ def test_the_hours_are_those_of_the_run_s_own_processes(chain):
     settings_file.write_text(settings_before)
 
 
-def test_reward_models_of_another_seed_are_not_overwritten(chain):
-    before = {p: p.read_bytes() for p in (chain.folder / "reward_models").rglob("*.safetensors")}
-    with pytest.raises(InputError, match="reward_models was started with other settings .*seed"):
-        Chain(replace(chain.config, seed=5), "r1", chain.runs).hack()
-    assert before == {p: p.read_bytes() for p in before}
-
-
 def test_the_report_shows_every_stage_and_benchmark(chain):
     page = write_chain_report(chain.folder).read_text()
     for benchmark in BENCHMARKS.values():
@@ -271,21 +264,15 @@ def without_programs(*args, **options) -> tuple[dict, dict]:
     return cells | {"programs": missing}, values
 
 
-def test_stages_in_the_wrong_order_are_refused(config, tmp_path):
-    with pytest.raises(InputError, match="dev1 comes before r1"):
-        Chain(config, runs=tmp_path).run("r1", "dev1")
+@pytest.mark.parametrize(
+    ("stages", "processes", "words"),
+    [(("r1", "dev1"), 1, "dev1 comes before r1"), (("dev7",), 1, "there is no stage 'dev7'; choose one of zero"),
+     ((), 3, "4 questions do not divide over 3 processes")],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_before_any_work(config, tmp_path, stages, processes, words):
+    with pytest.raises(InputError, match=words):
+        Chain(replace(config, processes=processes), runs=tmp_path).run(*stages)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_stage_that_cannot_train_is_told_before_the_first_one_begins(config, tmp_path):
-    with pytest.raises(InputError, match="4 questions do not divide over 3 processes"):
-        Chain(replace(config, processes=3), runs=tmp_path).run()
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_stage_is_bad_input(capsys):
-    assert main(["r1", "--from", "dev7"]) == 2
-    assert "dev7" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_chain_has_no_report(tmp_path):

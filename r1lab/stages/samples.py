@@ -183,11 +183,13 @@ def select(config: HarvestConfig, rows: list[dict]) -> tuple[list[dict], dict]:
     }
 
 
-def make_data(
-    stage, run: Run, source: str, tokenizer, rewritten: bool, **about
-) -> None:
+def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about) -> None:
     """Filter the samples, make the examples, and store them.
 
+    Args:
+        stage: a `SampledStage`.
+        rewritten: do its examples replace the samples? Not those of a user's task.
+        about: what the provenance says besides.
     Raises:
         InputError: no sample passes the filters.
     """
