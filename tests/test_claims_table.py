@@ -6,7 +6,7 @@ import pytest
 
 from r1lab.cli import main
 from r1lab.errors import InputError
-from r1lab.lab.ledger import ledger
+from r1lab.lab.lesson import ledger
 from r1lab.report import claims
 from r1lab.report.claims import claims_table, load_ledger, numbers, select
 

@@ -7,14 +7,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.lab import display, show, style
+from r1lab.lab import lesson, show, style
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """What `show` hands to the notebook."""
     outputs = []
-    monkeypatch.setattr(display, "display", lambda data, **how: outputs.append((data, how)))
+    monkeypatch.setattr(lesson, "display", lambda data, **how: outputs.append((data, how)))
     return outputs
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from r1lab.errors import InputError
-from r1lab.lab.search_tree import tree_explorer
+from r1lab.lab.widgets import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.search.prm import (

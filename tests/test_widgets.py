@@ -14,8 +14,14 @@ from PIL import Image
 
 from r1lab.errors import InputError
 from r1lab.lab import widgets
-from r1lab.lab.dashboard import show_run, train_live
-from r1lab.lab.inspector import TokenScores, rollout_inspector_figure, score_tokens, tokens_html
+from r1lab.lab.dashboard import (
+    TokenScores,
+    rollout_inspector_figure,
+    score_tokens,
+    show_run,
+    tokens_html,
+    train_live,
+)
 from r1lab.lab.widgets import REFERENCE, REWARDS, advantage_explorer_figure, kl_explorer_figure
 from r1lab.models.policy import load_policy
 from r1lab.run import Run

@@ -1,6 +1,6 @@
 """What notebooks use, and only notebooks: checks of exercises, figures with words, one look."""
 
 from r1lab.lab import check
-from r1lab.lab.display import show, style
+from r1lab.lab.lesson import show, style
 
 __all__ = ["check", "show", "style"]

@@ -1,38 +1,45 @@
-"""The dashboard: curves of a run and the group it learns from, live or from the run's folder.
+"""The dashboard: curves of a run, the group it learns from, and an answer token by token.
 
 Training goes on in a thread and writes an ordinary run folder. The dashboard shows what that folder
-holds, and nothing else, so that after a restart of the kernel `show_run` shows the same.
+holds, and nothing else, so that after a restart of the kernel `show_run` shows the same. Numbers of
+tokens are not stored with a run: the stored text is scored with two policies, a later one and the
+reference it came from.
 """
 
 from __future__ import annotations
 
 import html
+import re
 import threading
-import time
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
-from itertools import groupby
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
 
+import torch
 from ipywidgets import HTML, Button, GridBox, HBox, Image, IntSlider, VBox
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.lab.display import html_table
-from r1lab.lab.inspector import score_tokens, tokens_html
-from r1lab.lab.widgets import DRAWING, one_sentence
-from r1lab.models.policy import load_policy
-from r1lab.report.figures import draw, png_bytes
+from r1lab.lab.widgets import BLUE, DRAWING, ORANGE
+from r1lab.models.policy import Policy, load_policy
+from r1lab.objective import k3
+from r1lab.report.figures import draw, png_bytes, styled
 from r1lab.run import Row, Run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task
+from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import described, rl_work
 
-PERIOD = 0.2  # seconds from one drawing to the next, at least
+PERIOD = 2.0  # seconds from one drawing to the next
+SHOWN = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", "")).get_template("dashboard.html").module
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
 
 
@@ -51,17 +58,15 @@ class RunView(VBox):
         self.models = [load_policy(model) for model in models]
         self.status, self.table, self.text = HTML(), HTML(), HTML()
         self.pictures = {name: Image(format="png", width=355) for name in CURVES}
-        self.rollout = _counter("rollout", "Whose groups to show; at the end, the newest")
-        self.group = _counter("question", "Which of the groups stored of this rollout")
-        self.answer = _counter("answer", "Whose tokens to show; the best is first")
-        chosen = [self.rollout, self.group, self.answer][: 3 if models else 2]
-        for slider in chosen:
+        names = ("rollout", "question", "answer")[: 3 if models else 2]
+        sliders = [IntSlider(1, min=1, max=2, description=name) for name in names]
+        self.rollout, self.group, self.answer = [*sliders, None][:3]
+        for slider in sliders:
             slider.observe(lambda _: self.show_group(), "value")
-        pictures = GridBox(
-            list(self.pictures.values()), layout={"grid_template_columns": "360px 360px"}
-        )
+        columns = {"grid_template_columns": "360px 360px"}
+        pictures = GridBox([*self.pictures.values()], layout=columns)
         bar = HBox([*controls, self.status])
-        super().__init__([bar, pictures, HBox(chosen), self.table, self.text])
+        super().__init__([bar, pictures, HBox(sliders), self.table, self.text])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -91,23 +96,17 @@ class RunView(VBox):
         groups = _choose(self.rollout, self.rollouts)
         group = _choose(self.group, groups)
         place = f"Rollout {self.rollout.value}, step {group[0]['step']}, question {self.group.value}"
-        self.table.value = group_html(group, f"{place} of {len(groups)} stored")
+        self.table.value = SHOWN.group(group, f"{place} of {len(groups)} stored")
         if self.models:
-            self.text.value = self.tokens_of(_choose(self.answer, group))
+            self.text.value = tokens_html(self.scores(_choose(self.answer, group)))
 
-    def tokens_of(self, row: Row) -> str:
+    def scores(self, row: Row) -> TokenScores:
         [(policy, tokenizer), (reference, _)] = self.models
         config = self.run.config
         template = config.get("task", {}).get("settings", config).get("template", "small")
         prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
-        return tokens_html(
-            score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
-        )
-
-
-def _counter(name: str, tip: str) -> IntSlider:
-    return IntSlider(1, min=1, max=2, description=name, tooltip=tip)
+        return score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
 
 
 def _choose(slider: IntSlider, things: Sequence, last: bool = False):
@@ -129,11 +128,10 @@ class Dashboard(RunView):
         overwrite: bool = False,
     ) -> None:  # fmt: skip
         config.check(1)
-        folder = Run(run)
         about = {"model": str(model), "task": described(task)}
-        folder.prepare(config, about, resume=True, overwrite=overwrite)
-        self.work = partial(rl_work, run=folder, model=str(model), task=task, config=config)
-        self.thread: threading.Thread | None = None
+        Run(run).prepare(config, about, resume=True, overwrite=overwrite)
+        self.given = (Run(run), str(model), task, config)
+        self.thread, self.request, self.ended = None, StopRequest(), ""
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
         self.stop = Button(description="Stop", tooltip="End after this rollout", disabled=True)
         self.start.on_click(lambda _: self.begin())
@@ -143,10 +141,10 @@ class Dashboard(RunView):
         self.draw()
 
     def begin(self) -> None:
-        if self.thread is None or not self.thread.is_alive():
+        if self.wait(0.0):
             self.start.disabled, self.stop.disabled = True, False
             self.say("Loading the model, and asking it the test problems ...")
-            self.request, self.ended = StopRequest(), "The run broke off"
+            self.request = StopRequest()
             self.thread = threading.Thread(target=self._follow, daemon=True)
             self.thread.start()
 
@@ -167,31 +165,38 @@ class Dashboard(RunView):
         return self.thread is None or not self.thread.is_alive()
 
     def _follow(self) -> None:
-        """Train in another thread, and draw meanwhile, for at most a fifth of the time."""
+        """Train in another thread, and draw meanwhile."""
         trainer = threading.Thread(target=self._train, daemon=True)
         trainer.start()
-        pause = PERIOD
         while trainer.is_alive():
-            trainer.join(pause)
-            began = time.monotonic()
+            trainer.join(PERIOD)
             if not self.request.is_set():
                 self.draw()
-            pause = max(PERIOD, 4 * (time.monotonic() - began))
         self.draw()
         self.say(f"{self.ended}. {self.words}")
         self.start.disabled, self.stop.disabled = False, True
 
     def _train(self) -> None:
         try:
-            done = self.work(World(), self.request)
+            done = rl_work(World(), self.request, *self.given)
             self.ended = "All rollouts are done" if done else "Stopped"
         except InputError as error:
             self.ended = str(error).rstrip(".")
         except Exception as error:  # a thread has nobody else who hears of it
-            self.ended = f"The run broke off: {type(error).__name__}: {error}"
+            self.ended = f"The run broke off: {error!r}"
             raise
 
 
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Within: what is wrong with an input is printed as its sentence, without a traceback."""
+    try:
+        yield
+    except InputError as error:
+        print(error)
+
+
+@one_sentence()
 def train_live(
     model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
 ) -> Dashboard | None:
@@ -200,61 +205,111 @@ def train_live(
     Args:
         overwrite: delete what the folder holds.
     """
-    with one_sentence():
-        return Dashboard(model, task, config, run, overwrite)
+    return Dashboard(model, task, config, run, overwrite)
 
 
-def show_run(
-    run: str | Path, policy: str | Path | None = None, reference: str | Path | None = None
-) -> RunView | None:
+@one_sentence()
+def show_run(run: str | Path, *models: str | Path) -> RunView | None:
     """The dashboard of a run from its folder, finished or not, with a button to read it again.
 
     Args:
-        policy, reference: folders of models, as data/zero and data/base; with them, the tokens of
-            an answer are shown, too, coloured by how much more likely training made them.
+        models: folders of a policy and its reference, as data/zero and data/base; with them, the
+            tokens of an answer are shown, too, coloured by how much more likely training made them.
     """
-    with one_sentence():
-        again = Button(description="Refresh", tooltip="Read the folder again")
-        models = [model for model in (policy, reference) if model is not None]
-        view = RunView(run, models, (again,))
-        view.refresh()
+    again = Button(description="Refresh", tooltip="Read the folder again")
+    view = RunView(run, models, (again,))
+    view.refresh()
 
-        def reread(_button: Button) -> None:
-            try:
-                view.refresh()
-            except InputError as error:
-                view.say(str(error))
+    def reread(_button: Button) -> None:
+        try:
+            view.refresh()
+        except InputError as error:
+            view.say(str(error))
 
-        again.on_click(reread)
-        return view
+    again.on_click(reread)
+    return view
 
 
 def _groups(samples: list[Row]) -> list[list[list[Row]]]:
     """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
     trained = [row for row in samples if row.get("advantage") is not None]
     rollouts = []
-    for _, rows in groupby(trained, key=itemgetter("step")):
-        groups = [
-            sorted(group, key=lambda row: -row["advantage"])
-            for _, group in groupby(rows, key=itemgetter("id"))
-        ]
-        groups.sort(key=lambda group: not any(row["advantage"] for row in group))
-        rollouts.append(groups)
+    for _, rows in groupby(trained, itemgetter("step")):
+        groups = [list(group) for _, group in groupby(rows, itemgetter("id"))]
+        for group in groups:
+            group.sort(key=itemgetter("advantage"), reverse=True)
+        rollouts.append(sorted(groups, key=lambda group: group[0]["advantage"] <= 0))
     return rollouts
 
 
-def group_html(group: Sequence[Row], place: str) -> str:
-    """A table of one group's answers with what each was paid."""
-    parts = list(group[0]["rewards"])
-    rows = []
-    for row in group:
-        paid = [row["rewards"].get(part) for part in parts]
-        scores = ["–" if value is None else f"{value:g}" for value in paid]
-        cut = " […]" if row.get("finish") == "length" else ""
-        rows.append([f"{row['advantage']:+.2f}", *scores, row["completion"] + cut])
-    return (
-        '<div style="background:white;color:#222;padding:8px;max-width:720px;max-height:24em;'
-        f'overflow:auto;white-space:pre-wrap" tabindex="0"><p>{html.escape(place)}: '
-        f"<b>{html.escape(group[0]['prompt'])}</b>. Advantage in stds of the group; […]: cut off at "
-        f"the cap.</p>{html_table(['advantage', *parts, 'answer'], rows)}</div>"
+@dataclass(frozen=True)
+class TokenScores:
+    """The tokens of one completion and their numbers in nats, one each; `measures` by their names."""
+
+    tokens: list[str]
+    measures: dict[str, list[float]]
+
+
+def score_tokens(
+    policy: Policy, reference: Policy, tokenizer, prompt: str, completion: str, *, ended: bool = True
+) -> TokenScores:
+    """Score a completion's tokens under two policies, at temperature 1.
+
+    The text is tokenised again: where a tokenizer can write it in two ways, the tokens may differ
+    from those sampled.
+
+    Args:
+        prompt: with its template.
+        ended: the end token follows; False for a completion that was cut off.
+    Raises:
+        InputError: nothing to score.
+    """
+    asked = tokenizer(prompt).input_ids
+    answer = tokenizer(completion, add_special_tokens=False).input_ids
+    answer += [tokenizer.eos_token_id] * ended
+    if not answer:
+        raise InputError("The completion is empty: there is no token to inspect.")
+    batch = pad_rows([asked], [answer], 0)
+    with torch.no_grad():
+        now, before = (one(*batch, temperature=1.0) for one in (policy, reference))
+    measures = {
+        "log-prob": now.logp,
+        "of reference": before.logp,
+        "log ratio": now.logp - before.logp,
+        "entropy": now.entropy,
+        "KL": k3(now.logp, before.logp),
+    }
+    return TokenScores(
+        [tokenizer.decode([token]) for token in answer],
+        {name: values[0].tolist() for name, values in measures.items()},
     )
+
+
+@styled
+def rollout_inspector_figure(scores: TokenScores) -> Figure:
+    """The log ratio of each token as a bar; the five largest carry their token's text."""
+    ratios = scores.measures["log ratio"]
+    largest = sorted(enumerate(ratios), key=lambda pair: -abs(pair[1]))
+    covered = list(accumulate((abs(ratio) for _, ratio in largest), initial=0.0))
+    few = bisect_left(covered, covered[-1] / 2)
+    finding = f"Half of the log ratio, in size, sits in {few} of {len(ratios)} tokens"
+    figure = Figure(figsize=(7.2, 3.2))
+    ax = figure.subplots()
+    colors = [BLUE if ratio > 0 else ORANGE for ratio in ratios]
+    ax.bar(range(1, len(ratios) + 1), ratios, color=colors, edgecolor=colors)
+    ax.set(xlabel="position of the token in the completion", ylabel="log policy / reference (nats)",
+           title=finding)  # fmt: skip
+    loudest = []
+    for i, ratio in largest[:5]:
+        shown = re.sub("[^\0-\u2e7f]", "□", scores.tokens[i])  # what matplotlib's own font lacks
+        side = "bottom" if ratio > 0 else "top"
+        ax.annotate(shown, (i + 1, ratio), ha="center", va=side, fontsize=9, parse_math=False)
+        loudest.append(f"“{scores.tokens[i]}” {ratio:+.2f}")
+    figure.set_label(f"{finding}. Its first in size, {ax.get_ylabel()}: {', '.join(loudest)}.")
+    return figure
+
+
+def tokens_html(scores: TokenScores) -> str:
+    """The tokens, coloured by their log ratio, and a table with every number."""
+    most = max(map(abs, scores.measures["log ratio"])) or 1.0
+    return SHOWN.tokens(scores.tokens, scores.measures, most, (BLUE, ORANGE))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,11 @@ from torch import Generator, Tensor
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages, loss_normalizer, policy_loss
 
+Scalar = Float[Tensor, ""]
 Logits = Float[Tensor, "states vocabulary"]
+PerState = Float[Tensor, " states"]
+PerCompletion = Float[Tensor, " completions"]
+PerToken = Float[Tensor, "completions tokens"]
 
 
 @dataclass(frozen=True)
@@ -32,22 +37,18 @@ class Tree:
     vocabulary: str = "ab."
     max_tokens: int = 3
 
-    @cached_property
-    def states(self) -> tuple[str, ...]:
-        found = [""]
-        for state in found:  # grows meanwhile: the shorter texts first
-            if len(state) + 1 < self.max_tokens:
-                found += [state + letter for letter in self.vocabulary[:-1]]
-        return tuple(found)
+    def texts(self, length: int) -> list[str]:
+        """All texts of this length without the end letter."""
+        return ["".join(letters) for letters in product(self.vocabulary[:-1], repeat=length)]
 
     @cached_property
-    def completions(self) -> tuple[str, ...]:
-        *letters, end = self.vocabulary
-        found = [state + end for state in self.states]
-        for state in self.states:
-            if len(state) == self.max_tokens - 1:
-                found += [state + letter for letter in letters]
-        return tuple(found)
+    def states(self) -> list[str]:
+        """Shorter texts first."""
+        return [text for length in range(self.max_tokens) for text in self.texts(length)]
+
+    @cached_property
+    def completions(self) -> list[str]:
+        return [state + self.vocabulary[-1] for state in self.states] + self.texts(self.max_tokens)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "completions tokens"]:
@@ -55,31 +56,31 @@ class Tree:
         return torch.arange(self.max_tokens) < lengths[:, None]
 
     @cached_property
-    def _path(self) -> tuple[Int[Tensor, "completions tokens"], Int[Tensor, "completions tokens"]]:
+    def _path(self) -> Int[Tensor, "2 completions tokens"]:
         """The state of every token, and the token; 0 outside the mask."""
-        state, token = torch.zeros(2, *self.mask.shape, dtype=torch.long)
-        for row, completion in enumerate(self.completions):
-            for t, letter in enumerate(completion):
-                state[row, t] = self.states.index(completion[:t])
-                token[row, t] = self.vocabulary.index(letter)
-        return state, token
+        path = torch.zeros(2, *self.mask.shape, dtype=torch.long)
+        for row, t in self.mask.nonzero().tolist():
+            text = self.completions[row]
+            path[0, row, t] = self.states.index(text[:t])
+            path[1, row, t] = self.vocabulary.index(text[t])
+        return path
 
-    def at_states(self, table: Float[Tensor, " states"]) -> Float[Tensor, "completions tokens"]:
+    def at_states(self, table: PerState) -> PerToken:
         """A number for every state, laid out along the completions; 0 outside the mask."""
         return torch.where(self.mask, table[self._path[0]], 0.0)
 
-    def logps(self, logits: Logits) -> Float[Tensor, "completions tokens"]:
+    def logps(self, logits: Logits) -> PerToken:
         """The log-prob of each token of each completion; 0 outside the mask."""
-        return torch.where(self.mask, logits.log_softmax(-1)[self._path], 0.0)
+        return torch.where(self.mask, logits.log_softmax(-1)[*self._path], 0.0)
 
-    def probabilities(self, logits: Logits) -> Float[Tensor, " completions"]:
+    def probabilities(self, logits: Logits) -> PerCompletion:
         return self.logps(logits).sum(1).exp()
 
-    def mean(self, logits: Logits, values: Float[Tensor, " completions"]) -> Float[Tensor, ""]:
+    def mean(self, logits: Logits, values: PerCompletion) -> Scalar:
         """The exact expectation of `values`; of the rewards, it is the objective J."""
         return (self.probabilities(logits) * values).sum()
 
-    def kl(self, logits: Logits, ref_logits: Logits) -> Float[Tensor, ""]:
+    def kl(self, logits: Logits, ref_logits: Logits) -> Scalar:
         """The exact KL(pi || pi_ref) between whole completions, in nats."""
         return self.mean(logits, (self.logps(logits) - self.logps(ref_logits)).sum(1))
 
@@ -88,9 +89,7 @@ class Tree:
         jacobian = torch.autograd.functional.jacobian(lambda x: self.logps(x).sum(1), logits)
         return jacobian.flatten(1)
 
-    def state_values(
-        self, logits: Logits, rewards: Float[Tensor, " completions"]
-    ) -> Float[Tensor, " states"]:
+    def state_values(self, logits: Logits, rewards: PerCompletion) -> PerState:
         """The expected reward once a state is reached: what a perfect critic says there."""
         reached = self.mask * self.probabilities(logits)[:, None]
         at_state = torch.nn.functional.one_hot(self._path[0]).to(reached)  # 1 where a token chooses
@@ -114,22 +113,16 @@ class Tree:
         return rows, log_orders.exp().round()
 
 
-def gradient(value: Float[Tensor, ""], logits: Logits) -> Float[Tensor, " parameters"]:
+def gradient(value: Scalar, logits: Logits) -> Float[Tensor, " parameters"]:
     """The gradient of a number that depends on the logits, flattened."""
     return torch.autograd.grad(value, logits, retain_graph=True)[0].flatten()
 
 
 def mean_loss(
-    tree: Tree,
-    logits: Logits,
-    rewards: Float[Tensor, " completions"],
-    config: LossConfig,
-    *,
-    size: int = 3,
-    divide_by_std: bool = True,
-    old_logits: Logits | None = None,
+    tree: Tree, logits: Logits, rewards: PerCompletion, config: LossConfig, *, size: int = 3,
+    divide_by_std: bool = True, old_logits: Logits | None = None,
     rollout_logits: Logits | None = None,
-) -> Float[Tensor, ""]:
+) -> Scalar:  # fmt: skip
     """The exact mean of `policy_loss` over all groups of `size` that could be drawn.
 
     Without its KL term, which does not depend on the group. A group's loss scales with its

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import product
 from math import comb
 
-from r1lab.lab.check.engine import exercise, require
+from r1lab.lab.check.engine import exercise, kind, require
 from r1lab.rewards import parse
 from r1lab.training import batching
 
@@ -22,16 +22,11 @@ EVALUATED: list[int] = []  # what an answer fills that is executed instead of re
 def format_reward(ask):
     """fn(completion) -> 1.0 for <think>…</think> then <answer>…</answer>, nothing else; or 0.0."""
     ask.examples("format_reward")
-    rng = random.Random(0)
-    parts = ["<think>", "a b", "</think>", " ", "<answer>", "7", "</answer>", "\n"]
-    for _ in range(300):
-        one = list(parts)
-        for _ in range(rng.randint(0, 2)):
-            one[rng.randrange(8)] = rng.choice(["", *parts])
-        text = "".join(one)
-        if "<answer></answer>" not in "".join(text.split()):  # an empty answer: either way
-            tidy = float(parse(text).well_formed)
-            ask.example("each tag once, in order, nothing outside", [text], tidy)
+    parts = ("<think> a ", "</think>\n", "<answer> 7 ", "</answer>", "", "b")
+    for chosen in product(parts, repeat=5):
+        text = "".join(chosen)
+        tidy = float(parse(text).well_formed)
+        ask.example("each tag once, in order, nothing outside", [text], tidy)
 
 
 @exercise
@@ -128,11 +123,9 @@ def best_fit(ask):
         capacity, numbers = 10 if max(lengths, default=0) <= 12 else 32, range(len(lengths))
         lines, _ = ask(lengths, capacity)
         listed = isinstance(lines, list) and all(isinstance(line, list) for line in lines)
-        require(listed, f"a list of lists of row numbers is expected for {ask.last}.")
-        rows = sum(lines, [])
-        once = all(isinstance(row, int) for row in rows) and sorted(rows) == [*numbers]
-        each = f"each row from 0 to {len(lengths) - 1} must be in one line"
-        require(once, f"{each}; for {ask.last} your lines hold {str(rows)[:80]}.")
+        once = listed and sorted(map(repr, sum(lines, []))) == sorted(map(repr, numbers))
+        each = f"a list of lists with each row from 0 to {len(lengths) - 1} in one of them"
+        require(once, f"your function returns {kind(lines)} for {ask.last}; {each} is expected.")
         yours, best = (
             sorted(sum(lengths[row] for row in line) for line in packed)
             for packed in (lines, batching.best_fit(lengths, numbers, capacity))

@@ -21,6 +21,7 @@ from torch import Tensor
 SECONDS = 10.0  # for all calls of one check
 AGAIN = 0.02  # seconds until a function that swallowed the alarm hears it again
 TOLERANCE = 1e-4  # differences below this, in relation to 1 + |truth|, are rounding
+KINDS = {bool: (bool | np.bool_, "True or False"), float: (numbers.Real, "a number")}
 EXAMPLES = json.loads(Path(__file__).with_name("examples.json").read_text("utf-8"))
 EXERCISES: dict[str, Callable] = {}
 
@@ -101,7 +102,7 @@ class Asked:
         result, given = self(*args, wrt=wrt)
         wanted = f"a floating-point tensor of shape {shape} is expected"
         right_type = isinstance(result, Tensor) and result.is_floating_point()
-        require(right_type, f"your function returns {_kind(result)}; {wanted}.")
+        require(right_type, f"your function returns {kind(result)}; {wanted}.")
         found = tuple(result.shape)
         require(shape in (None, found), f"your result has shape {found}; {wanted}.")
         odd = result[~result.isfinite()].tolist()
@@ -167,13 +168,9 @@ class Asked:
         yours, _ = self(*args)
         if isinstance(yours, Tensor) and yours.ndim == 0:
             yours = yours.item()
-        kind, name = str | None, "a text or None"
-        if isinstance(truth, bool):
-            kind, name = bool | np.bool_, "True or False"
-        elif isinstance(truth, float):
-            kind, name = numbers.Real, "a number"
-        wrong = f"your function returns {_kind(yours)} for {self.last}; {name} is expected."
-        require(isinstance(yours, kind), wrong)
+        types, name = KINDS.get(type(truth), (str | None, "a text or None"))
+        wrong = f"your function returns {kind(yours)} for {self.last}; {name} is expected."
+        require(isinstance(yours, types), wrong)
         if isinstance(truth, float):
             same = -9 < yours < 9e9 and abs(yours - truth) < 1e-6
         else:
@@ -235,7 +232,8 @@ def _typed(arg: object) -> str:
     return str(arg.double().round(decimals=4).tolist())
 
 
-def _kind(result: object) -> str:
+def kind(result: object) -> str:
+    """A result with its type, as a sentence names it."""
     if result is None:
         return "None (a `return` is missing)"
     shown, kind = _shown(result), type(result).__name__
@@ -257,7 +255,7 @@ def _same(arg: object, given: object) -> bool:
 
 
 def _entry(arg: object, at: list[int]) -> object:
-    """A tensor's entry at this place (of a broadcast dimension, the only one); other arguments whole."""
-    if not isinstance(arg, Tensor) or arg.ndim != len(at):
+    """A tensor's entry at this place, counted round in dimensions that are broadcast; or the argument."""
+    if not isinstance(arg, Tensor):
         return arg
-    return arg[*(min(place, size - 1) for place, size in zip(at, arg.shape, strict=True))]
+    return arg[*(place % size for place, size in zip(at, arg.shape, strict=False))]

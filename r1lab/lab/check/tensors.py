@@ -11,8 +11,6 @@ from r1lab import objective
 from r1lab.lab.check.engine import exercise, require
 from r1lab.training import reward_model
 
-NOTHING = -math.inf
-
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -102,25 +100,29 @@ def grpo_loss(ask):
         weights = advantages(rewards).flatten().detach()
         return objective.policy_loss(logps, old, ref, weights, mask, config)[0]
 
-    mask = _ragged(5, 2, 4, 3, 1, 5, 3, 2)
-    full, equal = torch.ones_like(mask), torch.ones(2, 4)
-    rewards = torch.tensor([[1.0, 0, 0, 0.3], [1.0, 1, 0, 1]])
+    mask, equal = _ragged(5, 2, 4, 3, 1, 5, 3, 2), torch.ones(2, 4)
     logps = -_random(8, 5).abs() - 0.1
-    old, ref = logps + 0.4 * _random(8, 5, seed=1), logps + 0.5 * _random(8, 5, seed=2)
+    whole = {
+        "logps": logps.clone().requires_grad_(True),
+        "old": logps + 0.4 * _random(8, 5, seed=1),
+        "ref": logps + 0.5 * _random(8, 5, seed=2),
+        "rewards": torch.tensor([[1.0, 0, 0, 0.3], [1.0, 1, 0, 1]]),
+        "mask": mask,
+        "beta": 0.1,
+    }
     truths = [lambda *given, std=std: loss(std, *given) for std in ADVANTAGES]
-    whole = [logps.clone().requires_grad_(True), old, ref, rewards, mask, 0.1]
-    for what, asked in (
-        ("equal rewards and beta 0 teach nothing", [logps, old, ref, equal, mask, 0.0]),
-        ("with ratio 1 and beta 0", [logps, logps, logps, rewards, full, 0.0]),
-        ("with ratios on both sides of the clip (0.2) and beta 0", [logps, old, ref, rewards, full, 0.0]),
-        ("with answers of 1 to 5 tokens and beta 0", [logps, old, ref, rewards, mask, 0.0]),
-        ("with equal rewards, so that only the KL term is left, and beta 0.5",
-         [logps, logps, ref, equal, mask, 0.5]),
-        ("with everything together and beta 0.1", whole),
-        ("with other log-probs outside the mask", [torch.where(mask, logps, -20.0), *whole[1:]]),
-    ):  # fmt: skip
-        ask.agree(truths, asked, f"{what}: the loss (to be made small)", wrt=0)
-    ask.agree(truths, whole, "the advantages are weights, to be detached; for the reward, the loss", wrt=3)
+    for what, changed in (
+        ("equal rewards and beta 0 teach nothing", {"rewards": equal, "beta": 0.0}),
+        ("with ratio 1 and beta 0", {"old": logps, "mask": torch.ones_like(mask), "beta": 0.0}),
+        ("with ratios on both sides of the clip (0.2) and beta 0", {"beta": 0.0}),
+        ("with equal rewards, so that only the KL term is left", {"old": logps, "rewards": equal}),
+        ("with everything together and beta 0.1", {}),
+        ("with other log-probs outside the mask", {"logps": torch.where(mask, logps, -20.0)}),
+    ):
+        given = [*(whole | changed).values()]
+        ask.agree(truths, given, f"{what}: the loss (to be made small)", wrt=0)
+    words = "the advantages are weights, to be detached; for the reward, the loss"
+    ask.agree(truths, [*whole.values()], words, wrt=3)
 
 
 @exercise
@@ -164,12 +166,8 @@ def target_in_tile(ask):
         hit = torch.arange(first, first + z.shape[1]) == ids[:, None]
         return torch.where(hit.any(1), torch.where(hit, z, 0.0).sum(1), chosen)
 
-    for first, ids, past in ((0, [0, 3, 4, -1, 9], 0), (4, [4, 7, 8, 3, 0], 0), (8, [8, 9, 2, 7, 1], 2)):
-        z, ids = _random(5, 4, seed=first) - 3, torch.tensor(ids)
-        z[:, 4 - past :] = NOTHING  # columns past a vocabulary of 10
-        chosen = torch.where((0 <= ids) & (ids < first), _random(5) + 6, 0.0)
-        words = "id {2}, tile of four columns from {1} on: the chosen score"
-        ask.agree([truth], [z, first, ids, chosen], words)
+    words = "for the row of id {2}, the tile's first column being {1}, the chosen score"
+    ask.cases("target_in_tile", truth, words)
 
 
 @exercise
