@@ -47,33 +47,21 @@ def advantages_in_place(rewards):
 
 RIGHT["group_advantages"] = {
     "population std, in one line": advantages_of,
-    "sample std (ddof 1)": lambda rewards: (
-        (rewards - rewards.mean(-1, True)) / (rewards.std(-1, keepdim=True) + 1e-6)
-    ),
+    "sample std (ddof 1)": lambda r: (r - r.mean(-1, True)) / (r.std(-1, keepdim=True) + 1e-6),
     "a loop over Python numbers": advantages_in_a_loop,
     "einsum with the centring matrix": advantages_by_projection,
 }
 WRONG["group_advantages"] = {
-    "std over the whole batch": lambda rewards: centered(rewards) / (rewards.std() + 1e-6),
-    "mean over the whole batch": lambda rewards: (
-        (rewards - rewards.mean()) / (population_std(rewards) + 1e-6)
-    ),
-    "groups read along the wrong dimension": lambda rewards: (
-        (rewards - rewards.mean(0)) / (rewards.std(0) + 1e-6)
-    ),
-    "no epsilon: equal rewards give NaN": lambda rewards: (
-        centered(rewards) / population_std(rewards)
-    ),
-    "divided by the variance": lambda rewards: (
-        centered(rewards) / (population_std(rewards) ** 2 + 1e-6)
-    ),
+    "std over the whole batch": lambda r: centered(r) / (r.std() + 1e-6),
+    "mean over the whole batch": lambda r: (r - r.mean()) / (population_std(r) + 1e-6),
+    "groups read along the wrong dimension": lambda r: (r - r.mean(0)) / (r.std(0) + 1e-6),
+    "no epsilon: equal rewards give NaN": lambda r: centered(r) / population_std(r),
+    "divided by the variance": lambda r: centered(r) / (population_std(r) ** 2 + 1e-6),
     "never divided by the std": centered,
-    "mean not subtracted": lambda rewards: rewards / (population_std(rewards) + 1e-6),
-    "returned flat, one row for all groups": lambda rewards: advantages_of(rewards).flatten(),
+    "mean not subtracted": lambda r: r / (population_std(r) + 1e-6),
+    "returned flat, one row for all groups": lambda r: advantages_of(r).flatten(),
     "centres its input in place": advantages_in_place,
-    "divided by the mean instead of the std": lambda rewards: (
-        centered(rewards) / (rewards.mean(1, keepdim=True) + 1e-6)
-    ),
+    "divided by the mean instead of the std": lambda r: centered(r) / (r.mean(1, keepdim=True) + 1e-6),
 }
 
 # ---- clipped_objective(ratio, advantages, clip_low, clip_high) -----------------------------------
@@ -118,21 +106,19 @@ RIGHT["clipped_objective"] = {
     "a loop over tokens": objective_in_a_loop,
 }
 WRONG["clipped_objective"] = {
-    "maximum for negative advantages": lambda r, A, low, high: (
-        torch.minimum(r, clip(r, low, high)) * A
-    ),
+    "maximum for negative advantages": lambda r, A, low, high: torch.minimum(r, clip(r, low, high)) * A,
     "clipped without the minimum": lambda r, A, low, high: clip(r, low, high) * A,
     "never clipped": lambda r, A, low, high: r * A,
     "clip_low on both sides": lambda r, A, low, high: objective_by_minimum(r, A, low, low),
     "the two bounds exchanged": lambda r, A, low, high: objective_by_minimum(r, A, high, low),
     "clipped from above only": lambda r, A, low, high: objective_by_minimum(r, A, math.inf, high),
-    "the sign of a loss": lambda *arguments: -objective_by_minimum(*arguments),
+    "the sign of a loss": lambda *args: -objective_by_minimum(*args),
     "log-ratio clipped to [-low, high]": lambda r, A, low, high: torch.minimum(
         r * A, r.log().clamp(-low, high).exp() * A
     ),
     "right values, but the gradient passes through the clip": objective_through_the_clip,
     "dual clip: bounded below by 3 A": objective_with_dual_clip,
-    "already averaged to one number": lambda *arguments: objective_by_minimum(*arguments).mean(),
+    "already averaged to one number": lambda *args: objective_by_minimum(*args).mean(),
 }
 
 # ---- kl_penalty(logps, ref_logps) ----------------------------------------------------------------
@@ -142,29 +128,30 @@ def k3(logps, ref_logps):
     return (ref_logps - logps).exp() - (ref_logps - logps) - 1
 
 
-def k3_with_detached_ratio(logps, ref_logps):
-    return (ref_logps - logps).exp().detach() - (ref_logps - logps) - 1
+def k3_over_k2(logps, ref_logps):
+    """The value of k3 over the gradient of k2, which is the KL's own on-policy."""
+    k2 = (ref_logps - logps) ** 2 / 2
+    return k2 + (k3(logps, ref_logps) - k2).detach()
 
 
 RIGHT["kl_penalty"] = {
     "the formula": k3,
-    "expm1, exact for small differences": lambda logps, ref_logps: (
-        torch.expm1(ref_logps - logps) + logps - ref_logps
-    ),
+    "value of k3, gradient of k2": k3_over_k2,
+    "expm1, exact for small differences": lambda p, q: torch.expm1(q - p) + p - q,
     "a quotient of probabilities": lambda p, q: q.exp() / p.exp() - (q.exp() / p.exp()).log() - 1,
 }
 WRONG["kl_penalty"] = {
-    "k1, whose expected gradient as a loss is 0": lambda logps, ref_logps: logps - ref_logps,
-    "value of k3, gradient of k1 (ratio detached)": k3_with_detached_ratio,
-    "value of k3, no gradient": lambda logps, ref_logps: k3(logps.detach(), ref_logps),
-    "k2, half the squared log-ratio": lambda logps, ref_logps: 0.5 * (logps - ref_logps) ** 2,
-    "policy and reference exchanged": lambda logps, ref_logps: k3(ref_logps, logps),
-    "sign reversed: pays for divergence": lambda logps, ref_logps: -k3(logps, ref_logps),
-    "absolute log-ratio": lambda logps, ref_logps: (logps - ref_logps).abs(),
-    "the log-ratio not subtracted": lambda logps, ref_logps: (ref_logps - logps).exp() - 1,
-    "the final -1 forgotten": lambda logps, ref_logps: k3(logps, ref_logps) + 1,
-    "clamped at 10": lambda logps, ref_logps: k3(logps, ref_logps).clamp(max=10),
-    "averaged over the completion": lambda logps, ref_logps: k3(logps, ref_logps).mean(1),
+    "k1, whose expected gradient as a loss is 0": lambda p, q: p - q,
+    "value of k3, gradient of k1 (ratio detached)": lambda p, q: (q - p).exp().detach() - (q - p) - 1,
+    "value of k3, no gradient": lambda p, q: k3(p.detach(), q),
+    "k2, half the squared log-ratio": lambda p, q: 0.5 * (p - q) ** 2,
+    "policy and reference exchanged": lambda p, q: k3(q, p),
+    "sign reversed: pays for divergence": lambda p, q: -k3(p, q),
+    "absolute log-ratio": lambda p, q: (p - q).abs(),
+    "the log-ratio not subtracted": lambda p, q: (q - p).exp() - 1,
+    "the final -1 forgotten": lambda p, q: k3(p, q) + 1,
+    "clamped at 10": lambda p, q: k3(p, q).clamp(max=10),
+    "averaged over the completion": lambda p, q: k3(p, q).mean(1),
 }
 
 # ---- token_mean(per_token, mask) -----------------------------------------------------------------
@@ -180,39 +167,29 @@ def token_mean_in_a_loop(per_token, mask):
 
 
 RIGHT["token_mean"] = {
-    "the kept tokens' mean": lambda per_token, mask: per_token[mask.bool()].mean(),
-    "where, then sum over count": lambda per_token, mask: kept(per_token, mask).sum() / mask.sum(),
+    "the kept tokens' mean": lambda x, mask: x[mask.bool()].mean(),
+    "where, then sum over count": lambda x, mask: kept(x, mask).sum() / mask.sum(),
     "einsum over cleaned tokens": lambda per_token, mask: (
         torch.einsum("bt,bt->", kept(per_token, mask), mask.to(per_token.dtype)) / mask.sum()
     ),
     "a loop": token_mean_in_a_loop,
 }
 WRONG["token_mean"] = {
-    "mean of the completions' means": lambda per_token, mask: (
-        (kept(per_token, mask).sum(1) / mask.sum(1)).mean()
-    ),
-    "padding counts in the denominator": lambda per_token, mask: kept(per_token, mask).mean(),
-    "multiplied by the mask: a masked NaN leaks": lambda per_token, mask: (
-        (per_token * mask).sum() / mask.sum()
-    ),
+    "mean of the completions' means": lambda x, mask: (kept(x, mask).sum(1) / mask.sum(1)).mean(),
+    "padding counts in the denominator": lambda x, mask: kept(x, mask).mean(),
+    "multiplied by the mask: a masked NaN leaks": lambda x, mask: (x * mask).sum() / mask.sum(),
     "NaN removed, a masked infinity leaks": lambda per_token, mask: (
         (torch.where(per_token.isnan(), 0, per_token) * mask).sum() / mask.sum()
     ),
-    "divided by the number of completions": lambda per_token, mask: (
-        kept(per_token, mask).sum() / len(mask)
-    ),
-    "mask shifted by one token": lambda per_token, mask: (
-        per_token[:, :-1][mask[:, 1:].bool()].mean()
-    ),
-    "first token of each completion left out": lambda per_token, mask: (
-        per_token[:, 1:][mask[:, 1:].bool()].mean()
-    ),
+    "divided by the number of completions": lambda x, mask: kept(x, mask).sum() / len(mask),
+    "mask shifted by one token": lambda x, mask: x[:, :-1][mask[:, 1:].bool()].mean(),
+    "first token of each completion left out": lambda x, mask: x[:, 1:][mask[:, 1:].bool()].mean(),
     "tokens that happen to be 0 are taken for padding": lambda per_token, mask: (
         kept(per_token, mask).sum() / kept(per_token, mask).count_nonzero()
     ),
-    "mask inverted": lambda per_token, mask: per_token[~mask.bool()].mean(),
-    "sum, never divided": lambda per_token, mask: kept(per_token, mask).sum(),
-    "one number per completion": lambda per_token, mask: kept(per_token, mask).sum(1) / mask.sum(1),
+    "mask inverted": lambda x, mask: x[~mask.bool()].mean(),
+    "sum, never divided": lambda x, mask: kept(x, mask).sum(),
+    "one number per completion": lambda x, mask: kept(x, mask).sum(1) / mask.sum(1),
     "divided by the longest completion's length": lambda per_token, mask: (
         kept(per_token, mask).sum() / (len(mask) * mask.sum(1).max())
     ),
@@ -265,25 +242,15 @@ def grpo_in_a_loop(logps, old_logps, ref_logps, rewards, mask, beta):
     return -total / count
 
 
-def grpo_without_old(logps, old_logps, ref_logps, rewards, mask, beta):
-    return grpo(logps, logps.detach(), ref_logps, rewards, mask, beta)
-
-
-def grpo_old_not_detached(logps, old_logps, ref_logps, rewards, mask, beta):
-    return grpo(logps, old_logps + logps - logps.detach(), ref_logps, rewards, mask, beta)
-
-
 RIGHT["grpo_loss"] = {
     "line by line": grpo,
     "on the kept tokens only, sample std": grpo_of_kept_tokens,
     "a loop over completions and tokens": grpo_in_a_loop,
 }
 WRONG["grpo_loss"] = {
-    "the objective, not its negative": lambda *arguments: -grpo(*arguments),
+    "the objective, not its negative": lambda *args: -grpo(*args),
     "advantages not detached": wrong_grpo(detach=False),
-    "std over the batch": wrong_grpo(
-        advantages=WRONG["group_advantages"]["std over the whole batch"]
-    ),
+    "std over the batch": wrong_grpo(advantages=WRONG["group_advantages"]["std over the whole batch"]),
     "completions matched to questions in the wrong order": wrong_grpo(
         advantages=lambda rewards: advantages_of(rewards).T
     ),
@@ -298,9 +265,13 @@ WRONG["grpo_loss"] = {
         average=WRONG["token_mean"]["mean of the completions' means"]
     ),
     "padding counts in the mean": wrong_grpo(average=lambda per_token, mask: per_token.mean()),
-    "ratio to itself: old log-probs unused": grpo_without_old,
-    "ratio's gradient cancelled": grpo_old_not_detached,
-    "a number without gradient": lambda *arguments: grpo(*arguments).item(),
+    "ratio to itself: old log-probs unused": lambda logps, old_logps, ref_logps, rewards, mask, beta: (
+        grpo(logps, logps.detach(), ref_logps, rewards, mask, beta)
+    ),
+    "ratio's gradient cancelled": lambda logps, old_logps, ref_logps, rewards, mask, beta: (
+        grpo(logps, old_logps + logps - logps.detach(), ref_logps, rewards, mask, beta)
+    ),
+    "a number without gradient": lambda *args: grpo(*args).item(),
 }
 
 # ---- gae(rewards, values, lam, gamma=1.0) --------------------------------------------------------
@@ -345,14 +316,6 @@ def gae_bootstrapped(rewards, values, lam, gamma=1.0):
     return discounted(errors, gamma * lam)
 
 
-def gae_rolled(rewards, values, lam, gamma=1.0):
-    return discounted(rewards + gamma * values.roll(-1, dims=1) - values, gamma * lam)
-
-
-def gae_with_next_reward(rewards, values, lam, gamma=1.0):
-    return gae_backward(next_values(rewards, torch.zeros_like(rewards[:, 0])), values, lam, gamma)
-
-
 def gae_whitened(rewards, values, lam, gamma=1.0):
     advantages = gae_backward(rewards, values, lam, gamma)
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -372,27 +335,23 @@ RIGHT["gae"] = {
 }
 WRONG["gae"] = {
     "bootstraps past the end with the last value": gae_bootstrapped,
-    "the value after the end is the first one (roll)": gae_rolled,
-    "uses the next step's reward": gae_with_next_reward,
+    "the value after the end is the first one (roll)": lambda rewards, values, lam, gamma=1.0: (
+        discounted(rewards + gamma * values.roll(-1, dims=1) - values, gamma * lam)
+    ),
+    "uses the next step's reward": lambda rewards, values, lam, gamma=1.0: (
+        gae_backward(next_values(rewards, torch.zeros_like(rewards[:, 0])), values, lam, gamma)
+    ),
     "sums over the past, not the future": gae_forward_in_time,
-    "lambda forgotten": lambda rewards, values, lam, gamma=1.0: gae_backward(
-        rewards, values, 1.0, gamma
-    ),
-    "one-step errors only": lambda rewards, values, lam, gamma=1.0: (
-        td_errors(rewards, values, gamma)
-    ),
-    "gamma ignored": lambda rewards, values, lam, gamma=1.0: gae_backward(rewards, values, lam),
+    "lambda forgotten": lambda r, V, lam, gamma=1.0: gae_backward(r, V, 1.0, gamma),
+    "one-step errors only": lambda r, V, lam, gamma=1.0: td_errors(r, V, gamma),
+    "gamma ignored": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam),
     "gamma missing in the sum over steps": lambda rewards, values, lam, gamma=1.0: discounted(
         td_errors(rewards, values, gamma), lam
     ),
-    "returns, the value not subtracted": lambda rewards, values, lam, gamma=1.0: (
-        gae_backward(rewards, values, lam, gamma) + values
-    ),
+    "returns, the value not subtracted": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam, gamma) + V,
     "value not subtracted from the TD error": lambda rewards, values, lam, gamma=1.0: discounted(
         td_errors(rewards, values, gamma) + values, gamma * lam
     ),
     "whitened over the batch": gae_whitened,
-    "last step missing": lambda rewards, values, lam, gamma=1.0: (
-        gae_backward(rewards, values, lam, gamma)[:, :-1]
-    ),
+    "last step missing": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam, gamma)[:, :-1],
 }

@@ -68,20 +68,16 @@ WRONG["format_reward"] = {
     "`.*` runs across blocks: repeated blocks pass": lambda completion: float(
         bool(re.fullmatch(rf"\s*{BLOCKS}\s*", completion, re.DOTALL))
     ),
-    "tags counted, their order not looked at": lambda completion: float(once_each(completion)),
+    "tags counted, their order not looked at": lambda text: float(once_each(text)),
     "white space around the blocks fails": lambda completion: float(
         once_each(completion) and bool(re.fullmatch(BLOCKS, completion, re.DOTALL))
     ),
-    "white space between the blocks fails": lambda completion: (
-        format_by_tags(completion) * ("</think><answer>" in completion)
-    ),
+    "white space between the blocks fails": lambda text: format_by_tags(text) * ("</think><answer>" in text),
     "only the two ends are looked at": lambda completion: float(
         completion.strip().startswith("<think>") and completion.strip().endswith("</answer>")
     ),
-    "a quarter of a point per tag": lambda completion: (
-        format_by_tags(completion) or sum(tag in completion for tag in TAGS) / 4
-    ),
-    "-1 for a bad format": lambda completion: format_by_tags(completion) or -1.0,
+    "a quarter of a point per tag": lambda text: format_by_tags(text) or sum(tag in text for tag in TAGS) / 4,
+    "-1 for a bad format": lambda text: format_by_tags(text) or -1.0,
     "raises where a tag is missing": format_by_unpacking,
 }
 
@@ -148,27 +144,23 @@ RIGHT["final_answer"] = {
     "a loop over positions": answer_by_positions,
 }
 WRONG["final_answer"] = {
-    "the first of several": lambda completion: next(iter(answers_in(completion)), None),
-    "the last of several": lambda completion: (answers_in(completion) or [None])[-1],
+    "the first of several": lambda text: next(iter(answers_in(text)), None),
+    "the last of several": lambda text: (answers_in(text) or [None])[-1],
     "the most frequent of several": answer_by_vote,
-    "all of several, joined": lambda completion: (
-        " or ".join(dict.fromkeys(answers_in(completion))) or None
-    ),
+    "all of several, joined": lambda text: " or ".join(dict.fromkeys(answers_in(text))) or None,
     "greedy `.*` from the first tag to the last": answer_greedy,
     "no DOTALL: an answer on its own line is missed": answer_on_one_line,
     "raises where there is no answer": lambda completion: (
         answer_by_set(completion) if len(set(answers_in(completion))) > 1
         else re.search("<answer>(.*?)</answer>", completion, re.DOTALL)[1].strip()
     ),
-    "an empty string instead of None": lambda completion: answer_by_set(completion) or "",
+    "an empty string instead of None": lambda text: answer_by_set(text) or "",
     "the last number of the text, tags or not": lambda completion: (
         answer_by_set(completion) or (re.findall(r"-?\d+", completion) or [None])[-1]
         if len(set(answers_in(completion))) < 2 else None
     ),
-    "a block that is never closed passes": lambda completion: (
-        answer_by_set(completion + "</answer>")
-    ),
-    "a list instead of the answer": lambda completion: sorted(set(answers_in(completion))) or None,
+    "a block that is never closed passes": lambda text: answer_by_set(text + "</answer>"),
+    "a list instead of the answer": lambda text: sorted(set(answers_in(text))) or None,
     "an endless loop": answer_without_end,
 }  # fmt: skip
 
@@ -225,13 +217,10 @@ WRONG["language_consistency"] = {
         words, is_target, counts=latin_letter
     ),
     "no words: divides by zero": lambda words, is_target: (
-        sum(bool(is_target(word)) for word in words if has_letter(word))
-        / sum(map(has_letter, words))
+        sum(bool(is_target(word)) for word in words if has_letter(word)) / sum(map(has_letter, words))
     ),
     "no words: 1.0": lambda words, is_target: consistency(words, is_target, empty=1.0),
-    "each distinct word counted once": lambda words, is_target: consistency(
-        sorted(set(words)), is_target
-    ),
+    "each distinct word counted once": lambda words, is_target: consistency(sorted(set(words)), is_target),
     "share of the other languages": lambda words, is_target: consistency(
         words, lambda word: not is_target(word)
     ),
@@ -353,15 +342,11 @@ WRONG["safe_accuracy"] = {
     "all but digits removed: a minus is lost": lambda answer, gold: (
         same_value(re.sub(r"[^\d/.]", "", answer), re.sub(r"[^\d/.]", "", gold))
     ),
-    "spaces removed: `7 8` passes for 78": lambda answer, gold: (
-        same_value(answer.replace(" ", ""), gold)
-    ),
+    "spaces removed: `7 8` passes for 78": lambda answer, gold: same_value(answer.replace(" ", ""), gold),
     "whole numbers only": lambda answer, gold: (
         "/" not in answer and "." not in answer and same_value(answer, gold)
     ),
-    "decimals, but no fractions": lambda answer, gold: (
-        "/" not in answer and same_value(answer, gold)
-    ),
+    "decimals, but no fractions": lambda answer, gold: "/" not in answer and same_value(answer, gold),
     "equal to two places: 0.33 passes for 1/3": lambda answer, gold: (
         value(answer) is not None and abs(value(answer) - value(gold)) < 0.005
     ),

@@ -46,7 +46,7 @@ def pass_by_trials(n, correct, k):
 
 
 RIGHT["pass_at_k"] = {
-    "two binomials": lambda n, correct, k: 1 - math.comb(n - correct, k) / math.comb(n, k),
+    "two binomials": lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
     "a product of factors below 1": pass_by_product,
     "exact, draw by draw": pass_by_drawing,
     "torch, returned as a tensor": lambda n, correct, k: 1 - torch.prod(
@@ -54,23 +54,16 @@ RIGHT["pass_at_k"] = {
     ),
 }
 WRONG["pass_at_k"] = {
-    "biased: 1 - (1 - c/n)^k": lambda n, correct, k: 1 - (1 - correct / n) ** k,
-    "pass@1 whatever k": lambda n, correct, k: correct / n,
-    "k chances added up": lambda n, correct, k: min(1.0, k * correct / n),
-    "the chance that all fail": lambda n, correct, k: math.comb(n - correct, k) / math.comb(n, k),
-    "the chance that all k are right": lambda n, correct, k: (
-        math.comb(correct, k) / math.comb(n, k)
-    ),
-    "the chance of exactly one right": lambda n, correct, k: (
-        correct * math.comb(n - correct, k - 1) / math.comb(n, k)
-    ),
-    "1 as soon as any sample is right": lambda n, correct, k: float(correct > 0),
-    "a right sample too few": lambda n, correct, k: (
-        1 - math.comb(n - max(0, correct - 1), k) / math.comb(n, k)
-    ),
-    "factorials of negative numbers raise": lambda n, correct, k: 1 - (
-        math.factorial(n - correct) * math.factorial(n - k)
-        / math.factorial(n - correct - k) / math.factorial(n)
+    "biased: 1 - (1 - c/n)^k": lambda n, c, k: 1 - (1 - c / n) ** k,
+    "pass@1 whatever k": lambda n, c, k: c / n,
+    "k chances added up": lambda n, c, k: min(1.0, k * c / n),
+    "the chance that all fail": lambda n, c, k: math.comb(n - c, k) / math.comb(n, k),
+    "the chance that all k are right": lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+    "the chance of exactly one right": lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k),
+    "1 as soon as any sample is right": lambda n, c, k: float(c > 0),
+    "a right sample too few": lambda n, c, k: 1 - math.comb(n - max(0, c - 1), k) / math.comb(n, k),
+    "factorials of negative numbers raise": lambda n, c, k: (
+        1 - (math.factorial(n - c) * math.factorial(n - k) / math.factorial(n - c - k) / math.factorial(n))
     ),
     "64-bit products overflow at k = 16": pass_by_int64_factorials,
     "estimated from 100 random draws": pass_by_trials,
@@ -112,10 +105,6 @@ def vote_without_ties(answers):
     return vote(answers) if len(counts) == len(set(counts.values())) else None
 
 
-def vote_tie_to_the_last(answers):
-    return vote([answer for answer in reversed(answers)])
-
-
 def vote_removing(answers):
     while None in answers:
         answers.remove(None)
@@ -140,7 +129,7 @@ RIGHT["majority_vote"] = {
 WRONG["majority_vote"] = {
     "None votes, too": vote_of,
     "raises on an empty list": lambda answers: statistics.mode(a for a in answers if a is not None),
-    "ties go to the one seen last": vote_tie_to_the_last,
+    "ties go to the one seen last": lambda answers: vote([answer for answer in reversed(answers)]),
     "ties go to the first in the alphabet": lambda answers: vote(
         sorted(answer for answer in answers if answer is not None)
     ),
@@ -235,16 +224,14 @@ WRONG["reflection_rate"] = {
     "a sum instead of a mean": lambda completions, markers: float(
         sum(word in markers for text in completions for word in words(text))
     ),
-    "rounded down": lambda completions, markers: float(
-        sum(word in markers for text in completions for word in words(text))
-        // max(1, len(completions))
+    "rounded down": lambda texts, markers: (
+        float(sum(word in markers for text in texts for word in words(text)) // max(1, len(texts)))
     ),
     "raises on an empty list": lambda completions, markers: statistics.mean(
         sum(word in markers for word in words(text)) for text in completions
     ),
-    "NaN on an empty list": lambda completions, markers: (
-        rate(completions, lambda text: sum(word in markers for word in words(text)))
-        if completions else math.nan
+    "NaN on an empty list": lambda texts, markers: (
+        rate(texts, lambda text: sum(word in markers for word in words(text))) if texts else math.nan
     ),
     "an endless loop": rate_without_end,
 }  # fmt: skip

@@ -27,41 +27,29 @@ def each_apart(chosen, rejected):
     return (F.softplus(-chosen) + F.softplus(rejected)).mean()
 
 
-def hinge(chosen, rejected):
-    return F.relu(1 - (chosen - rejected)).mean()
-
-
 def in_a_loop_of_numbers(chosen, rejected):
     pairs = zip(chosen.tolist(), rejected.tolist(), strict=True)
     return torch.tensor(sum(math.log1p(math.exp(b - a)) for a, b in pairs) / len(chosen))
 
 
 RIGHT["bradley_terry"] = {
-    "logsigmoid": lambda chosen, rejected: -F.logsigmoid(chosen - rejected).mean(),
-    "softplus": lambda chosen, rejected: F.softplus(rejected - chosen).mean(),
+    "logsigmoid": lambda a, b: -F.logsigmoid(a - b).mean(),
+    "softplus": lambda a, b: F.softplus(b - a).mean(),
     "two classes": as_classification,
     "a label of 1 for the difference": as_labelled_difference,
-    "logaddexp": lambda chosen, rejected: torch.logaddexp(
-        torch.zeros_like(chosen), rejected - chosen
-    ).sum() / len(chosen),
+    "logaddexp": lambda a, b: torch.logaddexp(torch.zeros_like(a), b - a).sum() / len(a),
 }
 WRONG["bradley_terry"] = {
-    "the wrong way round": lambda chosen, rejected: -F.logsigmoid(rejected - chosen).mean(),
-    "without the minus": lambda chosen, rejected: F.logsigmoid(chosen - rejected).mean(),
-    "summed, not averaged": lambda chosen, rejected: -F.logsigmoid(chosen - rejected).sum(),
-    "log of the mean probability": lambda chosen, rejected: -(
-        chosen - rejected
-    ).sigmoid().mean().log(),
-    "mean difference first": lambda chosen, rejected: -F.logsigmoid((chosen - rejected).mean()),
-    "the log of a sigmoid that is 0": lambda chosen, rejected: -(
-        (chosen - rejected).sigmoid().log().mean()
-    ),
-    "probability, no logarithm": lambda chosen, rejected: (rejected - chosen).sigmoid().mean(),
+    "the wrong way round": lambda a, b: -F.logsigmoid(b - a).mean(),
+    "without the minus": lambda a, b: F.logsigmoid(a - b).mean(),
+    "summed, not averaged": lambda a, b: -F.logsigmoid(a - b).sum(),
+    "log of the mean probability": lambda a, b: -(a - b).sigmoid().mean().log(),
+    "mean difference first": lambda a, b: -F.logsigmoid((a - b).mean()),
+    "the log of a sigmoid that is 0": lambda a, b: -((a - b).sigmoid().log().mean()),
+    "probability, no logarithm": lambda a, b: (b - a).sigmoid().mean(),
     "each score apart": each_apart,
-    "hinge": hinge,
-    "the rejected one detached": lambda chosen, rejected: -F.logsigmoid(
-        chosen - rejected.detach()
-    ).mean(),
+    "hinge": lambda a, b: F.relu(1 - (a - b)).mean(),
+    "the rejected one detached": lambda a, b: -F.logsigmoid(a - b.detach()).mean(),
     "no gradient": in_a_loop_of_numbers,
-    "one loss per pair": lambda chosen, rejected: -F.logsigmoid(chosen - rejected),
+    "one loss per pair": lambda a, b: -F.logsigmoid(a - b),
 }

@@ -96,40 +96,24 @@ def score(total, visits, prior, siblings, c):
     return mean + c * prior * math.sqrt(siblings) / (1 + visits)
 
 
-def score_of_root(total, visits, prior, siblings, c):
-    return total / max(1, visits) + c * prior * siblings**0.5 / (visits + 1)
-
-
 def mean_of(total, visits):
     return total / max(1, visits)
 
 
 RIGHT["puct_score"] = {
     "an `if` for the unvisited": score,
-    "a power for the root": score_of_root,
+    "a power for the root": lambda total, n, p, N, c: total / max(1, n) + c * p * N**0.5 / (n + 1),
 }
 WRONG["puct_score"] = {
-    "divides by zero visits": lambda total, visits, prior, siblings, c: (
-        total / visits + c * prior * math.sqrt(siblings) / (1 + visits)
-    ),
-    "the sum in place of the mean": lambda total, visits, prior, siblings, c: (
-        total + c * prior * math.sqrt(siblings) / (1 + visits)
-    ),
-    "no root over the siblings": lambda total, visits, prior, siblings, c: (
-        mean_of(total, visits) + c * prior * siblings / (1 + visits)
-    ),
-    "no 1 under the bonus": lambda total, visits, prior, siblings, c: (
-        mean_of(total, visits) + c * prior * math.sqrt(siblings) / max(1, visits)
-    ),
+    "divides by zero visits": lambda total, n, p, N, c: total / n + c * p * math.sqrt(N) / (1 + n),
+    "the sum in place of the mean": lambda total, n, p, N, c: total + c * p * math.sqrt(N) / (1 + n),
+    "no root over the siblings": lambda total, n, p, N, c: mean_of(total, n) + c * p * N / (1 + n),
+    "no 1 under the bonus": lambda total, n, p, N, c: mean_of(total, n) + c * p * math.sqrt(N) / max(1, n),
     "UCB1: a logarithm, under the root": lambda total, visits, prior, siblings, c: (
         mean_of(total, visits) + c * prior * math.sqrt(math.log(1 + siblings) / (1 + visits))
     ),
-    "the prior left out": lambda total, visits, prior, siblings, c: (
-        mean_of(total, visits) + c * math.sqrt(siblings) / (1 + visits)
-    ),
-    "c left out": lambda total, visits, prior, siblings, c: (
-        mean_of(total, visits) + prior * math.sqrt(siblings) / (1 + visits)
-    ),
+    "the prior left out": lambda total, n, p, N, c: mean_of(total, n) + c * math.sqrt(N) / (1 + n),
+    "c left out": lambda total, n, p, N, c: mean_of(total, n) + p * math.sqrt(N) / (1 + n),
     "its own visits under the root": lambda total, visits, prior, siblings, c: (
         mean_of(total, visits) + c * prior * math.sqrt(visits) / (1 + visits)
     ),

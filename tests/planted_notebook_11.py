@@ -42,17 +42,9 @@ def rescaled_upwards(top, mass, block):
     return torch.stack([new, mass * (new - top).exp() + (block - new).exp().sum()])
 
 
-def old_maximum(top, mass, block):
-    return torch.stack([torch.maximum(top, block.max()), mass + (block - top).exp().sum()])
-
-
 def no_maximum(top, mass, block):
     new = torch.maximum(top, block.max())
     return torch.stack([new, (mass * top.exp() + block.exp().sum()) * (-new).exp()])
-
-
-def maximum_from_zero(top, mass, block):
-    return folded(top.clamp(min=0), mass, block)
 
 
 def block_alone(top, mass, block):
@@ -74,9 +66,11 @@ WRONG["online_softmax"] = {
     "the block's maximum replaces a larger one": from_the_blocks_maximum,
     "the old mass is not rescaled": old_mass_kept,
     "rescaled the wrong way": rescaled_upwards,
-    "new scores below the old maximum": old_maximum,
+    "new scores below the old maximum": lambda top, mass, block: (
+        torch.stack([torch.maximum(top, block.max()), mass + (block - top).exp().sum()])
+    ),
     "exponentials without a maximum": no_maximum,
-    "the maximum starts at 0": maximum_from_zero,
+    "the maximum starts at 0": lambda top, mass, block: folded(top.clamp(min=0), mass, block),
     "the old mass is forgotten": block_alone,
     "the block's mass below its own maximum": mass_of_the_blocks_own_maximum,
     "mass and top exchanged": lambda top, mass, block: folded(top, mass, block).flip(0),
@@ -119,26 +113,14 @@ def without_the_lower_edge(z, first, ids, chosen):
     return torch.where(inside, gathered(z, ids - first), chosen)
 
 
-def any_smaller_id(z, first, ids, chosen):
-    return torch.where(ids < first + z.shape[1], gathered(z, ids - first), chosen)
-
-
 def by_the_global_id(z, first, ids, chosen):
     inside = (ids >= first) & (ids < first + z.shape[1])
     return torch.where(inside, gathered(z, ids), chosen)
 
 
-def earlier_ones_forgotten(z, first, ids, chosen):
-    return by_comparison(z, first, ids, torch.zeros_like(chosen))
-
-
 def multiplied_by_a_mask(z, first, ids, chosen):
     hit = torch.arange(first, first + z.shape[1]) == ids[:, None]
     return chosen + (z * hit).sum(1)
-
-
-def in_place(z, first, ids, chosen):
-    return chosen.copy_(by_comparison(z, first, ids, chosen))
 
 
 RIGHT["target_in_tile"] = {
@@ -149,10 +131,14 @@ RIGHT["target_in_tile"] = {
 WRONG["target_in_tile"] = {
     "one column too far": past_the_upper_edge,
     "the tile's first column left out": without_the_lower_edge,
-    "clamped in place of looked up": lambda z, first, ids, chosen: gathered(z, ids - first),
-    "earlier tiles' ids overwritten": any_smaller_id,
+    "clamped in place of looked up": lambda z, first, ids, a: gathered(z, ids - first),
+    "earlier tiles' ids overwritten": lambda z, first, ids, chosen: (
+        torch.where(ids < first + z.shape[1], gathered(z, ids - first), chosen)
+    ),
     "the id is not counted from the tile": by_the_global_id,
-    "what earlier tiles found is forgotten": earlier_ones_forgotten,
+    "what earlier tiles found is forgotten": lambda z, first, ids, chosen: (
+        by_comparison(z, first, ids, torch.zeros_like(chosen))
+    ),
     "0 times -inf": multiplied_by_a_mask,
-    "written into its argument": in_place,
+    "written into its argument": lambda z, first, ids, a: a.copy_(by_comparison(z, first, ids, a)),
 }

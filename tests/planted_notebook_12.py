@@ -33,59 +33,29 @@ def with_sizes(weights, gpus, sharded, sizes=EACH):
     )
 
 
-def half_an_optimizer(weights, gpus, sharded):
-    return with_sizes(weights, gpus, sharded, EACH | {"optimizer": 4})
-
-
-def in_bfloat16(weights, gpus, sharded):
-    return with_sizes(weights, gpus, sharded, {"weights": 2, "gradients": 2, "optimizer": 8})
-
-
-def with_a_reference(weights, gpus, sharded):
-    return part_by_part(weights, gpus, sharded) + 4 * weights
-
-
-def all_or_nothing(weights, gpus, sharded):
-    return 16 * weights / gpus if sharded else 16.0 * weights
-
-
-def every_share_of_every_gpu(weights, gpus, sharded):
-    return part_by_part(weights, gpus, sharded) * gpus
-
-
-def what_is_left_over(weights, gpus, sharded):
-    return sum(
-        size * weights / (1 if name in sharded else gpus) for name, size in EACH.items()
-    )
-
-
-def what_is_sharded_only(weights, gpus, sharded):
-    return sum(EACH[name] for name in sharded) * weights / gpus
-
-
-def weights_stay_whole(weights, gpus, sharded):
-    return part_by_part(weights, gpus, set(sharded) - {"weights"})
-
-
-def one_gpu_too_few(weights, gpus, sharded):
-    return part_by_part(weights, max(1, gpus - 1), sharded)
-
-
 RIGHT["bytes_on_gpu"] = {
     "part by part": part_by_part,
     "what is whole and what is shared": whole_and_shares,
     "by conditions": by_conditions,
 }
 WRONG["bytes_on_gpu"] = {
-    "one number of Adam's two": half_an_optimizer,
-    "weights and gradients of two bytes": in_bfloat16,
-    "the reference policy counted in": with_a_reference,
-    "all is sharded as soon as anything is": all_or_nothing,
-    "the sum over all GPUs": every_share_of_every_gpu,
-    "divided where it stands whole": what_is_left_over,
-    "what stands whole forgotten": what_is_sharded_only,
-    "the weights are never sharded": weights_stay_whole,
-    "the GPU itself is not counted": one_gpu_too_few,
+    "one number of Adam's two": lambda weights, gpus, sharded: (
+        with_sizes(weights, gpus, sharded, EACH | {"optimizer": 4})
+    ),
+    "weights and gradients of two bytes": lambda weights, gpus, sharded: (
+        with_sizes(weights, gpus, sharded, {"weights": 2, "gradients": 2, "optimizer": 8})
+    ),
+    "the reference policy counted in": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) + 4 * w,
+    "all is sharded as soon as anything is": lambda w, gpus, sharded: 16 * w / gpus if sharded else 16.0 * w,
+    "the sum over all GPUs": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) * gpus,
+    "divided where it stands whole": lambda weights, gpus, sharded: (
+        sum(size * weights / (1 if name in sharded else gpus) for name, size in EACH.items())
+    ),
+    "what stands whole forgotten": lambda w, gpus, sharded: sum(EACH[name] for name in sharded) * w / gpus,
+    "the weights are never sharded": lambda weights, gpus, sharded: (
+        part_by_part(weights, gpus, set(sharded) - {"weights"})
+    ),
+    "the GPU itself is not counted": lambda w, gpus, sharded: part_by_part(w, max(1, gpus - 1), sharded),
     "whole bytes by rounding down": lambda w, gpus, sharded: w // gpus * 16
     if len(sharded) == 3
     else part_by_part(w, gpus, sharded),
@@ -142,18 +112,6 @@ def last_of_the_fullest(lengths, capacity):
     return fitted(lengths, capacity, rows, lambda lines, fills: fullest(lines[::-1], fills))[::-1]
 
 
-def as_they_come(lengths, capacity):
-    return fitted(lengths, capacity, range(len(lengths)), fullest)
-
-
-def shortest_first(lengths, capacity):
-    return fitted(lengths, capacity, longest_first(lengths)[::-1], fullest)
-
-
-def first_fit(lengths, capacity):
-    return fitted(lengths, capacity, longest_first(lengths), lambda lines, fills: lines[0])
-
-
 def worst_fit(lengths, capacity):
     rows = longest_first(lengths)
     return fitted(lengths, capacity, rows, lambda lines, fills: min(lines, key=fills.__getitem__))
@@ -167,22 +125,6 @@ def next_fit(lengths, capacity):
         lines[-1].append(row)
         fill += lengths[row]
     return lines
-
-
-def never_quite_full(lengths, capacity):
-    return by_fills(lengths, capacity - 1)
-
-
-def one_token_too_many(lengths, capacity):
-    return by_fills(lengths, capacity + 1)
-
-
-def lengths_in_place_of_rows(lengths, capacity):
-    return [[lengths[row] for row in line] for line in by_fills(lengths, capacity)]
-
-
-def long_rows_dropped(lengths, capacity):
-    return [line for line in by_fills(lengths, capacity) if lengths[line[0]] <= capacity]
 
 
 def padded(lengths, capacity):
@@ -201,10 +143,6 @@ def numbered_after_sorting(lengths, capacity):
     return by_fills(ordered, capacity)
 
 
-def last_row_lost(lengths, capacity):
-    return by_fills(lengths[:-1], capacity)
-
-
 def sorts_its_argument(lengths, capacity):
     lengths.sort(reverse=True)
     return by_fills(lengths, capacity)
@@ -216,18 +154,28 @@ RIGHT["best_fit"] = {
     "ties broken the other way": last_of_the_fullest,
 }
 WRONG["best_fit"] = {
-    "in the order they come": as_they_come,
-    "shortest first": shortest_first,
-    "the first line in which it fits": first_fit,
+    "in the order they come": lambda lengths, capacity: (
+        fitted(lengths, capacity, range(len(lengths)), fullest)
+    ),
+    "shortest first": lambda lengths, capacity: (
+        fitted(lengths, capacity, longest_first(lengths)[::-1], fullest)
+    ),
+    "the first line in which it fits": lambda lengths, capacity: (
+        fitted(lengths, capacity, longest_first(lengths), lambda lines, fills: lines[0])
+    ),
     "the emptiest line": worst_fit,
     "only the last line": next_fit,
-    "a line is never quite full": never_quite_full,
-    "one token too many": one_token_too_many,
-    "lengths in place of row numbers": lengths_in_place_of_rows,
-    "rows that are too long dropped": long_rows_dropped,
+    "a line is never quite full": lambda lengths, capacity: by_fills(lengths, capacity - 1),
+    "one token too many": lambda lengths, capacity: by_fills(lengths, capacity + 1),
+    "lengths in place of row numbers": lambda lengths, capacity: (
+        [[lengths[row] for row in line] for line in by_fills(lengths, capacity)]
+    ),
+    "rows that are too long dropped": lambda lengths, capacity: (
+        [line for line in by_fills(lengths, capacity) if lengths[line[0]] <= capacity]
+    ),
     "padded, not packed": padded,
     "numbers of the sorted rows": numbered_after_sorting,
-    "the last row is lost": last_row_lost,
+    "the last row is lost": lambda lengths, capacity: by_fills(lengths[:-1], capacity),
     "a line for each row": lambda lengths, capacity: [[row] for row in range(len(lengths))],
     "only the number of lines": lambda lengths, capacity: len(by_fills(lengths, capacity)),
     "its argument sorted in place": sorts_its_argument,
@@ -255,14 +203,6 @@ def ratio(trainer, sampler):
     return (trainer - sampler).exp().detach()
 
 
-def on_both_sides(trainer, sampler, cap):
-    return ratio(trainer, sampler).clamp(1 / cap, cap)
-
-
-def as_ppo_clips(trainer, sampler, cap):
-    return ratio(trainer, sampler).clamp(0.8, 1.2)
-
-
 def thrown_away(trainer, sampler, cap):
     weight = ratio(trainer, sampler)
     return torch.where(weight > cap, 0.0, weight)
@@ -284,26 +224,18 @@ RIGHT["tis_weight"] = {
     "capped before the exponential": capped_in_logarithms,
 }
 WRONG["tis_weight"] = {
-    "upside down": lambda trainer, sampler, cap: clamped(sampler, trainer, cap),
-    "not truncated": lambda trainer, sampler, cap: ratio(trainer, sampler),
-    "truncated from below, too": on_both_sides,
-    "never below 1": lambda trainer, sampler, cap: ratio(trainer, sampler).clamp(1, cap),
-    "the cap from below": lambda trainer, sampler, cap: ratio(trainer, sampler).clamp(min=cap),
-    "clipped as PPO's ratio": as_ppo_clips,
+    "upside down": lambda new, old, cap: clamped(old, new, cap),
+    "not truncated": lambda new, old, cap: ratio(new, old),
+    "truncated from below, too": lambda new, old, cap: ratio(new, old).clamp(1 / cap, cap),
+    "never below 1": lambda new, old, cap: ratio(new, old).clamp(1, cap),
+    "the cap from below": lambda new, old, cap: ratio(new, old).clamp(min=cap),
+    "clipped as PPO's ratio": lambda new, old, cap: ratio(new, old).clamp(0.8, 1.2),
     "what passes the cap is thrown away": thrown_away,
-    "the difference without its exponential": lambda trainer, sampler, cap: (
-        (trainer - sampler).clamp(max=cap).detach()
-    ),
-    "the cap on the logarithm": lambda trainer, sampler, cap: (
-        (trainer - sampler).clamp(max=cap).exp().detach()
-    ),
+    "the difference without its exponential": lambda new, old, cap: (new - old).clamp(max=cap).detach(),
+    "the cap on the logarithm": lambda new, old, cap: (new - old).clamp(max=cap).exp().detach(),
     "one weight for the sequence": of_the_sequence,
     "divided by its mean": summing_to_one,
-    "the ratio of log-probs": lambda trainer, sampler, cap: (
-        (trainer / sampler).clamp(max=cap).detach()
-    ),
-    "a gradient flows through it": lambda trainer, sampler, cap: (
-        (trainer - sampler).exp().clamp(max=cap)
-    ),
-    "the cap is always 2": lambda trainer, sampler, cap: clamped(trainer, sampler, 2.0),
+    "the ratio of log-probs": lambda new, old, cap: (new / old).clamp(max=cap).detach(),
+    "a gradient flows through it": lambda new, old, cap: (new - old).exp().clamp(max=cap),
+    "the cap is always 2": lambda new, old, cap: clamped(new, old, 2.0),
 }

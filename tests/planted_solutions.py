@@ -2,16 +2,11 @@
 
 Every exercise has planted wrong solutions, each wrong in one way, and right ones in different
 styles, in the files `planted_notebook_*.py`; those of notebooks 01 to 03 were written without sight
-of the checks. Run this file for the table in Markdown, or with names of exercises to read what their
-checks say to each planted solution:
-
-    python tests/planted_solutions.py
-    python tests/planted_solutions.py gae final_answer
+of the checks. Run this file for the table in Markdown: python tests/planted_solutions.py
 """
 
 import contextlib
 import io
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -61,10 +56,6 @@ def judge(exercise: str, function: object) -> Verdict:
     return Verdict(accepted, printed.getvalue().strip())
 
 
-def judge_all() -> dict[Planted, Verdict]:
-    return {planted: judge(planted.exercise, planted.function) for planted in PLANTED}
-
-
 def kill_table(verdicts: dict[Planted, Verdict]) -> str:
     """One row per exercise: wrong solutions rejected, right ones accepted, what was wrong."""
     rows = [
@@ -84,17 +75,5 @@ def kill_table(verdicts: dict[Planted, Verdict]) -> str:
     return "\n".join(rows)
 
 
-def messages(exercise: str) -> str:
-    """What the check says to each planted solution of an exercise."""
-    lines = []
-    for planted in PLANTED:
-        if planted.exercise == exercise:
-            accepted, message = judge(exercise, planted.function)
-            fault = "" if accepted == planted.right else "  <-- MISJUDGED"
-            kind = "right" if planted.right else "wrong"
-            lines += [f"{exercise}, {kind}: {planted.what}{fault}", f"    {message}"]
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":
-    print("\n".join(map(messages, sys.argv[1:])) if sys.argv[1:] else kill_table(judge_all()))
+    print(kill_table({planted: judge(planted.exercise, planted.function) for planted in PLANTED}))

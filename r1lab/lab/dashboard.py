@@ -20,7 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from ipywidgets import HTML, Button, GridBox, HBox, Image, IntSlider, VBox
+from ipywidgets import HTML, Button, HBox, IntSlider, VBox
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
@@ -28,7 +28,8 @@ from r1lab.errors import InputError
 from r1lab.lab.widgets import BLUE, DRAWING, ORANGE
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
-from r1lab.report.figures import draw, png_bytes, styled
+from r1lab.report.figures import draw, styled
+from r1lab.report.pages import embedded
 from r1lab.run import Row, Run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task
@@ -39,16 +40,15 @@ from r1lab.training.processes import StopRequest
 from r1lab.training.rl import described, rl_work
 
 PERIOD = 2.0  # seconds from one drawing to the next
-SHOWN = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", "")).get_template("dashboard.html").module
+PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
+SHOWN = PAGES.get_template("dashboard.html").module  # its macros
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
 
 
 class RunView(VBox):
     """What a run's folder holds: curves, a group of answers, and the tokens of one of them.
 
-    Args:
-        run: the folder.
-        models: folders of a policy and of its reference, which score the tokens of the answer.
+    The tokens are scored by `models`, folders of a policy and of its reference.
     """
 
     def __init__(
@@ -56,17 +56,14 @@ class RunView(VBox):
     ) -> None:
         self.run, self.rollouts, self.words = Run(run), [], ""
         self.models = [load_policy(model) for model in models]
-        self.status, self.table, self.text = HTML(), HTML(), HTML()
-        self.pictures = {name: Image(format="png", width=355) for name in CURVES}
+        self.status, self.curves, self.table, self.text = (HTML() for _ in range(4))
         names = ("rollout", "question", "answer")[: 3 if models else 2]
         sliders = [IntSlider(1, min=1, max=2, description=name) for name in names]
         self.rollout, self.group, self.answer = [*sliders, None][:3]
         for slider in sliders:
             slider.observe(lambda _: self.show_group(), "value")
-        columns = {"grid_template_columns": "360px 360px"}
-        pictures = GridBox([*self.pictures.values()], layout=columns)
         bar = HBox([*controls, self.status])
-        super().__init__([bar, pictures, HBox(sliders), self.table, self.text])
+        super().__init__([bar, self.curves, HBox(sliders), self.table, self.text])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -74,19 +71,16 @@ class RunView(VBox):
     def refresh(self) -> None:
         """Read the folder again and draw it. Raises InputError where it holds no run."""
         rows, samples, config = self.run.measured, self.run.samples, self.run.config
-        findings = []
-        for name, picture in self.pictures.items():
-            with DRAWING:
-                figure = draw(name, rows, config)
-                if figure is not None:
-                    picture.value = png_bytes(figure)
-                    findings.append(figure.axes[0].get_title(loc="left"))
+        with DRAWING:
+            figures = [draw(name, rows, config) for name in CURVES]
+            titled = [(one, one.axes[0].get_title(loc="left")) for one in figures if one]
+            self.curves.value = SHOWN.curves([embedded(*one) for one in titled])
         newest = self.rollout.value >= len(self.rollouts)
         self.rollouts = _groups(samples)
-        self.words = f"Step {rows[-1]['step']}: {'. '.join(findings)}."
+        self.words = f"Step {rows[-1]['step']}: {'. '.join(title for _, title in titled)}."
         self.say(self.words)
-        if newest and self.rollouts:
-            _choose(self.rollout, self.rollouts, last=True)
+        if newest:
+            self.rollout.max = self.rollout.value = max(2, len(self.rollouts))
         self.show_group()
 
     def show_group(self) -> None:
@@ -109,10 +103,10 @@ class RunView(VBox):
         return score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
 
 
-def _choose(slider: IntSlider, things: Sequence, last: bool = False):
+def _choose(slider: IntSlider, things: Sequence):
     """The thing that the slider is at, after the slider fits how many there are."""
     slider.max = max(2, len(things))
-    slider.value = len(things) if last else min(slider.value, len(things))
+    slider.value = min(slider.value, len(things))
     return things[slider.value - 1]
 
 
@@ -202,8 +196,7 @@ def train_live(
 ) -> Dashboard | None:
     """A dashboard that trains a model on a task in the folder `run`, or goes on with the run there.
 
-    Args:
-        overwrite: delete what the folder holds.
+    `overwrite` deletes what the folder holds.
     """
     return Dashboard(model, task, config, run, overwrite)
 
@@ -212,9 +205,8 @@ def train_live(
 def show_run(run: str | Path, *models: str | Path) -> RunView | None:
     """The dashboard of a run from its folder, finished or not, with a button to read it again.
 
-    Args:
-        models: folders of a policy and its reference, as data/zero and data/base; with them, the
-            tokens of an answer are shown, too, coloured by how much more likely training made them.
+    With `models`, folders of a policy and its reference such as data/zero and data/base, it also
+    shows an answer's tokens, coloured by how much more likely training made them.
     """
     again = Button(description="Refresh", tooltip="Read the folder again")
     view = RunView(run, models, (again,))
@@ -253,16 +245,11 @@ class TokenScores:
 def score_tokens(
     policy: Policy, reference: Policy, tokenizer, prompt: str, completion: str, *, ended: bool = True
 ) -> TokenScores:
-    """Score a completion's tokens under two policies, at temperature 1.
+    """Score a completion's tokens under two policies, at temperature 1; the prompt has its template.
 
     The text is tokenised again: where a tokenizer can write it in two ways, the tokens may differ
-    from those sampled.
-
-    Args:
-        prompt: with its template.
-        ended: the end token follows; False for a completion that was cut off.
-    Raises:
-        InputError: nothing to score.
+    from those sampled. The end token follows if the completion `ended`, and was not cut off.
+    Raises InputError where there is nothing to score.
     """
     asked = tokenizer(prompt).input_ids
     answer = tokenizer(completion, add_special_tokens=False).input_ids
@@ -279,10 +266,8 @@ def score_tokens(
         "entropy": now.entropy,
         "KL": k3(now.logp, before.logp),
     }
-    return TokenScores(
-        [tokenizer.decode([token]) for token in answer],
-        {name: values[0].tolist() for name, values in measures.items()},
-    )
+    tokens = [tokenizer.decode([token]) for token in answer]
+    return TokenScores(tokens, {name: values[0].tolist() for name, values in measures.items()})
 
 
 @styled

@@ -86,20 +86,21 @@ def advantage_explorer_figure(rewards: Sequence[float] = REWARDS) -> Figure:
     top.axhline(mean, color="black", linestyle="--")
     top.annotate(f"mean {mean:.2f}", (1, mean), (4, 0), ("axes fraction", "data"), "offset points")
     top.set(ylabel="reward")
-    both, said = [], []
-    for name, shift in (("divided by std", -0.2), ("mean subtracted only", 0.2)):
-        heights = group_advantages(r, divide_by_std=shift < 0)[0].tolist()
-        bars = low.bar(places + shift, heights, 0.4, label=name)
+    heights = {
+        "divided by std": group_advantages(r)[0].tolist(),
+        "mean subtracted only": group_advantages(r, divide_by_std=False)[0].tolist(),
+    }
+    for shift, (name, own) in zip((-0.2, 0.2), heights.items(), strict=True):
+        bars = low.bar(places + shift, own, 0.4, label=name)
         low.bar_label(bars, fmt="%+.2f", fontsize=8, padding=1)
-        both.append(heights)
-        said.append(f"{name}: {', '.join(f'{height:+.2f}' for height in heights)}")
     low.set(ylabel="advantage", xlabel="completion (number in its group)", xticks=places)
     figure.legend(loc="outside lower center", ncols=2)
-    scaled, centred = max(zip(*both, strict=True), key=lambda pair: abs(pair[0]))
+    scaled, centred = max(zip(*heights.values(), strict=True), key=lambda pair: abs(pair[0]))
     finding = f"Loudest advantage: {scaled:+.2f} divided by std, {centred:+.2f} without"
     if std == 0:
         finding = "All rewards are equal: every advantage is 0, the group teaches nothing"
     top.set_title(finding)
+    said = (f"{name}: {', '.join(f'{x:+.2f}' for x in own)}" for name, own in heights.items())
     rest = f"Rewards: mean {mean:.2f}, std {std:.2f}. Advantages {'; '.join(said)}"
     figure.set_label(f"{finding}. {rest}.")
     return figure

@@ -33,26 +33,26 @@ class Specimen:
         seen: where this has been met.
     """
 
-    name: str
     naive: Reward
     patched: Reward
+    name: str
     exploit: str
     honest: str
     row: dict
     seen: str
 
-    def scores(self, completion: str) -> tuple[float, float]:
+    def scores(self, completion: str) -> list[float]:
         """What the naive and the patched reward pay for a completion."""
         columns = {name: [value] for name, value in self.row.items()}
-        asked = {"prompts": columns["prompt"], "completions": [completion], **columns}
-        return self.naive(**asked)[0] or 0.0, self.patched(**asked)[0] or 0.0
+        columns |= {"prompts": columns["prompt"], "completions": [completion]}
+        return [reward(**columns)[0] or 0.0 for reward in (self.naive, self.patched)]
 
 
 def naive(score: Callable[..., float]) -> Reward:
     """Make a reward of a score of one completion and the columns that its other arguments name."""
     names = list(inspect.signature(score).parameters)[1:]
 
-    def reward(prompts: list, completions: list, **columns: object) -> list[float | None]:
+    def reward(completions: list, **columns: object) -> list[float]:
         rows = zip(completions, *(columns[name] for name in names), strict=True)
         return [float(score(*row)) for row in rows]
 
@@ -64,10 +64,9 @@ def naive(score: Callable[..., float]) -> Reward:
 def if_right(bonus: Reward) -> Reward:
     """The bonus, for completions that the accuracy reward accepts; 0 for all others."""
 
-    def gated(prompts: list, completions: list, **columns: object) -> list[float | None]:
-        right = accuracy(prompts=prompts, completions=completions, **columns)
-        paid = bonus(prompts=prompts, completions=completions, **columns)
-        return [(one or 0.0) * (score or 0.0) for one, score in zip(right, paid, strict=True)]
+    def gated(**columns: object) -> list[float]:
+        pairs = zip(accuracy(**columns), bonus(**columns), strict=True)
+        return [(right or 0.0) * (paid or 0.0) for right, paid in pairs]
 
     gated.__name__ = f"{bonus.__name__}, if right"
     return gated
@@ -146,8 +145,7 @@ SIGNS = STORED["questions"]["signs"]["row"]
 
 
 def _specimen(naive: str, patched: str, question: str, **texts: str) -> Specimen:
-    asked = STORED["questions"][question]
-    return Specimen(naive=REWARDS[naive], patched=REWARDS[patched], **asked, **texts)
+    return Specimen(REWARDS[naive], REWARDS[patched], **STORED["questions"][question], **texts)
 
 
-ZOO = tuple(_specimen(**entry) for entry in STORED["specimens"])
+ZOO = [_specimen(**entry) for entry in STORED["specimens"]]
