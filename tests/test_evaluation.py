@@ -46,9 +46,7 @@ class ScriptedSampler(Sampler):
             for stream in stream_ids
             for sample in range(params.n)
         ]
-        ids = [
-            TOKENIZER.encode(text) + [TOKENIZER.eos_token_id] * (text != CUT) for text in texts
-        ]
+        ids = [TOKENIZER.encode(text) + [TOKENIZER.eos_token_id] * (text != CUT) for text in texts]
         finish = ["length" if text == CUT else "stop" for text in texts]
         return Rollouts(prompt_ids, ids, [], [], finish, 0)
 
@@ -68,54 +66,45 @@ def same(one: Evaluation, other: Evaluation) -> bool:
     return texts and all(np.array_equal(a, b) for a, b in arrays)
 
 
-@pytest.mark.parametrize(
-    "completion, expected",
-    [
-        (RIGHT, dict(correct=1, strict=1, format=1, answer="9+5-1", reflection=1, mixed=0)),
-        (RIGHT, dict(attempts=2, repeats=0, searches=1, in_order=1)),
-        (UNCLOSED, dict(correct=1, strict=0, format=0, answer="9+5-1", attempts=1, searches=0)),
-        (WRONG, dict(correct=0, strict=0, format=1, answer="9-5+1", reflection=1, mixed=1)),
-        (WRONG, dict(attempts=2, repeats=1, searches=1, in_order=0)),
-        (CUT, dict(correct=0, strict=0, format=0, reflection=1)),
-        ("", dict(correct=0, strict=0, format=0, answer=None, attempts=0, searches=0)),
-    ],
-)
+@pytest.mark.parametrize("completion, expected", [
+    (RIGHT, dict(correct=1, strict=1, format=1, answer="9+5-1", reflection=1, mixed=0)),
+    (RIGHT, dict(attempts=2, repeats=0, searches=1, in_order=1)),
+    (UNCLOSED, dict(correct=1, strict=0, format=0, answer="9+5-1", attempts=1, searches=0)),
+    (WRONG, dict(correct=0, strict=0, format=1, answer="9-5+1", reflection=1, mixed=1)),
+    (WRONG, dict(attempts=2, repeats=1, searches=1, in_order=0)),
+    (CUT, dict(correct=0, strict=0, format=0, reflection=1)),
+    ("", dict(correct=0, strict=0, format=0, answer=None, attempts=0, searches=0)),
+])  # fmt: skip
 def test_what_one_completion_shows(completion, expected):
     [measured] = measure([PROBLEMS[0]], [completion], attempts=find_attempts)
     assert {name: measured[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize(
-    "completion, expected",
-    [
-        ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4", 2),
-        ("<think>Wait, wait. However, I made a mistake.</think><answer>4</answer>", 4),
-        ("<think> 9+5=14:13 ok </think> <answer> wait </answer>", 0),
-        ("9+5=14:13 no wait 9-5=4 <answer> 9-5 </answer> wait", 1),
-        ("<think> no wait, cut off here: but", 2),
-        ("<think> waiter butter checkout </think>", 0),
-        ("<think> 9+5=14:13不等9-5=4:13不但9+4=13:13对 </think>", 2),
-        ("<think> 9+5=14:13 non attends 9-5=4:13 non mais 等wait </think>", 4),
-        ("", 0),
-    ],
-)
+@pytest.mark.parametrize("completion, expected", [
+    ("<think> 9+5=14:13 no wait 9-5=4:13 no but 9+4=13:13 ok </think> <answer> 9+4", 2),
+    ("<think>Wait, wait. However, I made a mistake.</think><answer>4</answer>", 4),
+    ("<think> 9+5=14:13 ok </think> <answer> wait </answer>", 0),
+    ("9+5=14:13 no wait 9-5=4 <answer> 9-5 </answer> wait", 1),
+    ("<think> no wait, cut off here: but", 2),
+    ("<think> waiter butter checkout </think>", 0),
+    ("<think> 9+5=14:13不等9-5=4:13不但9+4=13:13对 </think>", 2),
+    ("<think> 9+5=14:13 non attends 9-5=4:13 non mais 等wait </think>", 4),
+    ("", 0),
+])  # fmt: skip
 def test_reflective_words_are_counted_in_the_thinking_only(completion, expected):
     assert measure(PROBLEMS[:1], [completion])[0]["reflection"] == expected
 
 
-@pytest.mark.parametrize(
-    "completion, expected",
-    [
-        ("<think> 9+5=14:13 no wait 9-5=4:13 no </think>", False),
-        ("<think> 9+5=14:13不等9+4=13:13对 </think>", False),
-        ("<think> 9+5=14:13不wait 9+4=13:13 ok </think>", True),
-        ("<think> 9+5=14:13 no attends 9+4=13:13 oui </think>", True),
-        ("<think> 9+5=14:13 non attends 9+4=13:13 oui </think> <answer> ok 等 </answer>", False),
-        ("<think> 我们设 x = 3, 所以 y = 4 </think>", False),
-        ("<think> 我们设 x = 3, therefore y = 4 </think>", True),
-        ("<think> 9+5=14:13 </think>", False),
-    ],
-)
+@pytest.mark.parametrize("completion, expected", [
+    ("<think> 9+5=14:13 no wait 9-5=4:13 no </think>", False),
+    ("<think> 9+5=14:13不等9+4=13:13对 </think>", False),
+    ("<think> 9+5=14:13不wait 9+4=13:13 ok </think>", True),
+    ("<think> 9+5=14:13 no attends 9+4=13:13 oui </think>", True),
+    ("<think> 9+5=14:13 non attends 9+4=13:13 oui </think> <answer> ok 等 </answer>", False),
+    ("<think> 我们设 x = 3, 所以 y = 4 </think>", False),
+    ("<think> 我们设 x = 3, therefore y = 4 </think>", True),
+    ("<think> 9+5=14:13 </think>", False),
+])  # fmt: skip
 def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, expected):
     assert measure(PROBLEMS[:1], [completion])[0]["mixed"] is expected
 

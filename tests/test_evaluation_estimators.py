@@ -51,17 +51,14 @@ def test_cons_is_the_expected_grade_of_the_tied_winners(answers, right_answers):
     )
 
 
-@pytest.mark.parametrize(
-    "answers, grades, expected",
-    [
-        ([0, 0, 1], [1, 1, 0], 1.0),
-        ([0, 1, 1], [1, 0, 0], 0.0),
-        ([0, 0, 1, 1], [1, 1, 0, 0], 0.5),
-        ([0, 1, 2], [1, 0, 0], 1 / 3),
-        ([-1, -1, -1, 0], [0, 0, 0, 1], 1.0),
-        ([-1, -1], [0, 0], 0.0),
-    ],
-)
+@pytest.mark.parametrize("answers, grades, expected", [
+    ([0, 0, 1], [1, 1, 0], 1.0),
+    ([0, 1, 1], [1, 0, 0], 0.0),
+    ([0, 0, 1, 1], [1, 1, 0, 0], 0.5),
+    ([0, 1, 2], [1, 0, 0], 1 / 3),
+    ([-1, -1, -1, 0], [0, 0, 0, 1], 1.0),
+    ([-1, -1], [0, 0], 0.0),
+])  # fmt: skip
 def test_cons_on_cases_with_ties_and_missing_answers(answers, grades, expected):
     assert cons_at_k(np.array([answers]), np.array([grades]))[0] == pytest.approx(expected)
 

@@ -181,13 +181,10 @@ def test_answers_stay_within_what_the_model_reads(local):
         run(sampler, local / "short", benchmarks=("math500",), context=20)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"suite": "r2"}, "no suite 'r2'"), ({"benchmarks": ("mmlu",)}, "no benchmark 'mmlu'"),
-        ({}, "Idavidrein/gpqa cannot be had"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("options", "message"), [
+    ({"suite": "r2"}, "no suite 'r2'"), ({"benchmarks": ("mmlu",)}, "no benchmark 'mmlu'"),
+    ({}, "Idavidrein/gpqa cannot be had"),
+])  # fmt: skip
 def test_without_names_that_are_known_and_data_nothing_is_started(local, options, message):
     shutil.rmtree(local / "hub" / "gpqa")
     with pytest.raises(InputError, match=message):

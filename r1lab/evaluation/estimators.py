@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 
 
 def pass_at_k(n: int, correct_counts: Counts, k: int) -> PerProblem:
-    """Chance that k of n samples, drawn without replacement, hold a right one, per problem.
+    """Estimate each problem's chance that k of n samples, drawn without replacement, hold a right one.
 
     The unbiased estimator 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1), as the product
     1 - Π_{i=n-c+1..n} (1 - k/i), which never forms a large binomial.
@@ -42,7 +42,7 @@ def pass_at_k(n: int, correct_counts: Counts, k: int) -> PerProblem:
 
 
 def cons_at_k(answers: PerSample, correct: PerSample) -> PerProblem:
-    """Accuracy of a majority vote over all samples given, per problem.
+    """Score a majority vote over all samples given, per problem.
 
     `answers` numbers the distinct answers of a problem; UNANSWERED does not vote, unless no sample
     of the problem has an answer. A tie is broken at random in expectation: the value is the mean
@@ -58,12 +58,12 @@ def cons_at_k(answers: PerSample, correct: PerSample) -> PerProblem:
 
 
 def macro_mean(values: PerProblem, levels: Counts) -> float:
-    """Mean over levels of the mean over a level's problems."""
+    """Average over levels the mean over a level's problems."""
     return float(np.mean([values[levels == level].mean() for level in np.unique(levels)]))
 
 
 def bootstrap_ci(values: Pooled, levels: Counts, seed: int = 0) -> Estimate:
-    """Mean over levels and its percentile interval from resampling problems within each level.
+    """Average over levels, with the percentile interval from resampling problems within each level.
 
     With a leading axis of training seeds a problem carries its mean over them (seeds pooled): the
     interval then speaks of new problems, not of new seeds, which is why each seed is shown as well.
@@ -82,7 +82,7 @@ def bootstrap_ci(values: Pooled, levels: Counts, seed: int = 0) -> Estimate:
 
 
 def paired_bootstrap(treatment: Pooled, control: Pooled, levels: Counts, seed: int = 0) -> Estimate:
-    """Difference of two arms on the same problems, with the interval of `bootstrap_ci`.
+    """Compare two arms on the same problems: their difference, with the interval of `bootstrap_ci`.
 
     Resampling the differences keeps what the arms share, the problems' difficulty, out of the
     interval.

@@ -65,7 +65,7 @@ class Evaluation:
         return self.measures[measure]
 
     def accuracies(self) -> dict[str, PerProblem]:
-        """Per problem: pass@1 (lenient and strict), cons@k and pass@k (lenient), by their names."""
+        """Return pass@1 (lenient and strict), cons@k and pass@k (lenient) of each problem, by name."""
         right = self["correct"]
         k = right.shape[1]
         return {
@@ -76,11 +76,11 @@ class Evaluation:
         }
 
     def select(self, ids: Sequence[str]) -> "Evaluation":
-        """The evaluation of these problems alone, in this order."""
+        """Keep these problems alone, in this order."""
         return self.rows([self.ids.index(name) for name in ids])
 
     def rows(self, rows: list[int]) -> "Evaluation":
-        """The evaluation of the problems in these rows, in this order."""
+        """Keep the problems in these rows, in this order."""
         return Evaluation(
             index=self.index[rows],
             levels=self.levels[rows],
@@ -90,7 +90,7 @@ class Evaluation:
         )
 
     def summary(self) -> dict:
-        """The block of `summary.json`: means over levels, accuracies with 95 % intervals.
+        """Make the block of `summary.json`: means over levels, accuracies with 95 % intervals.
 
         `repeats` is a share of attempts and `in_order` of the completions with two attempts or
         more, over the whole set; None where there are none.
@@ -199,7 +199,7 @@ def measure(
     check: Check | None = None,
     attempts: FindAttempts | None = None,
 ) -> list[dict]:
-    """What the completions' texts show, one row each, under the names of MEASURES.
+    """Read what the completions' texts show, one row each, under the names of MEASURES.
 
     `problems` has one entry for each completion. `check` says how right a completion is, in place
     of the two readings of the accuracy reward (lenient for `correct`, strict for `strict`); None
@@ -232,7 +232,7 @@ def measure(
 def _grades(
     problem: Problem, completion: str, outcome: Future | None, check: Check | None
 ) -> tuple[bool | float, bool | float]:
-    """How right the answer is, in the lenient and in the strict reading."""
+    """Say how right the answer is, in the lenient and in the strict reading."""
     if check is not None:
         value = check(completion, problem) or False
         return value, value
@@ -240,15 +240,14 @@ def _grades(
         passed = outcome.result().verdict == "ok"
         return passed, passed and program_of(completion) is not None
     gold = (problem.solution, problem.family, problem.meta)
-    lenient, strict = (
+    return tuple(
         correct(completion, *gold, lenient=lenient, question=problem.prompt) is True
         for lenient in (True, False)
     )
-    return lenient, strict
 
 
 def _tried(attempts: Sequence) -> dict[str, bool | int]:
-    """Tries, how many of them were made before, and whether each is the next in order."""
+    """Count the tries and those made before, and say whether each is the next in order."""
     places = [attempt.place for attempt in attempts]
     search = len(attempts) > 1 and None not in places
     pairs = zip(places, places[1:]) if search else []
@@ -269,6 +268,6 @@ def _number_answers(rows: list[dict], k: int) -> None:
 
 
 def _column(rows: list[dict], name: str) -> Num[np.ndarray, "completion"]:
-    """Whole numbers, unless a check gives fractions."""
+    """Make an array of whole numbers, unless a check gives fractions."""
     values = np.array([row[name] for row in rows])
     return values if values.dtype == float and rows else values.astype(int)

@@ -117,7 +117,7 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Itera
 
 
 def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
-    """pass@1 (and the vote) in percent with 95 % intervals over problems, and the paper's numbers."""
+    """Give pass@1 (and the vote) in percent with 95 % intervals over problems, and the paper's numbers."""
     problems, k = evaluation["correct"].shape
     shown: dict = {"title": benchmark.title, "n": problems, "k": k}
     accuracies = evaluation.accuracies()
@@ -131,7 +131,7 @@ def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
 
 
 def suite_table(summary: Mapping[str, dict]) -> Table:
-    """Percent with 95 % intervals over problems; the last columns are the paper's numbers (v2)."""
+    """Show percent with 95 % intervals over problems; the last columns are the paper's numbers (v2)."""
     rows = []
     for result in summary.values():
         shown = []
@@ -145,7 +145,7 @@ def suite_table(summary: Mapping[str, dict]) -> Table:
 
 
 def long_tail(config: SuiteConfig, folder: Path) -> str:
-    """The command that measures what is not here, by the field's own tool (`pip install lm_eval[hf]`).
+    """Write the command that measures what is not here, by the field's tool (`pip install lm_eval[hf]`).
 
     Its prompts are not the paper's (simple-evals): compare models with it, not with the paper.
     "smollm2" and .gguf files are names for r1lab alone: a first command saves such a model."""
@@ -166,7 +166,7 @@ def long_tail(config: SuiteConfig, folder: Path) -> str:
 
 
 def paper_rows(path: Path | None = None) -> list[dict]:
-    """The paper's tables, one number a row: model, benchmark, value, table, versions."""
+    """Read the paper's tables, one number a row: model, benchmark, value, table, versions."""
     rows = []
     for table in json.loads((path or PAPER).read_text(encoding="utf-8"))["tables"]:
         for row, values in table["rows"].items():
@@ -180,7 +180,7 @@ def paper_rows(path: Path | None = None) -> list[dict]:
 
 
 def paper_value(model: str, benchmark: str) -> float | None:
-    """What the paper prints (v2), in its unit; None where it prints nothing."""
+    """Find what the paper prints (v2), in its unit; None where it prints nothing."""
     for row in paper_rows():
         if (row["model"], row["benchmark"]) == (model, benchmark) and "v2" in row["versions"]:
             return row["value"]
@@ -191,7 +191,7 @@ def _evaluated(
     config: SuiteConfig, benchmark: PaperBenchmark, problems: list[Problem], folder: Path,
     open_once: OpenModel,
 ) -> Evaluation:  # fmt: skip
-    """All answers to a benchmark: the batches that are in `folder`, and those still to be asked."""
+    """Join all answers to a benchmark: the batches in `folder`, and those still to be asked."""
     batches, parts = -(-len(problems) // config.batch), []
     for number in range(batches):
         path = folder / f"part-{number:04d}.npz"
@@ -212,7 +212,7 @@ def _asked(
     config: SuiteConfig, benchmark: PaperBenchmark, problems: list[Problem],
     shard: tuple[int, int], sampler: Sampler, tokenizer, context: int,
 ) -> Evaluation:  # fmt: skip
-    """The answers to one batch. No sequence is longer than the model can read."""
+    """Ask one batch. No sequence is longer than the model can read."""
 
     def ask(problem: Problem) -> str:
         said = benchmark.ask if config.template == "r1" else ""

@@ -18,7 +18,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Measure:
-    """How a quantity is called and printed. Without a unit it is a fraction, shown in percent."""
+    """Name and print a quantity. Without a unit it is a fraction, shown in percent."""
 
     name: str
     unit: str = "%"
@@ -38,7 +38,7 @@ class Measure:
         return number + "\N{NO-BREAK SPACE}%" * (self.unit == "%" and number != MISSING)
 
     def change(self, first: float | None, last: float | None) -> str:
-        """In points of percent, or as a factor."""
+        """Print a change in points of percent, or as a factor."""
         if first is None or last is None:
             return MISSING
         if self.unit == "%":
@@ -51,7 +51,7 @@ class Measure:
 
     @property
     def axis(self) -> str:
-        """The name with its unit, which some names hold already."""
+        """Add the unit to the name, unless the name holds it already."""
         return self.name if self.unit in self.name else f"{self.name} ({self.unit})"
 
 
@@ -74,7 +74,7 @@ OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majorit
 
 
 def measure_of(key: str) -> Measure:
-    """The measure of a key of the metrics; a key nobody named is a part of the reward."""
+    """Find the measure of a key of the metrics; a key without a name is a part of the reward."""
     if several := OF_SEVERAL.fullmatch(key):
         name = f"{several[1]}@{several[2]}"
         return Measure(name if several[1] == "pass" else f"{name} (majority vote)")
@@ -140,7 +140,7 @@ def _in_markdown(cell: Cell) -> str:
 
 
 def summary_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:
-    """Evaluations side by side, each under its name; of two, also the changes.
+    """Show evaluations side by side, each under its name; of two, also the changes.
 
     A summary is that of `Evaluation.summary`, or a row of a run's metrics; it may be empty.
     """
@@ -154,7 +154,7 @@ def summary_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Ta
 
 
 def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:
-    """pass@1 level by level, as `summary_table`."""
+    """Show pass@1 level by level, as `summary_table` does."""
     by_level = [summary.get("by_level", {}) for summary in summaries.values()]
     rows = []
     for level in sorted(set().union(*by_level), key=int):
@@ -167,7 +167,7 @@ def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Tabl
 
 
 def _compared(key: str, blocks: Iterable[Mapping], changes: bool) -> list[str | Cell]:
-    """A value of each summary with its interval, if there is one, and the change."""
+    """Print a value of each summary with its interval, if there is one, and the change."""
     measure, cells = measure_of(key), []
     for block in blocks:
         bounds = block.get(f"{key}_ci95") or []

@@ -30,12 +30,12 @@ def print_claims(only: str = "") -> None:
 
 
 def load_ledger(file: Path = SHIPPED / "claims.json") -> dict:
-    """The claims by id, and the theorems."""
+    """Read the claims by id, and the theorems."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
-    """The claim with this id, or those of an arm or experiment of this name.
+    """Find the claim with this id, or those of an arm or experiment of this name.
 
     Raises InputError where there is none.
     """
@@ -50,7 +50,7 @@ def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
 
 
 def claims_table(ledger: dict) -> str:
-    """In Markdown: how often each verdict was given, a row for each claim, then the theorems."""
+    """Write in Markdown how often each verdict was given, a row for each claim, then the theorems."""
     claims, theorems = ledger["claims"].values(), ledger["theorems"]
     rows = []
     for claim in claims:
@@ -66,7 +66,7 @@ def claims_table(ledger: dict) -> str:
 
 
 def numbers(claim: dict) -> tuple[str, str]:
-    """The effect with its interval, and each seed's, in the claim's unit; empty if it never ran."""
+    """Print the effect with its interval, and each seed's, in the claim's unit; empty if it never ran."""
     if "effect" not in claim:
         return "", ""
     unit = claim["unit"]
@@ -76,7 +76,7 @@ def numbers(claim: dict) -> tuple[str, str]:
 
 
 def expected(claim: dict) -> str:
-    """Where the effect should lie, in the claim's unit."""
+    """Say where the effect should lie, in the claim's unit."""
     bound = _signed(claim["unit"], claim["threshold"])
     if claim["relation"] == "within":
         return f"within ±{bound.lstrip('+')}"
@@ -84,7 +84,7 @@ def expected(claim: dict) -> str:
 
 
 def _signed(unit: str, value: float) -> str:
-    """With its sign, in this unit; zero as 0."""
+    """Print a value with its sign, in this unit; zero as 0."""
     scale, digits = UNITS.get(unit, (1, 1))
     text = f"{value * scale:+.{digits}f}".lstrip("+" if unit == "%" else "")
     return text.replace("-", "−") if float(text) else "0"

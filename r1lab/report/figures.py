@@ -67,7 +67,7 @@ CAPTIONS = {  # of the figures, by name
 
 
 def panels_of(name: str, rows: Rows) -> list[Panel]:
-    """The panels of a figure. Some lines depend on what the rows hold."""
+    """List the panels of a figure. Some lines depend on what the rows hold."""
     keys = [key for row in rows for key in row]
     votes = Counter(key for key in keys if re.fullmatch(r"cons_at_\d+", key)).most_common(1)
     solved = {f"eval/{key}": measure_of(key).name.split(" ")[0] for key in ("pass_at_1", *dict(votes))}
@@ -120,14 +120,14 @@ def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
 
 
 def spread_levels(row: Row) -> Row:
-    """Each level's pass@1 and its interval under keys of their own."""
+    """Put each level's pass@1 and its interval under keys of their own."""
     levels, keys = row.get("by_level", {}), {"": "pass_at_1", "_ci95": "ci95"}.items()
     return {f"level {name}{end}": levels[name].get(key) for name in levels for end, key in keys}
 
 
 @styled
 def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figure:
-    """A measure of the evaluations for several arms: each seed's run thin, their mean thick.
+    """Compare arms by a measure of their evaluations: each seed's run is thin, their mean thick.
 
     Raises InputError where the runs of an arm share no evaluated step.
     """
@@ -150,20 +150,20 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
 
 
 def points(rows: Rows, line: str) -> tuple[list[int], list]:
-    """Steps and values of a line, "kind of row/key", where the rows have it."""
+    """Return steps and values of a line, "kind of row/key", where the rows have it."""
     kind, _, key = line.partition("/")
     here = [row for row in rows if row["kind"] == kind and row.get(key) is not None]
     return [row["step"] for row in here], [row[key] for row in here]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Centred running mean over about a twentieth of the run; shorter windows at the ends."""
+    """Average over about a twentieth of the run around each value; windows are shorter at the ends."""
     half = len(values) // 40
     return [fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
 def finding(rows: Rows, line: str) -> str:
-    """What the numbers say of a line, in one sentence, from its first value to its last."""
+    """Say in one sentence what the numbers of a line show, from its first value to its last."""
     kind, _, key = line.partition("/")
     title, text = measure_of(key).title, measure_of(key).text
     steps, values = points(rows, line)
@@ -186,7 +186,7 @@ def finding(rows: Rows, line: str) -> str:
 
 
 def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> None:
-    """One series. Evaluations: a line with markers. Training: pale, its running mean over it."""
+    """Draw evaluations as a line with markers, training as a pale line under its running mean."""
     kind, _, key = line.partition("/")
     steps, raw = points(rows, line)
     values = [measure_of(key).value(value) for value in raw]
@@ -201,7 +201,7 @@ def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> Non
 
 
 def mark_changes(ax: Axes, last: int, config: Mapping) -> None:
-    """A dashed line, named above, at a raised length cap; a triangle below at a refreshed reference."""
+    """Mark a raised length cap by a dashed line, named above, and a refreshed reference by a triangle."""
     for step, cap in config.get("caps", [])[1:]:
         if step <= last:
             ax.axvline(step, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
@@ -221,7 +221,7 @@ def mark_changes(ax: Axes, last: int, config: Mapping) -> None:
 
 
 def panels(heights: Sequence[int] = (1,)) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel per entry of `heights` (relative), stacked, sharing the x axis."""
+    """Make a figure with one panel per relative height, stacked, sharing the x axis."""
     figure = Figure(figsize=(6.4, 4.0 if len(heights) == 1 else 4.8))
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
     return figure, list(axes[:, 0])
@@ -231,8 +231,7 @@ def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
     """Put 0 on the y axis, name the lines, label the axes and put the finding above."""
     ax.set_ylim(min(0, ax.dataLim.y0), top)
     label_ends(ax)
-    ax.set_title(textwrap.fill(title, 58))
-    ax.set_ylabel(ylabel)
+    ax.set(title=textwrap.fill(title, 58), ylabel=ylabel)
     if ax.get_subplotspec().is_last_row():
         ax.set_xlabel("policy updates (steps)")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
@@ -254,7 +253,7 @@ def label_ends(ax: Axes) -> None:
 
 
 def spread(values: list[float], gap: float) -> list[float]:
-    """Ascending positions at least `gap` apart, each group centred on the values it stands for:
+    """Find ascending positions at least `gap` apart, each group centred on the values it stands for:
     0, 0 and 10 with a gap of 2 become -1, 1 and 10."""
     groups: list[list[float]] = []  # of values less their due distance from the first
     for i, value in enumerate(values):
@@ -267,13 +266,13 @@ def spread(values: list[float], gap: float) -> list[float]:
 
 
 def named_lines(ax: Axes) -> list[Line2D]:
-    """The lines drawn with a label and at least one point."""
+    """Return the lines drawn with a label and at least one point."""
     drawn = [line for line in ax.get_lines() if len(line.get_ydata())]
     return [line for line in drawn if not line.get_label().startswith("_")]
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as an opaque PNG, in `STYLE` whatever the caller's settings are.
+    """Paint the figure as an opaque PNG, in `STYLE` whatever the caller's settings are.
 
     256 colours (by median cut) are all that a chart needs, and a third of the bytes.
     """
@@ -287,7 +286,7 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def alt_text(figure: Figure) -> str:
-    """One or two sentences for each panel: its title, what is drawn, each line's two ends."""
+    """Describe each panel in one or two sentences: its title, what is drawn, each line's two ends."""
     sentences = []
     for ax in figure.axes:
         ends = "; ".join(

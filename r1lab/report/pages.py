@@ -76,7 +76,7 @@ def write_page(run: Run, template: str, **values: object) -> Path:
 
 
 def embedded(figure: Figure, caption: str, file: Path | None = None) -> dict[str, str]:
-    """What a page needs to show a figure: its picture as a URL, and its text."""
+    """Make what a page needs to show a figure: its picture as a URL, and its text."""
     png = png_bytes(figure)
     if file:
         file.write_bytes(png)
@@ -85,7 +85,7 @@ def embedded(figure: Figure, caption: str, file: Path | None = None) -> dict[str
 
 
 def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
-    """For three questions, the first stored answer at the first, a middle and the last step.
+    """Pick, for three questions, the first stored answer at the first, a middle and the last step.
 
     The rule looks at levels and steps only, never at who was right: of the questions stored over
     the widest range of steps, the one of the lowest, the middle and the top level.
@@ -106,7 +106,7 @@ def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words a person reads.
+    """Write seconds as a person reads them.
 
     >>> duration(312.2), duration(3720.0)
     ('5 min 12 s', '1 h 02 min')
@@ -120,7 +120,7 @@ def duration(seconds: float | None) -> str:
 
 
 def flat(settings: Mapping, prefix: str = "") -> dict[str, str]:
-    """Nested settings as one level, `outer.inner`, each value as a person writes it."""
+    """Flatten nested settings to one level, `outer.inner`, each value as a person writes it."""
     level: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -162,7 +162,7 @@ def write_chain_report(folder: str | Path) -> Path:
 
 
 def stage_tables(stages: Stages) -> dict[str, Table]:
-    """The tables that can be made of what is there: the chain, its students, its control arms."""
+    """Make the tables for which there are stages: the chain, its students, its control arms."""
     everywhere = {*CHAIN, "student"}
     return {
         name: stage_table(stages, columns)
@@ -172,13 +172,13 @@ def stage_tables(stages: Stages) -> dict[str, Table]:
 
 
 def cells_of(stages: Stages, columns: Iterable[str], name: str) -> list[Row]:
-    """What a benchmark gave at each of these stages; {} where it was not measured."""
+    """Return what a benchmark gave at each of these stages; {} where it was not measured."""
     return [stages[stage]["benchmarks"].get(name, {}) for stage in columns]
 
 
 def stage_table(stages: Stages, columns: Sequence[str]) -> Table:
-    """The paper's Table 3 in small: one row for each benchmark, with the number of its problems, and
-    one column for each stage."""
+    """Make the paper's Table 3 in small: one row for each benchmark, with the number of its problems,
+    and one column for each stage."""
     columns = [stage for stage in columns if stage in stages]
     rows = []
     for name, title in row_titles(stages).items():
@@ -190,7 +190,7 @@ def stage_table(stages: Stages, columns: Sequence[str]) -> Table:
 
 
 def row_titles(stages: Stages) -> dict[str, str]:
-    """Name -> title of every row; that of a user's task is in its cells."""
+    """Find the title of every row by its name; that of a user's task is in its cells."""
     cells: dict[str, Row] = {}
     for summary in stages.values():
         cells |= summary["benchmarks"]
@@ -198,14 +198,15 @@ def row_titles(stages: Stages) -> dict[str, str]:
 
 
 def _cell(name: str, cell: Row, best: bool) -> Cell:
-    """A value as the table prints it: in percent, or a plain count, which has no best."""
+    """Print a value in percent, or as a plain count, which has no best."""
     unit, scale, digits = ("", 1, 1) if name in COUNTS else ("%", 100, 0)
     bounds = [f"{scale * bound:.{digits}f}" for bound in cell.get("ci95") or []]
     return Cell(Measure(name, unit).text(cell.get("value")), "–".join(bounds), best and unit == "%")
 
 
 def costs(stages: Stages) -> list[Row]:
-    """What each stage took, and what it moved against the model it was made from, as the paper's.
+    """List what each stage cost, and how far it moved from the model it was made from, here and in the
+    paper.
 
     RL learns once from each token that it samples; of a fine-tuning, `data` says who sampled."""
     names, aime, rows = measured(stages), paper_aime(), []
@@ -226,14 +227,14 @@ def costs(stages: Stages) -> list[Row]:
 
 
 def paper_aime() -> dict[str, float]:
-    """Stage -> the paper's pass@1 on AIME 2024: of the base from v2 Fig. 1, of the rest Table 3."""
+    """Find the paper's pass@1 on AIME 2024 by stage: of the base in v2 Fig. 1, of the rest in Table 3."""
     models = {stage: f"DeepSeek-R1-{stage.title()}".removesuffix("-R1") for stage in CHAIN[1:]}
     found = {stage: paper_value(model, "AIME 2024") for stage, model in models.items()}
     return found | {"base": paper_value(models["zero"], "AIME 2024 at the start")}
 
 
 def left_out(stages: Stages) -> dict[str, str]:
-    """Title of each stage that went without programs, in training or measuring -> why."""
+    """Say why a stage had no programs, in training or measuring, by the stage's title."""
     found = {}
     for stage, summary in stages.items():
         why = summary.get("data", {}).get("programs_left_out")
@@ -243,7 +244,7 @@ def left_out(stages: Stages) -> dict[str, str]:
 
 
 def measured(stages: Stages) -> list[str]:
-    """The reasoning benchmarks, or a user's own, that every stage could be measured on."""
+    """List the reasoning benchmarks, or a user's own, that every stage could be measured on."""
     titles = row_titles(stages)
     names = [name for name in REASONING if name in titles] or titles
     return [
@@ -253,13 +254,13 @@ def measured(stages: Stages) -> list[str]:
 
 
 def mean_accuracy(summary: Row, names: Sequence[str] = REASONING) -> float:
-    """pass@1 over reasoning benchmarks, each with the same weight."""
+    """Average pass@1 over reasoning benchmarks, each with the same weight."""
     return float(np.mean([summary["benchmarks"][name]["value"] for name in names]))
 
 
 @styled
 def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Figure:
-    """Benchmarks with their intervals, stage by stage."""
+    """Draw benchmarks with their intervals, stage by stage."""
     columns, titles = [stage for stage in CHAIN if stage in stages], row_titles(stages)
     figure = Figure(figsize=(7.2, 4.2))
     ax = figure.subplots()
