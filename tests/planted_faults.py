@@ -261,7 +261,7 @@ def engine_samples_with_top_p_and_reports_renormalised_log_probs(ill):
 @fault("sampler and scorer disagree", "huggingface/trl#3098, PrimeIntellect-ai/prime-rl#600")
 def completions_come_back_in_the_order_of_other_prompts(ill):
     def interleave(drawn):
-        order = [i for first in range(2) for i in range(first, len(drawn), 2)]
+        order = [i for first in range(2) for i in range(first, len(drawn.finish), 2)]
         for rows in (drawn.completion_ids, drawn.logprobs, drawn.log_kept, drawn.finish):
             rows[:] = [rows[i] for i in order]
 

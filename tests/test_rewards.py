@@ -340,12 +340,16 @@ def test_validate_names_the_problem_whose_gold_answer_is_not_accepted():
 
 
 def test_the_check_is_asked_about_gold_answers_and_blind_rewards_are_not():
-    def short(prompts, completions, **columns):
+    def short(completions, trainer_state, **columns):
         return [-1.0] * len(completions)
 
-    with pytest.raises(InputError, match="'short' does not accept .* the attribute `blind`"):
-        validate(RewardSet({"short": short}), [problem("5")])
-    short.blind = True
+    def graded(completions, solution, **columns):
+        return short(completions, None)
+
+    with pytest.raises(InputError, match="'graded' does not accept .* the attribute `blind`"):
+        validate(RewardSet({"graded": graded}), [problem("5")])
+    graded.blind = True
+    validate(RewardSet({"graded": graded}), [problem("5")])
     validate(RewardSet({"short": short}), [problem("5")], check=lambda text, one: one.solution in text)
     with pytest.raises(InputError, match="the check does not accept the gold answer of problem p1"):
         validate(RewardSet({"short": short}), [problem("5")], check=lambda text, one: None)

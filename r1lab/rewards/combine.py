@@ -113,20 +113,29 @@ def random(prompts: list, completions: list, **columns: object) -> Scores:
 random.blind = True  # to the answer: nothing to validate
 
 
+def judges_answers(reward: Reward, columns: Mapping[str, list]) -> bool:
+    """Say whether a reward can be asked about a gold answer: the package's own, and any that names a column."""
+    ours = str(getattr(reward, "__module__", "")).startswith("r1lab.")
+    named = columns.keys() & inspect.signature(reward).parameters.keys()
+    return not hasattr(reward, "blind") and (ours or bool(named))
+
+
 def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:
     """Check that each reward, and the task's check, accepts each problem's gold answer, in the right
     format and language.
 
     The thinking is a word of the problem's language or, where no such word is known, the question.
-    Problems without a gold answer are left out, and so are rewards with the attribute `blind`,
-    which judge no answers. Raises InputError naming reward and problem."""
+    Problems without a gold answer are left out, and so are rewards that judge no answers: those with
+    the attribute `blind`, and a user's own that name no column of the problems. Raises InputError
+    naming reward and problem."""
     problems = [problem for problem in problems if problem.solution]
     completions = [
         f"<think> {THOUGHTS.get(p.lang, p.prompt)} </think> <answer> {p.solution} </answer>"
         for p in problems
     ]
-    judges = {name: one for name, one in rewards.rewards.items() if not hasattr(one[0], "blind")}
-    _, parts = RewardSet(judges)([p.prompt for p in problems], completions, **columns_of(problems))
+    columns = columns_of(problems)
+    judges = {name: one for name, one in rewards.rewards.items() if judges_answers(one[0], columns)}
+    _, parts = RewardSet(judges)([p.prompt for p in problems], completions, **columns)
     judged = {f"reward {name!r}": scores for name, scores in parts.items()}
     if check:
         judged["check"] = [check(*row) for row in zip(completions, problems, strict=True)]
