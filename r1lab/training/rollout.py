@@ -92,17 +92,16 @@ def gathered(world: World, share: dict[int, object]) -> list:
 def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Callable[[], None]]]:
     """Sample a group for each question; gives the experience, and what waits for its rewards.
 
-    Each process answers and grades its share of the questions; then everything is gathered
-    everywhere, so that the mini-batches do not depend on who sampled what. Asynchronously,
-    completions are graded in a thread, a few together, as they end: while others are still sampled,
-    as with the paper's rule-based rewards (v2 B.1), and then scored; in line, when the rewards are
-    asked for. Both ways grade the same batches, so that the results are the same to the last bit.
+    Each process answers and grades its share of the questions; then all is gathered everywhere, so
+    that mini-batches do not depend on who sampled what. Asynchronously, completions are graded in a
+    thread, a few together, as they end, while others are sampled (v2 B.1) and then scored; in line,
+    when the rewards are asked for. Both grade the same batches: results are the same to the last bit.
     """
     config, tokenizer, world = learner.config, learner.tokenizer, learner.world
-    group = config.group_size
     prompts = [prompt_of(learner.task, problem, tokenizer) for problem in problems]
     prompt_ids = [tokenizer(text).input_ids for text in prompts]
     mine = balanced_share([len(ids) for ids in prompt_ids], world.rank, world.size)
+    group = config.group_size
     rows = [question * group + number for question in mine for number in range(group)]
     params = SamplingParams(
         n=group, temperature=config.temperature, max_tokens=config.cap(learner.step),
@@ -121,9 +120,7 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
         ended.clear()
 
     def reward() -> None:
-        own = {}
-        for grades in batches:
-            own |= grades()
+        own = dict(pair for grades in batches for pair in grades().items())
         texts, totals, parts = zip(*gathered(world, own))
         experience.completions = list(texts)
         experience.rewards = {name: [scores[name] for scores in parts] for name in parts[0]}
@@ -131,8 +128,7 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
 
     try:
         watch = {"on_done": on_done} if config.grading_rows else {}
-        asked = [prompt_ids[question] for question in mine]
-        drawn = learner.sampler.generate(asked, params, stream_ids=mine, **watch)
+        drawn = learner.sampler.generate([prompt_ids[i] for i in mine], params, mine, **watch)
         if not config.grading_rows:
             ended |= zip(rows, zip(drawn.completion_ids, drawn.finish))
         if ended:
