@@ -21,8 +21,8 @@ BAD_INPUT, STOPPED = 2, 130
 class Command(NamedTuple):
     """Where a command is (module:name), and one line of help.
 
-    Of one that has `presets`, the place makes the command from the chosen preset, whose values are
-    the defaults of its options. tyro makes the options from the command's signature.
+    Of one that has `presets`, the values of the chosen preset are the defaults of its options: a
+    configuration, or several values by name. tyro makes the options from the command's signature.
     """
 
     place: str
@@ -32,19 +32,19 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "zero": Command(
-        "r1lab.launch.train:zero_command",
+        "r1lab.launch.train:zero",
         "train R1-Zero: reinforcement learning on a base model, and nothing else",
         "r1lab.stages.zero:PRESETS",
     ),
     "sft": Command(
-        "r1lab.launch.train:sft_command",
+        "r1lab.launch.train:sft",
         "fine-tune a model on a data set",
         "r1lab.launch.train:SFT_PRESETS",
     ),
     "r1": Command("r1lab.launch.train:r1", "go through the whole chain, from the base to R1"),
     "hacking": Command("r1lab.launch.train:hacking", "take too many steps on a reward model"),
     "pretrain": Command(
-        "r1lab.launch.train:pretrain_command",
+        "r1lab.launch.train:pretrain",
         "pre-train a base model of the small world",
         "r1lab.world.bases:PRETRAIN_PRESETS",
     ),
@@ -54,7 +54,7 @@ COMMANDS = {
     "report": Command("r1lab.launch.judge:report", "write the report of a run's or chain's folder"),
     "claims": Command("r1lab.report.claims:print_claims", "print the paper's claims and what we saw"),
     "doctor": Command("r1lab.doctor.command:doctor", "say what is wrong with a machine, model or run"),
-    "plan": Command("r1lab.launch.plan:plan", "predict the memory of a preset"),
+    "plan": Command("r1lab.launch.train:plan", "predict the memory of a preset"),
 }
 
 
@@ -76,7 +76,8 @@ def load_command(name: str, args: Sequence[str]) -> Callable:
     preset = parser.parse_known_args(list(args))[0].preset
     if preset not in presets:
         raise InputError(f"unknown preset {preset!r}; {name} has {', '.join(presets)}.")
-    return function(presets[preset])
+    chosen = presets[preset]
+    return partial(function, **(chosen if isinstance(chosen, dict) else {"config": chosen}))
 
 
 def print_help() -> None:

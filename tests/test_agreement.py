@@ -14,7 +14,7 @@ from r1lab.task import load_problems, save_problems
 from r1lab.training.distributed import fingerprint
 from r1lab.training.processes import StopRequest, join_world
 from r1lab.run import Run
-from r1lab.training.sft import SFTConfig, sft_work
+from r1lab.training.sft import SFTConfig, fine_tune
 from tests.small_run import Job
 from tests.test_fsdp import job, processes  # noqa: F401 - a fixture
 
@@ -70,7 +70,7 @@ def test_other_files_on_one_machine_are_named(job, which, named, tmp_path):  # n
 
 def fine_tuned(config: SFTConfig, model: str, folder: Path) -> bool:
     run, data = Run(folder / "run"), str(folder / os.environ["RANK"])
-    return sft_work(join_world(), StopRequest(), run, config, model, data)
+    return fine_tune(join_world(), StopRequest(), run, config, model, data)
 
 
 def test_another_row_of_the_data_is_noticed_in_fine_tuning(job, tmp_path):  # noqa: F811

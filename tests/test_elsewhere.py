@@ -13,7 +13,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from r1lab.world.bases import build_tokenizer
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
+from r1lab.models.policy import Policy
 from r1lab.training.checkpoint import save_checkpoint
+from r1lab.training.distributed import World
 from tests.elsewhere import by_r1lab, by_transformers
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -49,7 +51,7 @@ def test_a_checkpoint_of_a_llama_opens_with_the_auto_classes(tmp_path):
         num_attention_heads=4, num_key_value_heads=2, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=None, initializer_range=0.3,
     ))  # fmt: skip
-    folder = save_checkpoint(tmp_path, 1, model, tokenizer, {"step": 1}, {})
+    folder = save_checkpoint(World(), tmp_path, 1, Policy(model), tokenizer, {})
     assert by_r1lab(folder, PROMPTS, 24) == by_transformers(folder, PROMPTS, 24)
 
 

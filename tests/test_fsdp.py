@@ -23,7 +23,7 @@ from r1lab.errors import InputError
 from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.sources.templates import apply_template
-from r1lab.training import fsdp
+from r1lab.training import checkpoint
 from r1lab.training.checkpoint import SHARDS
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, clip_gradients
@@ -224,10 +224,9 @@ def test_gradients_are_summed_and_their_norm_is_that_of_all_shares(job):
 def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
     """Weights, gradients and optimizer stay in float32; layers compute in bfloat16.
 
-    That keeps 8 bits of a number, so that a rounding is wrong by up to 0.4 %, and on a token's way
-    through the layers and back there are dozens, of either sign: some per cent of the gradient's
-    length. Adam's first step goes by the learning rate wherever the gradient points, so that only
-    weights whose gradient is smaller than that error may move the other way.
+    A rounding to its 8 bits is wrong by up to 0.4 %, and dozens of them by some per cent of the
+    gradient's length. Adam's first step moves each weight by the learning rate, so that only weights
+    whose gradient is smaller than that error may move the other way.
     """
     documents = [([3, 4], list(range(5, 9 + 5 * i))) for i in range(1, 9)]
     settings = SupervisedConfig(steps=1, microbatch_tokens=64)
@@ -256,21 +255,20 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
         assert against < 0.05 and half_moved.abs().max() < 1.01e-4
 
 
+FAULT = ProcessRaisedException("Traceback", 0, 1)
+
+
 @pytest.mark.parametrize(
     ("death", "codes", "words"),
     [
-        (ProcessRaisedException("lost connection", 0, 1), [1, -9], "worker 1 was killed by SIGKILL"),
+        (FAULT, [1, -9], "worker 1 was killed by SIGKILL"),
         (ProcessExitedException("", 1, 1, -11, "SIGSEGV"), [-15, -11], "1 was killed by SIGSEGV"),
         (ProcessExitedException("", 0, 1, 3, None), [3, -15], "worker 0 ended unexpectedly"),
+        (FAULT, [1, -15], "Traceback"),
     ],
 )
 def test_the_worker_that_died_first_is_named_whoever_is_noticed_first(death, codes, words):
     assert words in str(_cause_of_death(death, codes))
-
-
-def test_a_fault_in_the_code_keeps_its_traceback():
-    fault = ProcessRaisedException("Traceback", 0, 1)
-    assert _cause_of_death(fault, [1, -15]) is fault
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
@@ -297,7 +295,7 @@ def test_a_full_disk_ends_the_run_on_every_process(job, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fsdp, "finish_checkpoint", full)
+    monkeypatch.setattr(checkpoint, "_to_disk", full)
     for error in processes(2, changed(job, parallel=SHARDED).work, Run(tmp_path)):
         assert isinstance(error, InputError) and "No space left" in str(error)
     assert Run(tmp_path).checkpoints == []

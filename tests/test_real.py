@@ -29,7 +29,8 @@ from r1lab.task import load_problems, save_problems
 from r1lab.run import Run
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import checkpoint_path, save_checkpoint
-from r1lab.training.provenance import commit, machine
+from r1lab.training.distributed import World
+from r1lab.run import commit, machine
 from tests.elsewhere import by_r1lab, by_transformers
 
 pytestmark = pytest.mark.real
@@ -139,7 +140,7 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
 
 def test_a_checkpoint_opens_in_transformers_and_answers_alike(real, folder):
     policy, tokenizer, _ = real
-    saved = save_checkpoint(folder, 1, policy.model, tokenizer, {"step": 1}, {})
+    saved = save_checkpoint(World(), folder, 1, policy, tokenizer, {})
     problems = load_problems(TEST_SET)[:64:16]
     prompts = [apply_template(PRESET.world.template, problem.prompt, tokenizer) for problem in problems]
     assert by_r1lab(saved, prompts, 32) == by_transformers(saved, prompts, 32)

@@ -12,7 +12,6 @@ import torch.distributed as dist
 from datasets import load_from_disk
 
 from r1lab import cli
-from r1lab.errors import InputError
 from r1lab.stages.sft_stages import SFT_RECIPES
 from r1lab.stages.zero import PRESETS
 from r1lab.sources import hub
@@ -118,16 +117,6 @@ def test_two_steps_of_distillation(here, name):
     assert (run.summary["steps"], run.summary["examples"]) == (2, 1)
     first, second = (row["loss"] for row in run.metrics)
     assert second < first, "the same document a second time"
-
-
-def test_english_traces_are_refused_by_the_small_worlds_tokenizer(here):
-    put("openr1_math", here / "data" / "hub")
-    recipe = SFT_RECIPES["openr1-0.5b"]
-    data = hub.save_traces(recipe.source, here, opened=True)
-    (row,) = load_from_disk(str(data))
-    assert row["completion"] == "6*7=42\n</think>\n\n\\boxed{42}"
-    with pytest.raises(InputError, match="does not know"):
-        sft("tiny", data, replace(on_cpu(recipe.sft), steps=2), "english")
 
 
 def test_the_command_takes_traces_of_the_hub_and_a_recipe_by_name(here, capsys):

@@ -175,7 +175,7 @@ def test_nothing_to_learn_from_is_said():
         safety_labels(SMALL, [(UNSAFE, [completion(REFUSAL)] * 4)])
 
 
-def test_a_loss_that_is_not_a_number_ends_training(tmp_path, monkeypatch):
+def test_weights_that_are_not_numbers_are_not_stored(tmp_path, monkeypatch):
     def broken(backbone):
         model = new_reward_model("data/tiny")
         model.model.score.weight.data.fill_(math.nan)
@@ -184,21 +184,8 @@ def test_a_loss_that_is_not_a_number_ends_training(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "new_reward_model", broken)
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
     monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
-    with pytest.raises(InputError, match="loss is not a number"):
-        train_helpfulness(SMALL, tmp_path / "helpfulness")
-    assert not list(tmp_path.iterdir())
-
-
-def test_weights_that_are_not_numbers_after_the_last_step_are_not_stored(tmp_path, monkeypatch):
-    def step(self, closure=None):
-        for group in self.param_groups:
-            group["params"][0].data.fill_(math.nan)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    rows = [(CHAT, [completion(reply) for reply in REPLIES])]
-    monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
-        train_helpfulness(replace(SMALL, examples=1, epochs=1), tmp_path / "helpfulness")
+        train_helpfulness(SMALL, tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ from r1lab.models.policy import load_model
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run
-from r1lab.training.sft import SFTConfig, make_batches, sft, sft_work
+from r1lab.training.sft import SFTConfig, fine_tune, make_batches, sft
 from tests.small_run import tiny_model
 
 CONFIG = SFTConfig(
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(model, tmp_path):
         stop = StopRequest()
         if stopping:
             stop.set()
-        return sft_work(World(), stop, cut, CONFIG, model, str(data))
+        return fine_tune(World(), stop, cut, CONFIG, model, str(data))
 
     assert not work(stopping=True)
     assert not cut.finished and len(cut.metrics) == 1
@@ -142,21 +142,15 @@ def test_rows_that_are_too_long_are_left_out_and_counted(model, tmp_path):
     [
         ([{"prompt": "make 4 from 2,2"}], "column completion is missing"),
         ([{"text": "2+2"}], "column completion and prompt is missing"),
-        ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "1 of 10 rows hold"),
+        ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "the model that is to read .* does not know .What"),
+        ([], "holds no rows"),
+        (None, "no data set can be read"),
     ],
 )
 def test_data_that_do_not_fit_are_refused_before_anything_is_made(model, tmp_path, rows, words):
+    if rows is not None:
+        data = Dataset.from_list(rows) if rows else Dataset.from_list(ROWS).select([])
+        data.save_to_disk(tmp_path / "data")
     with pytest.raises(InputError, match=words):
-        run_sft(CONFIG, model, saved(tmp_path / "data", rows), tmp_path / "run")
+        run_sft(CONFIG, model, tmp_path / "data", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_empty_and_missing_data_are_refused(model, tmp_path):
-    empty = {"nothing": Dataset.from_dict({"prompt": [], "completion": []})}
-    empty["filtered"] = Dataset.from_list(ROWS).select(range(0))
-    for name, rows in empty.items():
-        rows.save_to_disk(tmp_path / name)
-        with pytest.raises(InputError, match="holds no rows"):
-            run_sft(CONFIG, model, tmp_path / name, tmp_path / "run")
-    with pytest.raises(InputError, match="no data set can be read"):
-        run_sft(CONFIG, model, tmp_path / "nowhere", tmp_path / "run")

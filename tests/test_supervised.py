@@ -1,15 +1,12 @@
-"""Pre-training and fine-tuning: what is learned, resuming, and processes."""
-
-from dataclasses import replace
-from pathlib import Path
+"""The supervised loop: which tokens are learned, the loss, the schedule. Resuming: test_sft.py."""
 
 import pytest
 import torch
 
 from r1lab.models.policy import Policy, load_model
-from r1lab.world.bases import PRETRAIN_PRESETS, build_model, build_tokenizer, pretrain
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, compute
+from r1lab.training.processes import StopRequest
 from r1lab.run import Run
 from r1lab.training.supervised import (
     SupervisedConfig,
@@ -20,22 +17,6 @@ from r1lab.training.supervised import (
 )
 
 TOKENIZER = build_tokenizer()
-SMALL = replace(
-    PRETRAIN_PRESETS["tiny"], steps=4, tokens_per_step=512, warmup_steps=1, checkpoint_every=2,
-    microbatch_tokens=256,
-)  # fmt: skip
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return dict(load_model(run.model)[0].named_parameters())
-
-
-def pretrained(folder: Path, stopping: bool = False) -> bool:
-    """One process's share of a short pre-training."""
-    stop = StopRequest()
-    if stopping:
-        stop.set()
-    return pretrain(World(), stop, Run(folder), SMALL)
 
 
 def test_prompts_are_learned_in_pretraining_and_left_out_of_fine_tuning():
@@ -73,25 +54,6 @@ def test_fine_tuning_teaches_the_completion(tmp_path):
     trained, _ = load_model(run.model)
     answer = trained.generate(torch.tensor([pair[0]]), max_new_tokens=len(pair[1]), do_sample=False)
     assert answer[0, len(pair[0]) :].tolist() == pair[1]
-
-
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    assert pretrained(tmp_path / "whole")
-    assert not pretrained(tmp_path / "cut", stopping=True)
-    assert pretrained(tmp_path / "cut")
-    whole, cut = weights(Run(tmp_path / "whole")), weights(Run(tmp_path / "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
-
-
-def test_two_processes_learn_what_one_learns(tmp_path):
-    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
-    one.folder.mkdir()
-    assert pretrained(one.folder)
-    compute(two, SMALL, pretrain, 2, SMALL)
-    ours, theirs = weights(one), weights(two)
-    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
 
 
 def test_the_learning_rate_warms_up_and_ends_where_it_should():

@@ -261,7 +261,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch):
     policy = tiny_policy()
 
     def save(step):
-        return save_checkpoint(tmp_path, step, policy.model, TOKENIZER, {"step": step}, {})
+        return save_checkpoint(World(), tmp_path, step, policy, TOKENIZER, {"step": step})
 
     save(1)
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
@@ -280,7 +280,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, accuracies, best
         if step in accuracies:
             row = {"kind": "eval", "step": step, "pass_at_1": accuracies[step]}
             MetricsLog(tmp_path / "metrics.jsonl", step).write(row)
-        save_checkpoint(tmp_path, step, policy.model, TOKENIZER, {"step": step}, {})
+        save_checkpoint(World(), tmp_path, step, policy, TOKENIZER, {"step": step})
     assert [path.name for path in run.checkpoints] == [f"step-00000{step}" for step in kept]
     assert run.best == run.folder / f"checkpoints/step-00000{best}"
 

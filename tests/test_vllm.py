@@ -28,7 +28,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import launch
-from r1lab.training.provenance import commit, machine
+from r1lab.run import commit, machine
 from r1lab.world.small_world import SmallWorld
 
 pytestmark = pytest.mark.vllm
@@ -282,7 +282,7 @@ def test_the_learning_curve_is_the_torch_samplers(measured):
 def test_a_checkpoint_of_ours_opens_in_vllm(base, changed, tmp_path):
     """By its folder alone, as anyone would open it; greedy answers equal the trainer's."""
     policy, tokenizer, _, prompts = base
-    folder = save_checkpoint(tmp_path, 1, policy.model, tokenizer, {}, {})
+    folder = save_checkpoint(World(), tmp_path, 1, policy, tokenizer, {})
     vllm = import_vllm()
     engine = vllm.LLM(
         str(folder), dtype="float32", enforce_eager=True, kv_cache_memory_bytes=2**28,

@@ -21,12 +21,11 @@ from r1lab.errors import InputError
 from r1lab.files import SHIPPED, read_rows
 from r1lab.launch.bootstrap import ROOT, SUPPORTED
 from r1lab.models.policy import load_policy
-from r1lab.run import Run
+from r1lab.run import Run, machine
 from r1lab.stages.zero import PRESETS, Zero, stored_zero
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes
-from r1lab.training.provenance import machine
 
 
 ILL = 1  # the exit code of an illness that was found

@@ -70,6 +70,7 @@ class SuiteConfig:
     """What is evaluated, and how. The defaults are the paper's protocol.
 
     Attributes:
+        suite: r1 for the paper's benchmarks, with its numbers beside.
         benchmarks: of the suite; () for all.
         samples: of each problem, in place of each benchmark's k; 0 leaves it.
         problems: the first so many of each benchmark; 0 for all. Anything else is a trial.

@@ -2,9 +2,10 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -13,41 +14,32 @@ from rich.text import Text
 from transformers import PretrainedConfig
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation, evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.models.policy import Policy, load_model
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
-from r1lab.run import Run
+from r1lab.run import Run, provenance
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.sources.hub import load_source
 from r1lab.task import Problem
-from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, shape_of
-from r1lab.training.provenance import command, commit, machine
+from r1lab.training.estimate import CACHE_GROWTH, PROMPT_TOKENS, kv_bytes
+from r1lab.training.recorder import first_of_each_level
 from r1lab.world import FAMILIES, find_attempts
 from r1lab.world.corpus import few_shot
 from r1lab.world.skills import measure_skills
 
+Flat = tyro.conf.arg(name="")  # the options of a configuration have no prefix
 console = Console()
 FREE = ("suite", "benchmarks", "seed", "batch")  # what the paper's protocol leaves to choose
 UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 
 
 def evaluate_model(
-    folder: tyro.conf.Positional[Path | None] = None,
-    model: Path | None = None,
+    folder: tyro.conf.Positional[str] = "",
+    config: Annotated[SuiteConfig, Flat] = SuiteConfig("", "", max_tokens=0, template=""),
     data: str = "signs",
-    suite: str = "",
-    benchmarks: tuple[str, ...] = (),
-    samples: int | None = None,
-    problems: int = 0,
-    temperature: float = 0.6,
-    top_p: float = 0.95,
-    max_tokens: int | None = None,
-    template: str | None = None,
     shots: int = 0,
-    seed: int = 0,
-    batch: int = 8,
     sampler: SamplerName = "torch",
     vllm: VLLMConfig = VLLMConfig(),
     name: str = "",
@@ -55,67 +47,54 @@ def evaluate_model(
 ) -> None:
     """Accuracy on problems or on the paper's benchmarks, by its protocol (v2 D.1: T=0.6, top-p 0.95).
 
+    With --suite, an answer has 32,768 tokens and the template r1; else 384 and small, and each problem
+    is asked 16 times.
+
     Args:
-        folder: a model's folder or Hub id.
-        model: the same, as an option.
+        folder: a model's folder or Hub id, as --model.
         data: a family's name (its held-out problems in data/), a file, one JSON object a line, or
             a set of the Hub, as gsm8k or math:test[:100] (see r1lab.sources.hub).
-        suite: r1 for the paper's benchmarks, with its numbers beside; goes on where it was stopped.
-        benchmarks: those of the suite; all if none is named.
-        samples: of each problem; 16, or what the suite has.
-        problems: the first so many of each level, or of each benchmark of the suite; 0 for all.
-        max_tokens: of an answer; 384, or 32,768 with a suite.
-        template: see r1lab.sources.templates; small, or r1 with a suite.
         shots: solved examples of the small world before each question, as 2.
-        batch: with a suite, problems asked together.
         sampler: what draws the answers: this package, or vLLM where it is installed.
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
     """
-    chosen = _given(folder or model)
-    if shots and (suite or template not in (None, "small")):
+    config = replace(config, model=folder or config.model)
+    if not config.model:
+        raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
+    if shots and (config.suite or config.template not in ("", "small")):
         raise InputError("solved examples are of the small world: leave out --suite and --template.")
-    if suite:
-        config = SuiteConfig(
-            str(chosen), suite, benchmarks, samples or 0, problems, temperature, top_p,
-            max_tokens or SuiteConfig.max_tokens, template or SuiteConfig.template, seed, batch,
-        )  # fmt: skip
+    if config.suite:
+        usual = SuiteConfig(config.model)
+        config = replace(config, max_tokens=config.max_tokens or usual.max_tokens,
+                         template=config.template or usual.template)  # fmt: skip
         evaluate_suite(config, name, sampler, vllm)
         return
-    asked = _problems(data, problems)
-    drawing, tokenizer, _ = open_model(str(chosen), sampler, vllm, max_tokens or 384)
+    asked = _problems(data, config.problems)
+    drawing, tokenizer, _ = open_model(config.model, sampler, vllm, config.max_tokens or 384)
     started = time.monotonic()
     result = evaluate(
-        drawing, tokenizer, asked, k=samples or 16, temperature=temperature, top_p=top_p,
-        max_tokens=max_tokens or 384, seed=seed,
-        template=few_shot(shots, seed) if shots else template or "small", attempts=find_attempts,
+        drawing, tokenizer, asked, k=config.samples or 16, temperature=config.temperature,
+        top_p=config.top_p, max_tokens=config.max_tokens or 384, seed=config.seed,
+        template=few_shot(shots, config.seed) if shots else config.template or "small",
+        attempts=find_attempts,
     )  # fmt: skip
-    _show_evaluation(result, time.monotonic() - started, save)
-
-
-def _show_evaluation(result: Evaluation, seconds: float, file: Path | None) -> None:
-    """Print the numbers; with what they were made by and on, they go to the file if one is given."""
-    measured = result.summary() | {"by_level": _by_level(result)}
-    levels = {f"Level {level}": block for level, block in measured["by_level"].items()}
-    console.print(summary_table({"All levels": measured} | levels))
-    if file:
-        when = {"seconds": round(seconds, 1), "date": time.strftime("%Y-%m-%d", time.gmtime())}
-        made = {"command": command(), "commit": commit(), **when, "machine": machine()}
-        file.write_text(json.dumps(measured | made, indent=1) + "\n", encoding="utf-8")
-
-
-def _by_level(result: Evaluation) -> dict[str, dict]:
-    """A summary of each level alone, with its number of problems."""
-    blocks = {}
+    levels = {}
     for level in sorted(set(result.levels.tolist())):
         ids = [name for name, at in zip(result.ids, result.levels, strict=True) if at == level]
-        blocks[str(level)] = {"n": len(ids), **result.select(ids).summary()}
-        del blocks[str(level)]["by_level"]
-    return blocks
+        levels[str(level)] = {"n": len(ids)} | result.select(ids).summary()
+        del levels[str(level)]["by_level"]
+    summary = result.summary() | {"by_level": levels}
+    titles = {f"Level {level}": block for level, block in levels.items()}
+    console.print(summary_table({"All levels": summary} | titles))
+    if save:
+        seconds, date = round(time.monotonic() - started, 1), time.strftime("%Y-%m-%d", time.gmtime())
+        made = provenance() | {"seconds": seconds, "date": date}
+        save.write_text(json.dumps(summary | made, indent=1) + "\n", encoding="utf-8")
 
 
 def skills(
-    model: tyro.conf.Positional[Path],
+    model: tyro.conf.Positional[str],
     samples: int = 4,
     problems: int = 64,
     save: Path | None = None,
@@ -197,25 +176,14 @@ def open_model(
 
 def rows_that_fit(config: PretrainedConfig, max_tokens: int, free: int) -> int:
     """How many completions, 256 at most, have keys and values that fill 0.8 of the free bytes."""
-    try:
-        token = shape_of(config).kv_bytes(bytes_each=2)
-    except InputError:  # a model of which nothing is predicted
-        return 256
-    return max(1, min(256, int(0.8 * free / ((PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * token))))
-
-
-def _given(model: Path | None) -> Path:
-    if model is None:
-        raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
-    return model
+    completion = (PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * kv_bytes(config, each=2)
+    return max(1, min(256, int(0.8 * free / completion)))
 
 
 def _problems(data: str, count: int) -> list[Problem]:
     """Those of a family, a file or a set of the Hub; the first `count` of each level, or all."""
-    problems = load_source(f"data/test_{data}.jsonl" if data in FAMILIES else data)
-    levels = sorted({problem.level for problem in problems})
-    of_level = ([p for p in problems if p.level == level] for level in levels)
-    return [p for own in of_level for p in own[:count]] if count else problems
+    source = f"data/test_{data}.jsonl" if data in FAMILIES else data
+    return first_of_each_level(load_source(source), count)
 
 
 def _share(value) -> str:

@@ -26,7 +26,7 @@ from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
 from r1lab.world.words import NO, OK, REFLECTIVE_SHARES
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.ppo import Critic
-from r1lab.training.progress import Progress
+from r1lab.training.processes import Progress
 
 # How the scores of a solution's steps become one reward.
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
@@ -168,5 +168,5 @@ def train_prm(
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-            progress.update(number + 1, loss=f"{losses[-1]:.3f}")
+            progress.show(number + 1, loss=f"{losses[-1]:.3f}")
     return prm, losses

@@ -22,8 +22,7 @@ from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.processes import StopRequest, compute
-from r1lab.training.progress import Progress
+from r1lab.training.processes import Progress, StopRequest, compute
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rollout import Experience
 from r1lab.run import Run
@@ -107,7 +106,7 @@ def follow(stage: RLStage, model: str, payer: str, stop: StopRequest | None = No
         })  # fmt: skip
         if (rollout + 1) % config.eval_every == 0:
             reason()
-        progress.update(learner.step, **{name: f"{score:.2f}" for name, score in scores.items()})
+        progress.show(learner.step, **{name: f"{score:.2f}" for name, score in scores.items()})
         return stop is not None and stop.is_set()
 
     reason()

@@ -22,10 +22,8 @@ from r1lab.sampling import Sampler
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, Task
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest
-from r1lab.training.progress import Progress
-from r1lab.training.provenance import commit
-from r1lab.run import Run
+from r1lab.training.processes import Progress, StopRequest
+from r1lab.run import Run, commit
 from r1lab.world.small_world import SmallWorld
 from r1lab.world.bases import UNKNOWN
 
@@ -106,7 +104,7 @@ def harvest(
                 text = json.dumps(chunk, ensure_ascii=False)
                 write_text(folder / f"chunk-{number:04d}.json", text)
             right = sum(not row["failed"] for row in rows) / len(rows)
-            progress.update(number + 1, kept=f"{right:.0%}")
+            progress.show(number + 1, kept=f"{right:.0%}")
             if world.any(stop.is_set()) and number + 1 < config.chunks:
                 return False
     return True

@@ -126,7 +126,7 @@ def stage_work(
     provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
     cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
     about = {"data": provenance, "sampling_flops": cost}
-    return fine_tune(world, stop, run, stage.sft, base, data, about, started, before)
+    return fine_tune(world, stop, run, stage.sft, base, data, about, started - before)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Any number of processes reads both kinds.
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError
+from r1lab.files import whole
+from r1lab.models.policy import Policy
 from r1lab.run import Run
+from r1lab.training.distributed import World
 
 KEPT = 2  # the newest ones; one more than needed, in case the disk spoils the newest
 SHARDS = "shards"
@@ -29,59 +33,59 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:06d}"
 
 
-def save_checkpoint(run: Path, step: int, model, tokenizer, state: dict, extra: dict) -> Path:
-    """Write model (Hugging Face format) and trainer state, then make them appear at once.
+def save_checkpoint(
+    world: World, run: Path, step: int, policy: Policy, tokenizer, state: dict,
+    optimizers: Optimizers = {}, modules: Modules = {},
+) -> Path:  # fmt: skip
+    """Write a checkpoint and make it appear at once; called on every process.
+
+    The first process writes whole files. Where each holds a share of the weights, all of them write
+    their shares, and the first one also the whole policy, for everybody else.
 
     Args:
-        state: what torch.save takes: optimizer and position.
-        extra: name -> module, whose weights are stored beside (the reference policy).
+        state: what else `restore` is to return; torch.save takes it.
+        modules: what is trained or asked besides the policy (the reference).
+    Raises:
+        InputError: on every process, if it cannot be written.
     """
-    partial = partial_path(run, step)
-    shutil.rmtree(partial, ignore_errors=True)
+    final, trouble, weights = checkpoint_path(run, step), None, None
+    partial = final.with_name(f".{final.name}.partial")  # as `whole` names it
     try:
-        partial.mkdir(parents=True)
-        model.save_pretrained(partial)
-        for name, module in extra.items():
-            save_file(_unique_tensors(module), partial / f"{name}.safetensors")
-        return finish_checkpoint(run, step, tokenizer, state)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise not_written(step, str(error.strerror)) from error
-
-
-def not_written(step: int, why: str) -> InputError:
-    return InputError(
-        f"the checkpoint of step {step} could not be written ({why}); free some space and continue "
-        "with --resume: the run is whole up to its last checkpoint."
-    )
-
-
-def partial_path(run: Path, step: int) -> Path:
-    """Where the files of a checkpoint are until it is whole."""
-    final = checkpoint_path(run, step)
-    return final.with_name(f".{final.name}.partial")
-
-
-def finish_checkpoint(run: Path, step: int, tokenizer, state: dict) -> Path:
-    """Add tokenizer and state to the files that are there, and make the checkpoint appear."""
-    final, partial = checkpoint_path(run, step), partial_path(run, step)
-    tokenizer.save_pretrained(partial)
-    torch.save(state, partial / "trainer.pt")
-    for file in partial.rglob("*"):
-        _to_disk(file)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    _to_disk(final.parent)
-    kept = {*Run(run).checkpoints[-KEPT:], Run(run).best}
-    for old in {*Run(run).checkpoints} - kept:
-        shutil.rmtree(old)
+        with whole(final) if world.is_main else nullcontext():
+            world.gather(None)  # nobody writes before an earlier attempt is gone
+            if world.parallel.shard:
+                dcp.save(_tensors(optimizers, modules), checkpoint_id=partial / SHARDS)
+                parameters = world.full_parameters(policy, torch.float32)
+                weights = {name: value.cpu() for name, value in parameters if world.is_main}
+            elif world.is_main:
+                partial.mkdir(parents=True)
+                state = state | {name: one.state_dict() for name, one in optimizers.items()}
+                for name, module in modules.items():
+                    own = {part: p.detach().contiguous() for part, p in module.named_parameters()}
+                    save_file(own, partial / f"{name}.safetensors")
+            if world.is_main:
+                policy.model.save_pretrained(partial, state_dict=weights)
+                tokenizer.save_pretrained(partial)
+                torch.save(state, partial / "trainer.pt")
+                for file in partial.rglob("*"):
+                    _to_disk(file)
+        if world.is_main:
+            _to_disk(final.parent)
+            _remove_old(Run(run))
+    except (OSError, dcp.api.CheckpointException) as error:
+        trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+    if found := [one for one in world.gather(trouble) if one]:
+        raise InputError(
+            f"the checkpoint of step {step} could not be written ({found[0]}); free some space and "
+            "continue with --resume: the run is whole up to its last checkpoint."
+        )
     return final
 
 
-def _unique_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Named parameters; tied ones appear once."""
-    return {name: p.detach().contiguous() for name, p in module.named_parameters()}
+def _remove_old(run: Run) -> None:
+    """Keep the newest checkpoints, and the best."""
+    for old in {*run.checkpoints[:-KEPT]} - {run.best}:
+        shutil.rmtree(old)
 
 
 def _to_disk(path: Path) -> None:
@@ -92,56 +96,36 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def load_trainer_state(checkpoint: Path) -> dict:
-    """What `save_checkpoint` was given as `state`.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return torch.load(checkpoint / "trainer.pt", weights_only=True)
-    except Exception as error:  # a damaged archive raises many kinds
-        raise InputError(
-            f"{checkpoint}: trainer.pt is missing or damaged; delete this checkpoint to continue "
-            "from the one before."
-        ) from error
-
-
-def load_weights_into(module: nn.Module, file: Path) -> None:
-    """Copy stored tensors into a module of the same shape."""
-    stored = load_file(file)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(_share(stored[name], parameter))
-
-
 def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
     """Put optimizers and modules back as they were, on every process; returns the trainer's state.
 
     Raises:
         InputError: a file is missing or damaged.
     """
-    state = load_trainer_state(checkpoint)
-    if (checkpoint / SHARDS).is_dir():
-        try:
-            dcp.load(
-                shared_tensors(optimizers, modules), checkpoint_id=checkpoint / SHARDS,
-                no_dist=not dist.is_initialized(),
-            )  # fmt: skip
-        except dcp.api.CheckpointException as error:
-            raise InputError(
-                f"{checkpoint / SHARDS}: a file is missing or damaged; delete this checkpoint to "
-                "continue from the one before."
-            ) from error
-        return state
-    for name, optimizer in optimizers.items():
-        _load_optimizer(optimizer, state.pop(name))
-    for name, module in modules.items():
-        load_weights_into(module, checkpoint / f"{name}.safetensors")
+    tensors, stored = _tensors(optimizers, modules), {}
+    try:
+        state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+        if (checkpoint / SHARDS).is_dir():
+            single = not dist.is_initialized()
+            dcp.load(tensors, checkpoint_id=checkpoint / SHARDS, no_dist=single)
+        else:
+            for name in optimizers:
+                for number, own in state.pop(name)["state"].items():
+                    stored |= {f"{name}.{number}.{part}": value for part, value in own.items()}
+            for name in modules:
+                parts = load_file(checkpoint / f"{name}.safetensors")
+                stored |= {f"{name}.{part}": value for part, value in parts.items()}
+    except (Exception, dcp.api.CheckpointException) as error:  # a damaged file raises many kinds
+        raise InputError(
+            f"{checkpoint}: a file is missing or damaged; delete this checkpoint to continue from the "
+            f"one before ({type(error).__name__}: {error})."
+        ) from error
+    for name, value in stored.items():
+        tensors[name].copy_(_share(value, tensors[name]))
     return state
 
 
-def shared_tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor]:
+def _tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor]:
     """All tensors of optimizers (AdamW) and modules by name, the very ones that these work with."""
     tensors = {}
     for name, optimizer in optimizers.items():
@@ -157,21 +141,8 @@ def shared_tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor
     return tensors
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, stored: dict) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state = {
-        number: {
-            part: value if value.ndim == 0 else _share(value, parameters[number])
-            for part, value in own.items()
-        }
-        for number, own in stored["state"].items()
-    }
-    optimizer.load_state_dict({**stored, "state": state})
-
-
-def _share(full: Tensor, parameter: Tensor) -> Tensor:
-    """This process's share of a tensor, where the parameter is one of shares; else all of it."""
-    if not isinstance(parameter, DTensor):
+def _share(full: Tensor, like: Tensor) -> Tensor:
+    """This process's share of a tensor, where the other is one of shares; else all of it."""
+    if not isinstance(like, DTensor):
         return full
-    mesh = parameter.device_mesh
-    return distribute_tensor(full.to(mesh.device_type), mesh, parameter.placements)
+    return distribute_tensor(full.to(like.device_mesh.device_type), like.device_mesh, like.placements)

@@ -1,8 +1,7 @@
-"""Several processes that hold the same weights: gradients are summed, results gathered.
+"""The processes of a run: each holds the same weights, or a share of them (FSDP2).
 
 The same code runs in one process (a notebook), in one process per core (a laptop), and under
-torchrun: `World` is all that the training code knows of it. `training.fsdp` has another one, whose
-processes hold a share of the weights each, and `training.processes` starts them.
+torchrun: a `World` is all that the training code knows of it. `training.processes` starts them.
 """
 
 import copy
@@ -11,18 +10,26 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
-from r1lab.training.checkpoint import Modules, Optimizers, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    parallel: Parallel = Parallel()
 
     @property
     def is_main(self) -> bool:
@@ -106,15 +114,6 @@ class World:
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad.copy_(piece.view_as(parameter))
 
-    def save(
-        self, run: Path, step: int, policy: Policy, tokenizer, state: dict,
-        optimizers: Optimizers, modules: Modules,
-    ) -> None:  # fmt: skip
-        """Write a checkpoint; called on every process. Read it with `checkpoint.restore`."""
-        if self.is_main:
-            state = {**state, **{name: one.state_dict() for name, one in optimizers.items()}}
-            save_checkpoint(run, step, policy.model, tokenizer, state, modules)
-
     def agree(self, what: str, value) -> None:
         """Refuse to go on where processes were started with different settings, files or weights.
 
@@ -140,6 +139,96 @@ class World:
     def any(self, flag: bool) -> bool:
         """True on every process if it is True on one: they stop together or not at all."""
         return any(self.gather(flag))
+
+
+class ShardedWorld(World):
+    """The processes of a run whose model is cut into `size` shares; a layer is put together to use it."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return getattr(torch, self.parallel.precision)
+
+    def place(self, module: nn.Module, trained: bool = True) -> nn.Module:
+        """Shard each layer, then the rest of the module, in place.
+
+        The root of a trained module stays together between its forward and backward pass; a
+        reference policy has no backward pass and gives everything back.
+        """
+        layers = [one for one in module.modules() if isinstance(one, GradientCheckpointingLayer)]
+        if not layers:
+            raise InputError("this model has no layers that can be sharded; run it without shard.")
+        if trained and self.parallel.recompute:
+            _recompute(module, layers)
+        kind, offload = self.device.type, OffloadPolicy()
+        if self.parallel.offload:
+            offload = CPUOffloadPolicy(pin_memory=kind == "cuda")
+        how = {
+            "mesh": init_device_mesh(kind, (self.size,)),
+            "mp_policy": MixedPrecisionPolicy(param_dtype=self.dtype, reduce_dtype=torch.float32),
+            "offload_policy": offload,
+        }
+        for layer in layers:
+            fully_shard(layer, reshard_after_forward=True, **how)
+        fully_shard(module, reshard_after_forward=not trained, **how)
+        for part in _sharded_parts(module):
+            # The loss is divided by a global count already: gradients are summed, not averaged.
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)  # gloo knows no other scaled sum
+        return module
+
+    def sampling_copy(self, model: nn.Module, apart: bool = True) -> nn.Module:
+        """A whole model beside the shares; `full_parameters` brings it up to date."""
+        return copy.deepcopy(model).requires_grad_(False).to(self.device, self.dtype)
+
+    def full_parameters(
+        self, policy: Policy, dtype: torch.dtype | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Put each parameter together on every process, one at a time, in the run's precision."""
+        for part in _sharded_parts(policy):
+            part.reshard()
+        for name, parameter in policy.model.named_parameters():
+            yield name, parameter.detach().to(self.device, dtype or self.dtype).full_tensor()
+
+    def in_step(self, batches: list[list[int]], module: nn.Module) -> Iterator[list[int]]:
+        """The micro-batches, as many turns on every process: a layer is put together by all.
+
+        Gradients are summed over the processes in the last turn, or in every one
+        (`Parallel.reduce_every`). A process that has no micro-batch left works on no token.
+        """
+        turns = max(self.gather(len(batches)))
+        for turn in range(turns):
+            module.set_requires_gradient_sync(turn + 1 == turns or self.parallel.reduce_every)
+            if turn < len(batches):
+                yield batches[turn]
+            else:
+                self._idle(module)
+
+    def _idle(self, module: nn.Module) -> None:
+        """One forward (and backward) pass whose loss is an empty sum."""
+        ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
+        out = module(ids, torch.zeros_like(ids, dtype=torch.bool))
+        values = out[0] if isinstance(out, tuple) else out
+        if values.requires_grad:
+            values.sum().backward()
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Nothing is left to do: the backward pass of the last turn has summed them."""
+
+
+def _recompute(module: nn.Module, layers: list[GradientCheckpointingLayer]) -> None:
+    """Keep only the input of each layer for the backward pass.
+
+    transformers does so in training mode alone. Only the layers themselves enter it: the dropout
+    inside them would make the policy differ from the one that was sampled.
+    """
+    model = next(one for one in module.modules() if isinstance(one, PreTrainedModel))
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer in layers:
+        layer.training = True
+
+
+def _sharded_parts(module: nn.Module) -> list[FSDPModule]:
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
 
 
 def fingerprint(model: nn.Module) -> list[int]:

@@ -18,11 +18,10 @@ from r1lab.objective import group_advantages, loss_normalizer, policy_loss
 from r1lab.sampling import build_sampler
 from r1lab.task import Task
 from r1lab.training.batching import own_batches, pad_rows
-from r1lab.training.checkpoint import restore
+from r1lab.training.checkpoint import restore, save_checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, clip_gradients
 from r1lab.training.rollout import Experience, Row, gathered, sampled
-
 
 
 class Learner:
@@ -210,8 +209,8 @@ class Learner:
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""
-        self.world.save(
-            run, self.step, self.policy, self.tokenizer, {"step": self.step, **notes},
+        save_checkpoint(
+            self.world, run, self.step, self.policy, self.tokenizer, {"step": self.step, **notes},
             self.optimizers, self.modules,
         )  # fmt: skip
 

@@ -1,8 +1,7 @@
 """One way to compute in several processes: fresh ones here, or those of torchrun."""
 
-import ast
-import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,11 +14,11 @@ import cloudpickle
 import torch
 import torch.distributed as dist
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from tqdm import tqdm
 
 from r1lab.errors import InputError
 from r1lab.run import Run, first_process
-from r1lab.training.distributed import Parallel, World
-from r1lab.training.fsdp import ShardedWorld
+from r1lab.training.distributed import Parallel, ShardedWorld, World
 
 STOPPED = 130  # exit code where the user stopped it
 # Must be in the environment before a worker starts. Spinning threads cost several times the work
@@ -35,11 +34,8 @@ WORKER_ENVIRONMENT = {
 Work = Callable[..., bool]
 
 
-class StopRequest:
+class StopRequest(threading.Event):
     """Ctrl-C (or SIGTERM) noted, to be obeyed at the end of the step; a second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
 
     def listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -55,11 +51,25 @@ class StopRequest:
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
-    def set(self) -> None:
-        self._event.set()
 
-    def is_set(self) -> bool:
-        return self._event.is_set()
+class Progress(tqdm):
+    """A bar with elapsed and remaining time; an update now and then when nobody watches a terminal.
+
+    Nothing is shown of a run in another than the main thread: it has a dashboard.
+    """
+
+    monitor_interval = 0  # no thread of its own: this process may be forked
+
+    def __init__(self, total: int, label: str, done: int = 0, enabled: bool = True):
+        shown = enabled and threading.current_thread() is threading.main_thread()
+        pause = 0.1 if sys.stderr.isatty() else 20
+        super().__init__(total=total, desc=label, initial=done, disable=not shown,
+                         mininterval=pause, miniters=1)  # fmt: skip
+
+    def show(self, done: int, **notes: str) -> None:
+        """Show how far it is, with a few current numbers."""
+        self.set_postfix(notes, refresh=False)
+        self.update(done - self.n)
 
 
 def under_torchrun() -> bool:
@@ -72,6 +82,12 @@ def default_processes(questions: int = 0) -> int:
     evenly, the largest number that allows it."""
     most = torch.cuda.device_count() or len(os.sched_getaffinity(0))
     return next(number for number in range(most, 0, -1) if questions % number == 0)
+
+
+def peak_memory_gb() -> float:
+    """The most memory that this process has held since it started."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def join_world(parallel: Parallel = Parallel()) -> World:
@@ -87,7 +103,7 @@ def join_world(parallel: Parallel = Parallel()) -> World:
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"  # results travel between the CPUs
         dist.init_process_group(backend, timeout=timedelta(minutes=30), **single)
     rank, size = dist.get_rank(), dist.get_world_size()
-    return ShardedWorld(rank, size, parallel) if parallel.shard else World(rank, size)
+    return (ShardedWorld if parallel.shard else World)(rank, size, parallel)
 
 
 def compute(
@@ -141,8 +157,13 @@ def _share(work: Work, args: tuple, parallel: Parallel, saves: bool) -> int:
 
 
 def _packed(*share) -> bytes:
-    """What a worker is started with."""
-    _check_main_guard()
+    """What a worker is started with. Refuses a script that workers, which import it, would run again."""
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    if script.suffix == ".py" and "__name__" not in script.read_text(encoding="utf-8"):
+        raise InputError(
+            f"{script.name} has no line `if __name__ == \"__main__\":`, so each worker process would "
+            "run the whole script again; put the call below such a line."
+        )
     try:
         return cloudpickle.dumps(share)
     except Exception as error:  # every type has its own way to refuse
@@ -150,22 +171,6 @@ def _packed(*share) -> bytes:
             f"a reward, check or prompt function cannot be sent to another process ({error}); let "
             "it use nothing that belongs to this process alone (open files, locks, GPUs)."
         ) from error
-
-
-def _check_main_guard() -> None:
-    """Refuse a script that its workers, which import it again, would run again."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise InputError("a worker started this script again; see the message above.")
-    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    if script.suffix != ".py":
-        return
-    statements = ast.parse(script.read_text(encoding="utf-8")).body
-    guards = [one for one in statements if isinstance(one, ast.If) and "__name__" in ast.unparse(one.test)]
-    if not guards:
-        raise InputError(
-            f"{script.name} has no line `if __name__ == \"__main__\":`, so each worker process would "
-            "run the whole script again; put the call below such a line."
-        )
 
 
 def _spawn(payload: bytes, processes: int) -> int:
@@ -176,8 +181,7 @@ def _spawn(payload: bytes, processes: int) -> int:
     """
     os.environ.update(WORKER_ENVIRONMENT)
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     codes = torch.multiprocessing.get_context("spawn").SimpleQueue()
     in_main = threading.current_thread() is threading.main_thread()
@@ -212,11 +216,9 @@ def _cause_of_death(death: Exception, exit_codes: list[int]) -> Exception:
     killed = [rank for rank, code in enumerate(exit_codes) if code == -signal.SIGKILL]
     if isinstance(death, ProcessRaisedException) and not killed:
         return death  # a fault in the code: its traceback says where
-    how, rank = "ended unexpectedly", death.error_index
-    if killed:
-        how, rank = "was killed by SIGKILL", killed[0]
-    elif death.signal_name:
-        how = f"was killed by {death.signal_name}"
+    rank = killed[0] if killed else death.error_index
+    code = exit_codes[rank]
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended unexpectedly"
     return InputError(
         f"worker {rank} {how}; free some memory, then continue from the last checkpoint with "
         "--resume."

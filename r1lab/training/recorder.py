@@ -9,13 +9,11 @@ from dataclasses import asdict, replace
 from torch.utils.tensorboard import SummaryWriter
 
 from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
-from r1lab.run import MetricsLog, Run
+from r1lab.run import MetricsLog, Run, provenance
 from r1lab.task import Problem
 from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.loop import Learner
-from r1lab.training.processes import StopRequest
-from r1lab.training.progress import Progress
-from r1lab.training.provenance import command, commit, machine, peak_memory_gb
+from r1lab.training.processes import Progress, StopRequest, peak_memory_gb
 from r1lab.training.rollout import Experience
 
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
@@ -60,7 +58,7 @@ class Recorder:
         if ends or done % config.checkpoint_every == 0:
             self.clock["wall_seconds"] = time.monotonic() - self.started
             learner.save(self.run.folder, {"clock": dict(self.clock)})
-        self.progress.update(learner.step, **self.notes)
+        self.progress.show(learner.step, **self.notes)
         self.rollout_started = time.monotonic()
         return ends
 
@@ -158,9 +156,7 @@ class Recorder:
                 "peak_memory_gb": round(memory, 2),
                 "flops": self.clock["flops"],
                 "checkpoint": str(checkpoint_path(self.run.folder, learner.step)),
-                "command": command(),
-                "commit": commit(),
-                "machine": machine(),
+                **provenance(),
             })  # fmt: skip
 
 

@@ -64,7 +64,11 @@ def fit_reward_model(
     config: RewardModelConfig, examples: list,
     loss_of: Callable[[RewardModel, list], Float[Tensor, ""]],
 ) -> RewardModel:  # fmt: skip
-    """A reward model trained on the examples; a fresh order in each epoch."""
+    """Train a reward model on the examples, in a fresh order in each epoch.
+
+    Raises:
+        InputError: its weights have become something that is no number.
+    """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     model = new_reward_model(config.backbone).train()
@@ -79,12 +83,6 @@ def fit_reward_model(
             order = rng.sample(examples, len(examples))
         at = step % epoch * config.batch
         loss = loss_of(model, order[at : at + config.batch])
-        if not loss.isfinite():
-            raise InputError(
-                f"the reward model's loss is not a number (step {step}); lower its learning rate "
-                f"(now {config.learning_rate:g}) or look for weights that are not numbers in "
-                f"{config.backbone}."
-            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
@@ -93,7 +91,8 @@ def fit_reward_model(
         optimizer.zero_grad()
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(
-            "the reward model's weights are not numbers after its last step; lower its learning "
-            f"rate (now {config.learning_rate:g})."
+            "the reward model's weights are not numbers after its last step; lower its learning rate "
+            f"(now {config.learning_rate:g}) or look for weights that are not numbers in "
+            f"{config.backbone}."
         )
     return model.eval()

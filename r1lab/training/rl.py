@@ -18,8 +18,7 @@ from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
 from r1lab.training.loop import Learner
 from r1lab.training.ppo import PPOLearner
-from r1lab.training.processes import StopRequest, compute, default_processes
-from r1lab.training.progress import Progress
+from r1lab.training.processes import Progress, StopRequest, compute, default_processes
 from r1lab.training.recorder import Recorder
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner

@@ -2,18 +2,18 @@
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1lab.models.policy import load_model, load_tokenizer
-from r1lab.training.checkpoint import checkpoint_path
+from r1lab.errors import InputError
+from r1lab.models.policy import load_model, load_tokenizer, refuse_unknown_words
 from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.distributed import World, fingerprint
-from r1lab.training.documents import fitting, load_documents
 from r1lab.training.estimate import check_machine
-from r1lab.training.processes import StopRequest, compute, default_processes
-from r1lab.training.provenance import command, commit, machine, peak_memory_gb
-from r1lab.run import Run
+from r1lab.training.processes import StopRequest, compute, default_processes, peak_memory_gb
+from r1lab.run import Run, provenance
+from r1lab.sources.templates import apply_template
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
 LAST_STEPS = 10  # whose mean loss is the run's
@@ -62,30 +62,23 @@ def sft(
     load_documents(data, load_tokenizer(model), config.template)
     run = Run(Path(runs) / name)
     return compute(
-        run, config, sft_work, config.processes or default_processes(), config, str(model), str(data),
+        run, config, fine_tune, config.processes or default_processes(), config, str(model), str(data),
         about={"model": str(model), "data": str(data)}, resume=resume,
         overwrite=overwrite, parallel=config.parallel,
     )  # fmt: skip
 
 
-def sft_work(
-    world: World, stop: StopRequest, run: Run, config: SFTConfig, model: str, data: str
-) -> bool:
-    """One process's share of `sft`. False: stopped on the way."""
-    return fine_tune(world, stop, run, config, model, data, {}, time.monotonic())
-
-
 def fine_tune(
     world: World, stop: StopRequest, run: Run, config: SFTConfig, model: str | Path,
-    data: str | Path, about: dict, started: float, spent: float = 0.0,
+    data: str | Path, about: Mapping = {}, started: float | None = None,
 ) -> bool:  # fmt: skip
-    """Fine-tune in this process's world and write `summary.json`. False: stopped on the way.
+    """One process's share of fine-tuning, which ends with `summary.json`. False: stopped on the way.
 
     Args:
         about: what the summary says besides.
-        started: when this command started (`time.monotonic`), for `wall_seconds`.
-        spent: seconds of work that earlier commands did before the fine-tuning.
+        started: when the work started (`time.monotonic`), for `wall_seconds`.
     """
+    started = started or time.monotonic()
     loaded, tokenizer = load_model(model)
     rows = load_documents(data, tokenizer, config.template)
     documents = fitting(rows, loaded.config.max_position_embeddings, data)
@@ -115,22 +108,60 @@ def fine_tune(
             "tokens": tokens,
             "flops": TRAINING_FLOPS * loaded.num_parameters() * tokens,
             "loss": sum(last) / len(last),
-            "wall_seconds": round(time.monotonic() - started + spent + earlier, 1),
+            "wall_seconds": round(time.monotonic() - started + earlier, 1),
             "train_seconds": round(sum(row["seconds"] for row in steps), 1),
             "peak_memory_gb": round(memory, 2),
-            "checkpoint": str(checkpoint_path(run.folder, config.steps)),
+            "checkpoint": str(run.model),
             "base": str(model),
             **about,
-            "command": command(),
-            "commit": commit(),
-            "machine": machine(),
+            **provenance(),
         })  # fmt: skip
     return True
 
 
-def make_batches(config: SFTConfig, lengths: list[int]) -> list[list[int]]:
-    """The rows of each step: each epoch in an order of its own, cut where a step's tokens are full.
+def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]:
+    """Read a stored data set: ids of each row's prompt, and of its completion with the end token.
+
+    It is a folder in the format of `datasets`, with the columns `prompt` (the bare question) and
+    `completion`; what else it holds is provenance.
+
+    Raises:
+        InputError: there is no data set, it is empty or lacks a column, or it holds words that this
+            tokenizer does not know.
     """
+    from datasets import load_from_disk  # takes seconds to import
+
+    try:
+        rows = load_from_disk(str(data))
+    except IndexError:  # what `datasets` 5 says of a stored set without rows
+        rows = ()
+    except Exception as error:  # a missing folder, a damaged file and a wrong format differ in kind
+        raise InputError(
+            f"{data}: no data set can be read there ({type(error).__name__}); give a folder that "
+            "`datasets` has saved (`save_to_disk`)."
+        ) from error
+    if len(rows) == 0:
+        raise InputError(f"{data}: the data set holds no rows; there is nothing to learn from.")
+    if missing := {"prompt", "completion"} - set(getattr(rows, "column_names", ())):
+        raise InputError(f"{data}: the column {' and '.join(sorted(missing))} is missing.")
+    prompts = [apply_template(template, prompt, tokenizer) for prompt in rows["prompt"]]
+    completions = list(rows["completion"])
+    refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")
+    asked = tokenizer(prompts).input_ids
+    answers = tokenizer(completions, add_special_tokens=False).input_ids
+    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers, strict=True)]
+
+
+def fitting(documents: list[Document], longest: int, data: str | Path) -> list[Document]:
+    """The documents that fit into the model's positions. Raises InputError where none does."""
+    kept = [one for one in documents if len(one[0]) + len(one[1]) <= longest]
+    if not kept:
+        raise InputError(f"{data}: each row is longer than the model's {longest} positions.")
+    return kept
+
+
+def make_batches(config: SFTConfig, lengths: list[int]) -> list[list[int]]:
+    """The rows of each step: each epoch in an order of its own, cut where a step's tokens are full."""
     batches: list[list[int]] = []
     for epoch in range(config.epochs):
         order = list(range(len(lengths)))

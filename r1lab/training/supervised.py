@@ -14,10 +14,9 @@ from torch import Tensor
 
 from r1lab.models.policy import Policy, load_model
 from r1lab.training.batching import own_batches, pad_rows
-from r1lab.training.checkpoint import restore
+from r1lab.training.checkpoint import restore, save_checkpoint
 from r1lab.training.distributed import Parallel, World, clip_gradients
-from r1lab.training.processes import StopRequest
-from r1lab.training.progress import Progress
+from r1lab.training.processes import Progress, StopRequest
 from r1lab.run import MetricsLog, Run
 
 Document = tuple[list[int], list[int]]  # ids of the prompt, ids of the completion
@@ -108,37 +107,29 @@ def train_supervised(
     log = MetricsLog(run.folder / "metrics.jsonl", done or None) if world.is_main else None
     with Progress(config.steps, run.name, done, enabled=world.is_main) as progress:
         for step in range(done, config.steps):
-            started, pairs = time.monotonic(), documents(step)
-            loss = _train_step(config, step, policy, pairs, tokenizer, optimizer, world)
-            progress.update(step + 1, loss=f"{loss:.3f}")
+            started, pairs, rate = time.monotonic(), documents(step), learning_rate(config, step)
+            loss = add_gradient(config, policy, pairs, tokenizer, world, config.learn_prompts)
+            world.sum_gradients(policy)
+            clip_gradients(policy, 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+            loss = sum(world.gather(loss))
+            progress.show(step + 1, loss=f"{loss:.3f}")
             if log:
-                seconds, rate = time.monotonic() - started, learning_rate(config, step)
+                seconds = round(time.monotonic() - started, 3)
                 tokens = sum(len(prompt) + len(completion) for prompt, completion in pairs)
                 row = {"kind": "train", "step": step + 1, "loss": loss, "lr": rate}
-                log.write(row | {"tokens": tokens, "seconds": round(seconds, 3)})
+                log.write(row | {"tokens": tokens, "seconds": seconds})
             halt = world.any(stop.is_set())
             last = step + 1 == config.steps
             if last or halt or (step + 1) % config.checkpoint_every == 0:
                 state = {"step": step + 1}
-                world.save(run.folder, step + 1, policy, tokenizer, state, optimizers, {})
+                save_checkpoint(world, run.folder, step + 1, policy, tokenizer, state, optimizers)
             if halt and not last:
                 return False
     return True
-
-
-def _train_step(
-    config: SupervisedConfig, step: int, policy: Policy, pairs: list[Document], tokenizer,
-    optimizer, world: World,
-) -> float:  # fmt: skip
-    """One update on the step's documents; the mean loss per learned token (nats)."""
-    loss = add_gradient(config, policy, pairs, tokenizer, world, config.learn_prompts)
-    world.sum_gradients(policy)
-    clip_gradients(policy, 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimizer.step()
-    optimizer.zero_grad()
-    return sum(world.gather(loss))
 
 
 def add_gradient(

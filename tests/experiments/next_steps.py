@@ -28,7 +28,7 @@ from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Task, load_problems
 from r1lab.training.distributed import World
-from r1lab.training.documents import load_documents
+from r1lab.training.sft import load_documents
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo

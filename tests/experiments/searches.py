@@ -45,8 +45,8 @@ from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Reward, Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.progress import Progress
-from r1lab.training.provenance import commit, machine
+from r1lab.run import commit, machine
+from r1lab.training.processes import Progress
 from r1lab.training.rollout import Experience
 from tests.experiments.settings import ZERO, Settings, rl_stage
 
@@ -142,7 +142,7 @@ def search_level(
                 [fmean(s.found_at is not None for s in way[name](round(k * attempt))) for way in ways]
                 for k in ATTEMPTS
             ]
-            progress.update(done)
+            progress.show(done)
     chain = chain_tokens(chooser, problems, seed)
     solved["R1-Zero's own chain"] = [[float(at <= k * attempt) for at in chain] for k in ATTEMPTS]
     return {
@@ -207,7 +207,7 @@ def train_on(
         numbers = experience.statistics()
         shown = {name: numbers[name] for name in ("reward/process", "tokens_mean", "truncated")}
         rows.append({"step": learner.step, "right": fmean(right), **shown})
-        progress.update(rollout + 1, right=f"{rows[-1]['right']:.0%}")
+        progress.show(rollout + 1, right=f"{rows[-1]['right']:.0%}")
         return False
 
     with Progress(config.rollouts, f"paid by {reward}") as progress:

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from r1lab.training.config import TRAINING_FLOPS
-from r1lab.training.documents import fitting, load_documents
+from r1lab.training.sft import fitting, load_documents
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience
 from r1lab.training.supervised import Document, add_gradient
