@@ -5,6 +5,7 @@ import math
 import statistics
 
 import torch
+from planted_edits import edits
 
 RIGHT, WRONG = {}, {}
 
@@ -40,11 +41,6 @@ def advantages_by_projection(rewards):
     return torch.where(spread[:, None] > 1e-5, differences / (spread[:, None] + 1e-6), 0.0)
 
 
-def advantages_in_place(rewards):
-    rewards -= rewards.mean(1, keepdim=True)
-    return rewards / (population_std(rewards) + 1e-6)
-
-
 RIGHT["group_advantages"] = {
     "population std, in one line": advantages_of,
     "sample std (ddof 1)": lambda r: (r - r.mean(-1, True)) / (r.std(-1, keepdim=True) + 1e-6),
@@ -60,19 +56,15 @@ WRONG["group_advantages"] = {
     "never divided by the std": centered,
     "mean not subtracted": lambda r: r / (population_std(r) + 1e-6),
     "returned flat, one row for all groups": lambda r: advantages_of(r).flatten(),
-    "centres its input in place": advantages_in_place,
+    "centres its input in place": lambda r: r.sub_(r.mean(1, keepdim=True)) / (population_std(r) + 1e-6),
     "divided by the mean instead of the std": lambda r: centered(r) / (r.mean(1, keepdim=True) + 1e-6),
 }
 
 # ---- clipped_objective(ratio, advantages, clip_low, clip_high) -----------------------------------
 
 
-def clip(ratio, low, high):
-    return ratio.clamp(1 - low, 1 + high)
-
-
-def objective_by_minimum(ratio, advantages, clip_low, clip_high):
-    return torch.minimum(ratio * advantages, clip(ratio, clip_low, clip_high) * advantages)
+def objective_by_minimum(r, A, low, high):
+    return torch.minimum(r * A, r.clamp(1 - low, 1 + high) * A)
 
 
 def objective_by_sign(ratio, advantages, clip_low, clip_high):
@@ -89,37 +81,27 @@ def objective_in_a_loop(r, A, low, high):
     return torch.stack(rows)
 
 
-def objective_through_the_clip(ratio, advantages, clip_low, clip_high):
-    clipped = ratio + (clip(ratio, clip_low, clip_high) - ratio).detach()
-    return torch.minimum(ratio * advantages, clipped * advantages)
-
-
-def objective_with_dual_clip(ratio, advantages, clip_low, clip_high):
-    clipped = clip(ratio, clip_low, clip_high) * advantages
-    objective = torch.minimum(ratio * advantages, clipped)
-    return torch.where(advantages < 0, torch.maximum(objective, 3 * advantages), objective)
-
-
 RIGHT["clipped_objective"] = {
     "the minimum of two products": objective_by_minimum,
     "one side clipped, by the advantage's sign": objective_by_sign,
     "a loop over tokens": objective_in_a_loop,
 }
 WRONG["clipped_objective"] = {
-    "maximum for negative advantages": lambda r, A, low, high: torch.minimum(r, clip(r, low, high)) * A,
-    "clipped without the minimum": lambda r, A, low, high: clip(r, low, high) * A,
+    "maximum for negative advantages": lambda r, A, low, high: r.clamp(max=1 + high) * A,
     "never clipped": lambda r, A, low, high: r * A,
     "clip_low on both sides": lambda r, A, low, high: objective_by_minimum(r, A, low, low),
     "the two bounds exchanged": lambda r, A, low, high: objective_by_minimum(r, A, high, low),
     "clipped from above only": lambda r, A, low, high: objective_by_minimum(r, A, math.inf, high),
     "the sign of a loss": lambda *args: -objective_by_minimum(*args),
-    "log-ratio clipped to [-low, high]": lambda r, A, low, high: torch.minimum(
-        r * A, r.log().clamp(-low, high).exp() * A
-    ),
-    "right values, but the gradient passes through the clip": objective_through_the_clip,
-    "dual clip: bounded below by 3 A": objective_with_dual_clip,
     "already averaged to one number": lambda *args: objective_by_minimum(*args).mean(),
-}
+} | edits(objective_by_minimum, {
+    "clipped without the minimum": ("torch.minimum(r * A, ", "("),
+    "log-ratio clipped to [-low, high]": ("r.clamp(1 - low, 1 + high)", "r.log().clamp(-low, high).exp()"),
+    "right values, but the gradient passes through the clip": (
+        "r.clamp(1 - low, 1 + high)", "(r + (r.clamp(1 - low, 1 + high) - r).detach())"),
+    "dual clip: bounded below by 3 A": (
+        "return ", "return torch.where(A < 0, 3 * A, -math.inf).maximum(", "A)", "A))"),
+})  # fmt: skip
 
 # ---- kl_penalty(logps, ref_logps) ----------------------------------------------------------------
 
@@ -169,30 +151,22 @@ def token_mean_in_a_loop(per_token, mask):
 RIGHT["token_mean"] = {
     "the kept tokens' mean": lambda x, mask: x[mask.bool()].mean(),
     "where, then sum over count": lambda x, mask: kept(x, mask).sum() / mask.sum(),
-    "einsum over cleaned tokens": lambda per_token, mask: (
-        torch.einsum("bt,bt->", kept(per_token, mask), mask.to(per_token.dtype)) / mask.sum()
-    ),
+    "einsum over cleaned tokens": lambda x, m: torch.einsum("bt,bt->", kept(x, m), m.to(x.dtype)) / m.sum(),
     "a loop": token_mean_in_a_loop,
 }
 WRONG["token_mean"] = {
     "mean of the completions' means": lambda x, mask: (kept(x, mask).sum(1) / mask.sum(1)).mean(),
     "padding counts in the denominator": lambda x, mask: kept(x, mask).mean(),
     "multiplied by the mask: a masked NaN leaks": lambda x, mask: (x * mask).sum() / mask.sum(),
-    "NaN removed, a masked infinity leaks": lambda per_token, mask: (
-        (torch.where(per_token.isnan(), 0, per_token) * mask).sum() / mask.sum()
-    ),
+    "NaN removed, a masked infinity leaks": lambda x, m: (torch.where(x.isnan(), 0, x) * m).sum() / m.sum(),
     "divided by the number of completions": lambda x, mask: kept(x, mask).sum() / len(mask),
     "mask shifted by one token": lambda x, mask: x[:, :-1][mask[:, 1:].bool()].mean(),
     "first token of each completion left out": lambda x, mask: x[:, 1:][mask[:, 1:].bool()].mean(),
-    "tokens that happen to be 0 are taken for padding": lambda per_token, mask: (
-        kept(per_token, mask).sum() / kept(per_token, mask).count_nonzero()
-    ),
+    "tokens that happen to be 0 are taken for padding": lambda x, m: kept(x, m).sum() / (m * (x != 0)).sum(),
     "mask inverted": lambda x, mask: x[~mask.bool()].mean(),
     "sum, never divided": lambda x, mask: kept(x, mask).sum(),
     "one number per completion": lambda x, mask: kept(x, mask).sum(1) / mask.sum(1),
-    "divided by the longest completion's length": lambda per_token, mask: (
-        kept(per_token, mask).sum() / (len(mask) * mask.sum(1).max())
-    ),
+    "divided by the longest completion's length": lambda x, m: kept(x, m).sum() / (len(m) * m.sum(1).max()),
 }
 
 # ---- grpo_loss(logps, old_logps, ref_logps, rewards, mask, beta) ---------------------------------
@@ -202,22 +176,11 @@ def clipped(ratio, advantages):
     return torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
 
 
-def grpo(
-    logps, old_logps, ref_logps, rewards, mask, beta,
-    *, advantages=advantages_of, objective=clipped, kl=k3, detach=True,
-    average=lambda per_token, mask: kept(per_token, mask).sum() / mask.sum(),
-):  # fmt: skip
-    """The right loss, with one part exchanged by each wrong solution."""
-    column = advantages(rewards).reshape(-1, 1)
-    column = column.detach() if detach else column
-    per_token = objective((logps - old_logps).exp(), column) - beta * kl(logps, ref_logps)
-    return -average(per_token, mask)
-
-
-def wrong_grpo(**parts):
-    return lambda logps, old_logps, ref_logps, rewards, mask, beta: grpo(
-        logps, old_logps, ref_logps, rewards, mask, beta, **parts
-    )
+def grpo(logps, old_logps, ref_logps, rewards, mask, beta):
+    column = advantages_of(rewards).detach().reshape(-1, 1)
+    ratio = (logps - old_logps).exp()
+    per_token = clipped(ratio, column) - beta * k3(logps, ref_logps)
+    return -kept(per_token, mask).sum() / mask.sum()
 
 
 def grpo_of_kept_tokens(logps, old_logps, ref_logps, rewards, mask, beta):
@@ -247,47 +210,38 @@ RIGHT["grpo_loss"] = {
     "on the kept tokens only, sample std": grpo_of_kept_tokens,
     "a loop over completions and tokens": grpo_in_a_loop,
 }
-WRONG["grpo_loss"] = {
-    "the objective, not its negative": lambda *args: -grpo(*args),
-    "advantages not detached": wrong_grpo(detach=False),
-    "std over the batch": wrong_grpo(advantages=WRONG["group_advantages"]["std over the whole batch"]),
-    "completions matched to questions in the wrong order": wrong_grpo(
-        advantages=lambda rewards: advantages_of(rewards).T
-    ),
-    "maximum for negative advantages": wrong_grpo(
-        objective=lambda ratio, column: torch.minimum(ratio, ratio.clamp(0.8, 1.2)) * column
-    ),
-    "never clipped": wrong_grpo(objective=lambda ratio, column: ratio * column),
-    "KL term added to the objective": wrong_grpo(kl=lambda *logps: -k3(*logps)),
-    "k1 differentiated as the KL term": wrong_grpo(kl=lambda logps, ref_logps: logps - ref_logps),
-    "beta ignored": wrong_grpo(kl=lambda logps, ref_logps: torch.zeros_like(logps)),
-    "mean over completions, not tokens": wrong_grpo(
-        average=WRONG["token_mean"]["mean of the completions' means"]
-    ),
-    "padding counts in the mean": wrong_grpo(average=lambda per_token, mask: per_token.mean()),
-    "ratio to itself: old log-probs unused": lambda logps, old_logps, ref_logps, rewards, mask, beta: (
-        grpo(logps, logps.detach(), ref_logps, rewards, mask, beta)
-    ),
-    "ratio's gradient cancelled": lambda logps, old_logps, ref_logps, rewards, mask, beta: (
-        grpo(logps, old_logps + logps - logps.detach(), ref_logps, rewards, mask, beta)
-    ),
-    "a number without gradient": lambda *args: grpo(*args).item(),
-}
+WRONG["grpo_loss"] = edits(grpo, {
+    "the objective, not its negative": ("return -", "return "),
+    "advantages not detached": (".detach()", ""),
+    "std over the batch": ("advantages_of(rewards)", "(centered(rewards) / (rewards.std() + 1e-6))"),
+    "completions matched to questions in the wrong order": ("_of(rewards)", "_of(rewards).T"),
+    "maximum for negative advantages": ("clipped(ratio, column)", "ratio.clamp(max=1.2) * column"),
+    "never clipped": ("clipped(ratio, column)", "ratio * column"),
+    "KL term added to the objective": ("- beta", "+ beta"),
+    "k1 differentiated as the KL term": ("k3(logps, ref_logps)", "(logps - ref_logps)"),
+    "beta ignored": (" - beta * k3(logps, ref_logps)", ""),
+    "mean over completions, not tokens": ("sum() / mask.sum()", "sum(1).div(mask.sum(1)).mean()"),
+    "padding counts in the mean": ("kept(per_token, mask).sum() / mask.sum()", "per_token.mean()"),
+    "ratio to itself: old log-probs unused": ("- old_logps", "- logps.detach()"),
+    "ratio's gradient cancelled": ("(logps - old_logps)", "(logps - old_logps).detach()"),
+    "a number without gradient": ("sum() / mask.sum()", "sum().item() / mask.sum().item()"),
+})  # fmt: skip
 
 # ---- gae(rewards, values, lam, gamma=1.0) --------------------------------------------------------
 
 
-def next_values(values, last):
-    return torch.cat([values[:, 1:], last[:, None]], dim=1)
-
-
 def gae_backward(rewards, values, lam, gamma=1.0):
-    steps, running = [], torch.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.shape[1])):
-        after = values[:, t + 1] if t + 1 < rewards.shape[1] else 0.0
+    steps, running, T = [], torch.zeros_like(rewards[:, 0]), rewards.shape[1]
+    for t in reversed(range(T)):
+        after = values[:, t + 1] if t + 1 < T else 0.0
         running = rewards[:, t] + gamma * after - values[:, t] + gamma * lam * running
         steps.append(running)
-    return torch.stack(steps[::-1], dim=1)
+    advantages = torch.stack(steps[::-1], dim=1)
+    return advantages
+
+
+def following(values):
+    return torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
 
 
 def discounted(errors, decay):
@@ -298,7 +252,7 @@ def discounted(errors, decay):
 
 
 def td_errors(rewards, values, gamma):
-    return rewards + gamma * next_values(values, torch.zeros_like(values[:, 0])) - values
+    return rewards + gamma * following(values) - values
 
 
 def gae_in_lists(rewards, values, lam, gamma=1.0):
@@ -311,47 +265,24 @@ def gae_in_lists(rewards, values, lam, gamma=1.0):
     return torch.tensor(rows, dtype=rewards.dtype)
 
 
-def gae_bootstrapped(rewards, values, lam, gamma=1.0):
-    errors = rewards + gamma * next_values(values, values[:, -1]) - values
-    return discounted(errors, gamma * lam)
-
-
-def gae_whitened(rewards, values, lam, gamma=1.0):
-    advantages = gae_backward(rewards, values, lam, gamma)
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-
-
-def gae_forward_in_time(rewards, values, lam, gamma=1.0):
-    errors = td_errors(rewards, values, gamma)
-    return discounted(errors.flip(1), gamma * lam).flip(1)
-
-
 RIGHT["gae"] = {
     "backward through time": gae_backward,
-    "einsum with the matrix of discounts": lambda rewards, values, lam, gamma=1.0: discounted(
-        td_errors(rewards, values, gamma), gamma * lam
-    ),
+    "einsum with the matrix of discounts": lambda r, V, lam, g=1.0: discounted(td_errors(r, V, g), g * lam),
     "double loop over Python numbers": gae_in_lists,
 }
 WRONG["gae"] = {
-    "bootstraps past the end with the last value": gae_bootstrapped,
-    "the value after the end is the first one (roll)": lambda rewards, values, lam, gamma=1.0: (
-        discounted(rewards + gamma * values.roll(-1, dims=1) - values, gamma * lam)
-    ),
-    "uses the next step's reward": lambda rewards, values, lam, gamma=1.0: (
-        gae_backward(next_values(rewards, torch.zeros_like(rewards[:, 0])), values, lam, gamma)
-    ),
-    "sums over the past, not the future": gae_forward_in_time,
-    "lambda forgotten": lambda r, V, lam, gamma=1.0: gae_backward(r, V, 1.0, gamma),
+    "uses the next step's reward": lambda r, V, lam, gamma=1.0: gae_backward(following(r), V, lam, gamma),
     "one-step errors only": lambda r, V, lam, gamma=1.0: td_errors(r, V, gamma),
     "gamma ignored": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam),
-    "gamma missing in the sum over steps": lambda rewards, values, lam, gamma=1.0: discounted(
-        td_errors(rewards, values, gamma), lam
-    ),
-    "returns, the value not subtracted": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam, gamma) + V,
-    "value not subtracted from the TD error": lambda rewards, values, lam, gamma=1.0: discounted(
-        td_errors(rewards, values, gamma) + values, gamma * lam
-    ),
-    "whitened over the batch": gae_whitened,
-    "last step missing": lambda r, V, lam, gamma=1.0: gae_backward(r, V, lam, gamma)[:, :-1],
-}
+} | edits(gae_backward, {
+    "bootstraps past the end with the last value": ("else 0.0", "else values[:, -1]"),
+    "the value after the end is the first one (roll)": ("else 0.0", "else values[:, 0]"),
+    "sums over the past, not the future": ("reversed(range(T))", "range(T)", "steps[::-1]", "steps"),
+    "lambda forgotten": ("gamma * lam *", "gamma *"),
+    "gamma missing in the sum over steps": ("gamma * lam *", "lam *"),
+    "value not subtracted from the TD error": ("- values[:, t]", ""),
+    "returns, the value not subtracted": ("return advantages", "return advantages + values"),
+    "whitened over the batch": (
+        "return advantages", "return (advantages - advantages.mean()) / (advantages.std() + 1e-8)"),
+    "last step missing": ("return advantages", "return advantages[:, :-1]"),
+})  # fmt: skip

@@ -7,6 +7,8 @@ from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 
+from planted_edits import edits
+
 RIGHT, WRONG = {}, {}
 
 # ---- format_reward(completion) -------------------------------------------------------------------
@@ -41,9 +43,8 @@ def format_by_pattern(completion):
     return 1 if re.fullmatch(pattern, completion, re.DOTALL) else 0
 
 
-def format_by_unpacking(completion):
-    thinking, answer = completion.split("</think>")
-    return format_by_tags(f"{thinking}</think>{answer}")
+def format_by_blocks(text):
+    return float(once_each(text) and bool(re.fullmatch(rf"\s*{BLOCKS}\s*", text, re.DOTALL)))
 
 
 RIGHT["format_reward"] = {
@@ -51,45 +52,33 @@ RIGHT["format_reward"] = {
     "string methods": format_by_string_methods,
     "one pattern; returns the integers 1 and 0": format_by_pattern,
 }
-WRONG["format_reward"] = {
-    "search without anchors: text outside passes": lambda completion: float(
-        once_each(completion) and bool(re.search(BLOCKS, completion, re.DOTALL))
-    ),
-    "match: text after the answer passes": lambda completion: float(
-        once_each(completion) and bool(re.match(r"\s*" + BLOCKS, completion, re.DOTALL))
-    ),
-    "MULTILINE: `$` ends at any line, so a line after the answer passes": lambda completion: float(
-        once_each(completion)
-        and bool(re.match(rf"\s*{BLOCKS}\s*$", completion, re.DOTALL | re.MULTILINE))
-    ),
-    "no DOTALL: thinking of two lines fails": lambda completion: float(
-        once_each(completion) and bool(re.fullmatch(rf"\s*{BLOCKS}\s*", completion))
-    ),
-    "`.*` runs across blocks: repeated blocks pass": lambda completion: float(
-        bool(re.fullmatch(rf"\s*{BLOCKS}\s*", completion, re.DOTALL))
-    ),
+WRONG["format_reward"] = edits(format_by_blocks, {
+    "search without anchors: text outside passes": ("fullmatch", "search"),
+    "match: text after the answer passes": ("fullmatch", "match"),
+    "MULTILINE: `$` ends at any line, so a line after the answer passes": (
+        "fullmatch", "match", '*"', '*$"', "re.DOTALL", "re.DOTALL | re.MULTILINE"),
+    "no DOTALL: thinking of two lines fails": (", re.DOTALL", ""),
+    "`.*` runs across blocks: repeated blocks pass": ("once_each(text) and ", ""),
+    "white space around the blocks fails": (r"\s*{BLOCKS}\s*", "{BLOCKS}"),
+}) | {
     "tags counted, their order not looked at": lambda text: float(once_each(text)),
-    "white space around the blocks fails": lambda completion: float(
-        once_each(completion) and bool(re.fullmatch(BLOCKS, completion, re.DOTALL))
-    ),
     "white space between the blocks fails": lambda text: format_by_tags(text) * ("</think><answer>" in text),
-    "only the two ends are looked at": lambda completion: float(
-        completion.strip().startswith("<think>") and completion.strip().endswith("</answer>")
-    ),
+    "only the two ends are looked at": lambda text:
+        float(bool(re.fullmatch(r"\s*<think>.*</answer>\s*", text, re.DOTALL))),
     "a quarter of a point per tag": lambda text: format_by_tags(text) or sum(tag in text for tag in TAGS) / 4,
     "-1 for a bad format": lambda text: format_by_tags(text) or -1.0,
-    "raises where a tag is missing": format_by_unpacking,
-}
+    "raises where a tag is missing": lambda text: text.index("</think>") and format_by_tags(text),
+}  # fmt: skip
 
 # ---- final_answer(completion) --------------------------------------------------------------------
 
 
-def answers_in(completion, flags=re.DOTALL):
-    return [text.strip() for text in re.findall("<answer>(.*?)</answer>", completion, flags)]
+def answers_in(text, inside=".*?", flags=re.DOTALL):
+    return [text.strip() for text in re.findall(f"<answer>({inside})</answer>", text, flags)]
 
 
-def answer_by_set(completion):
-    distinct = set(answers_in(completion))
+def answer_by_set(text):
+    distinct = set(answers_in(text))
     return distinct.pop() if len(distinct) == 1 else None
 
 
@@ -123,21 +112,6 @@ def answer_without_end(completion):
     return found.pop() if len(found) == 1 else None
 
 
-def answer_by_vote(completion):
-    found = answers_in(completion)
-    return Counter(found).most_common(1)[0][0] if found else None
-
-
-def answer_greedy(completion):
-    match = re.search("<answer>(.*)</answer>", completion, re.DOTALL)
-    return match[1].strip() if match else None
-
-
-def answer_on_one_line(completion):
-    distinct = set(answers_in(completion, flags=0))
-    return distinct.pop() if len(distinct) == 1 else None
-
-
 RIGHT["final_answer"] = {
     "a set of all blocks": answer_by_set,
     "split and partition": answer_by_parts,
@@ -146,23 +120,18 @@ RIGHT["final_answer"] = {
 WRONG["final_answer"] = {
     "the first of several": lambda text: next(iter(answers_in(text)), None),
     "the last of several": lambda text: (answers_in(text) or [None])[-1],
-    "the most frequent of several": answer_by_vote,
+    "the most frequent of several": lambda text: (Counter(answers_in(text)).most_common(1) or [[None]])[0][0],
     "all of several, joined": lambda text: " or ".join(dict.fromkeys(answers_in(text))) or None,
-    "greedy `.*` from the first tag to the last": answer_greedy,
-    "no DOTALL: an answer on its own line is missed": answer_on_one_line,
-    "raises where there is no answer": lambda completion: (
-        answer_by_set(completion) if len(set(answers_in(completion))) > 1
-        else re.search("<answer>(.*?)</answer>", completion, re.DOTALL)[1].strip()
-    ),
     "an empty string instead of None": lambda text: answer_by_set(text) or "",
-    "the last number of the text, tags or not": lambda completion: (
-        answer_by_set(completion) or (re.findall(r"-?\d+", completion) or [None])[-1]
-        if len(set(answers_in(completion))) < 2 else None
-    ),
     "a block that is never closed passes": lambda text: answer_by_set(text + "</answer>"),
     "a list instead of the answer": lambda text: sorted(set(answers_in(text))) or None,
     "an endless loop": answer_without_end,
-}  # fmt: skip
+} | edits(answer_by_set, {
+    "greedy `.*` from the first tag to the last": ("in(text)", "in(text, '.*')"),
+    "no DOTALL: an answer on its own line is missed": ("in(text)", "in(text, flags=0)"),
+    "raises where there is no answer": ("len(distinct) == 1", "len(distinct) < 2"),
+    "the last number of the text, tags or not": ("in(text)", r"in(text) or re.findall(r'-?\d+', text)[-1:]"),
+})  # fmt: skip
 
 # ---- language_consistency(words, is_target) ------------------------------------------------------
 
@@ -185,53 +154,30 @@ def consistency_by_filter(words, is_target):
     return len(list(filter(is_target, spoken))) / max(1, len(spoken))
 
 
-def consistency(words, is_target, counts=has_letter, empty=0.0):
-    """The right share, with one part exchanged by each wrong solution."""
-    judged = [bool(is_target(word)) for word in words if counts(word)]
-    return sum(judged) / len(judged) if judged else empty
-
-
-def latin_letter(word):
-    return bool(re.search("[a-zA-Z]", word))
+def consistency(words, is_target):
+    judged = [bool(is_target(word)) for word in words if has_letter(word)]
+    return sum(judged) / len(judged) if judged else 0.0
 
 
 RIGHT["language_consistency"] = {
-    "a list of judgements": lambda words, is_target: consistency(words, is_target),
+    "a list of judgements": consistency,
     "a loop with two counters": consistency_in_a_loop,
     "filter": consistency_by_filter,
 }
-WRONG["language_consistency"] = {
-    "numbers and signs count as words": lambda words, is_target: consistency(
-        words, is_target, counts=lambda word: True
-    ),
-    "numbers counted above the line only": lambda words, is_target: (
-        sum(map(bool, map(is_target, words))) / max(1, sum(map(has_letter, words)))
-    ),
-    "numbers counted below the line only": lambda words, is_target: (
-        sum(bool(is_target(word)) for word in words if has_letter(word)) / max(1, len(words))
-    ),
-    "isalpha: words such as don't are dropped": lambda words, is_target: consistency(
-        words, is_target, counts=str.isalpha
-    ),
-    "only a-z are letters: Chinese words are dropped": lambda words, is_target: consistency(
-        words, is_target, counts=latin_letter
-    ),
-    "no words: divides by zero": lambda words, is_target: (
-        sum(bool(is_target(word)) for word in words if has_letter(word)) / sum(map(has_letter, words))
-    ),
-    "no words: 1.0": lambda words, is_target: consistency(words, is_target, empty=1.0),
-    "each distinct word counted once": lambda words, is_target: consistency(sorted(set(words)), is_target),
-    "share of the other languages": lambda words, is_target: consistency(
-        words, lambda word: not is_target(word)
-    ),
-    "1.0 only if all words are of the language": lambda words, is_target: float(
-        consistency(words, is_target) == 1
-    ),
-    "in percent": lambda words, is_target: 100 * consistency(words, is_target),
-    "a count instead of a share": lambda words, is_target: float(
-        sum(bool(is_target(word)) for word in words if has_letter(word))
-    ),
-}
+WRONG["language_consistency"] = edits(consistency, {
+    "numbers and signs count as words": (" if has_letter(word)", ""),
+    "numbers counted above the line only": ("sum(judged)", "sum(bool(is_target(word)) for word in words)"),
+    "numbers counted below the line only": ("/ len(judged)", "/ len(words)"),
+    "isalpha: words such as don't are dropped": ("has_letter(word)", "word.isalpha()"),
+    "only a-z are letters: Chinese words are dropped": ("has_letter(word)", "re.search('[a-zA-Z]', word)"),
+    "no words: divides by zero": (" if judged else 0.0", ""),
+    "no words: 1.0": ("else 0.0", "else 1.0"),
+    "each distinct word counted once": ("in words", "in sorted(set(words))"),
+    "share of the other languages": ("bool(", "not ("),
+    "1.0 only if all words are of the language": ("sum(judged) / len(judged)", "float(all(judged))"),
+    "in percent": ("sum(judged)", "100 * sum(judged)"),
+    "a count instead of a share": ("sum(judged) / len(judged)", "float(sum(judged))"),
+})  # fmt: skip
 
 # ---- safe_accuracy(answer, gold) -----------------------------------------------------------------
 
@@ -270,18 +216,13 @@ def same_by_integers(answer, gold):
         return False
 
 
-def same_by_eval(answer, gold, names):
+def same_by_eval(answer, gold, names={"Fraction": Fraction}):
     """What must not be done, with exact arithmetic."""
     exact = re.sub(r"(\d*\.?\d+)", r"Fraction('\1')", answer.strip())
     try:
         return bool(eval(exact, names) == Fraction(gold))
     except Exception:
         return False
-
-
-def same_by_guarded_eval(answer, gold):
-    guard = re.fullmatch(r"[\d+\-*/(). ]+", answer)
-    return bool(guard) and same_by_eval(answer, gold, {"Fraction": Fraction})
 
 
 def same_after_eval(answer, gold):
@@ -291,20 +232,6 @@ def same_after_eval(answer, gold):
     return False
 
 
-def same_or_unreadable(answer, gold):
-    try:
-        return Fraction(answer) == Fraction(gold)
-    except (ValueError, ZeroDivisionError):
-        return True
-
-
-def same_or_raises_on_zero(answer, gold):
-    try:
-        return Fraction(answer) == Fraction(gold)
-    except ValueError:
-        return False
-
-
 def same_by_cross_product(answer, gold):
     if not LITERAL.fullmatch(answer.strip()):
         return False
@@ -312,12 +239,8 @@ def same_by_cross_product(answer, gold):
     return a * d == c * b
 
 
-def same_number_inside(index):
-    def same(answer, gold):
-        found = re.findall(r"[+-]?(?:\d+/\d+|\d*\.?\d+)", answer)
-        return bool(found) and same_value(found[index], gold)
-
-    return same
+def numbers_in(text):
+    return re.findall(r"[+-]?(?:\d+/\d+|\d*\.?\d+)", text) or [""]
 
 
 RIGHT["safe_accuracy"] = {
@@ -326,34 +249,26 @@ RIGHT["safe_accuracy"] = {
     "parsed by hand into integers": same_by_integers,
 }
 WRONG["safe_accuracy"] = {
-    "eval": lambda answer, gold: same_by_eval(answer, gold, {"Fraction": Fraction}),
-    "eval without builtins": lambda answer, gold: same_by_eval(
-        answer, gold, {"__builtins__": {}, "Fraction": Fraction}
-    ),
+    "eval": lambda answer, gold: same_by_eval(answer, gold),
+    "eval without builtins": lambda a, b: same_by_eval(a, b, {"__builtins__": {}, "Fraction": Fraction}),
     "evaluates first, looks at the text after": same_after_eval,
-    "eval behind a list of characters: 3+4 is worked out": same_by_guarded_eval,
+    "eval behind a list of characters: 3+4 is worked out": lambda answer, gold:
+        bool(re.fullmatch(r"[\d+\-*/(). ]+", answer)) and same_by_eval(answer, gold),
     "texts compared": lambda answer, gold: answer == gold,
     "texts compared after strip": lambda answer, gold: answer.strip() == gold.strip(),
-    "the gold answer anywhere in the text": lambda answer, gold: (
-        same_value(answer, gold) or gold.strip() in answer
-    ),
-    "the first number in the text: `7 or 8` passes": same_number_inside(0),
-    "the last number in the text: `not 7` passes": same_number_inside(-1),
-    "all but digits removed: a minus is lost": lambda answer, gold: (
-        same_value(re.sub(r"[^\d/.]", "", answer), re.sub(r"[^\d/.]", "", gold))
-    ),
+    "the gold answer anywhere in the text": lambda answer, b: same_value(answer, b) or b.strip() in answer,
+    "the first number in the text: `7 or 8` passes": lambda a, b: same_value(numbers_in(a)[0], b),
+    "the last number in the text: `not 7` passes": lambda a, b: same_value(numbers_in(a)[-1], b),
+    "all but digits removed: a minus is lost": lambda *two:
+        same_value(*(re.sub(r"[^\d/.]", "", x) for x in two)),
     "spaces removed: `7 8` passes for 78": lambda answer, gold: same_value(answer.replace(" ", ""), gold),
-    "whole numbers only": lambda answer, gold: (
-        "/" not in answer and "." not in answer and same_value(answer, gold)
-    ),
+    "whole numbers only": lambda answer, gold: not {"/", "."} & set(answer) and same_value(answer, gold),
     "decimals, but no fractions": lambda answer, gold: "/" not in answer and same_value(answer, gold),
-    "equal to two places: 0.33 passes for 1/3": lambda answer, gold: (
-        value(answer) is not None and abs(value(answer) - value(gold)) < 0.005
-    ),
+    "equal to two places: 0.33 passes for 1/3": lambda answer, gold:
+        value(answer) is not None and abs(value(answer) - value(gold)) < 0.005,
     "cross product: 0/0 equals everything": same_by_cross_product,
-    "raises on 1/0": same_or_raises_on_zero,
-    "raises on words": lambda answer, gold: (
-        Fraction(answer) == Fraction(gold) if not re.fullmatch(r".*/\s*0+\s*", answer) else False
-    ),
-    "the unreadable gets the benefit of the doubt": same_or_unreadable,
-}
+} | edits(same_by_fractions, {
+    "raises on 1/0": ("(ValueError, ZeroDivisionError)", "ValueError"),
+    "raises on words": ("(ValueError, ZeroDivisionError)", "ZeroDivisionError"),
+    "the unreadable gets the benefit of the doubt": ("return False", "return True"),
+})  # fmt: skip

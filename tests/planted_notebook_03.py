@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from planted_edits import edited, edits
 
 RIGHT, WRONG = {}, {}
 
@@ -29,14 +30,10 @@ def pass_by_drawing(n, correct, k):
     return float(1 - missed)
 
 
-def pass_by_int64_factorials(n, correct, k):
-    def choose(m):
-        if m < k:
-            return 0
-        return np.prod(np.arange(m, m - k, -1, dtype=np.int64))
-
+def pass_by_int64_products(n, correct, k):
     with np.errstate(all="ignore"):
-        return 1.0 - choose(n - correct) / choose(n)
+        missed, every = (np.prod(np.arange(m, m - k, -1, dtype=np.int64)) for m in (n - correct, n))
+        return 1.0 - missed / every
 
 
 def pass_by_trials(n, correct, k):
@@ -49,9 +46,8 @@ RIGHT["pass_at_k"] = {
     "two binomials": lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
     "a product of factors below 1": pass_by_product,
     "exact, draw by draw": pass_by_drawing,
-    "torch, returned as a tensor": lambda n, correct, k: 1 - torch.prod(
-        1 - k / torch.arange(n - correct + 1, n + 1, dtype=torch.float64)
-    ),
+    "torch, returned as a tensor": lambda n, c, k:
+        1 - (1 - k / torch.arange(n - c + 1, n + 1).double()).prod(),
 }
 WRONG["pass_at_k"] = {
     "biased: 1 - (1 - c/n)^k": lambda n, c, k: 1 - (1 - c / n) ** k,
@@ -62,10 +58,9 @@ WRONG["pass_at_k"] = {
     "the chance of exactly one right": lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k),
     "1 as soon as any sample is right": lambda n, c, k: float(c > 0),
     "a right sample too few": lambda n, c, k: 1 - math.comb(n - max(0, c - 1), k) / math.comb(n, k),
-    "factorials of negative numbers raise": lambda n, c, k: (
-        1 - (math.factorial(n - c) * math.factorial(n - k) / math.factorial(n - c - k) / math.factorial(n))
-    ),
-    "64-bit products overflow at k = 16": pass_by_int64_factorials,
+    "factorials of negative numbers raise": lambda n, c, k:
+        1 - (math.factorial(n - c) * math.factorial(n - k) / math.factorial(n - c - k) / math.factorial(n)),
+    "64-bit products overflow at k = 16": pass_by_int64_products,
     "estimated from 100 random draws": pass_by_trials,
 }  # fmt: skip
 
@@ -86,29 +81,14 @@ def vote_by_sorting(answers):
     return ranked[0] if ranked else None
 
 
-def vote_of(answers, default=None):
-    counts = Counter(answers)
-    return max(counts, key=counts.get) if counts else default
-
-
 def vote(answers):
-    return vote_of(answer for answer in answers if answer is not None)
-
-
-def vote_more_than_half(answers):
-    winner = vote(answers)
-    return winner if answers.count(winner) * 2 > len(answers) else None
-
-
-def vote_without_ties(answers):
     counts = Counter(answer for answer in answers if answer is not None)
-    return vote(answers) if len(counts) == len(set(counts.values())) else None
+    return max(counts, key=counts.get) if counts else None
 
 
 def vote_removing(answers):
-    while None in answers:
-        answers.remove(None)
-    return vote_of(answers)
+    answers[:] = [answer for answer in answers if answer is not None]
+    return vote(answers)
 
 
 def vote_removing_while_looping(answers):
@@ -116,37 +96,32 @@ def vote_removing_while_looping(answers):
     for answer in kept:
         if answer is None:
             kept.remove(answer)
-    return vote_of(kept)
+    return Counter(kept).most_common(1)[0][0] if kept else None
 
 
 RIGHT["majority_vote"] = {
-    "Counter.most_common": lambda answers: (
-        Counter(a for a in answers if a is not None).most_common(1) or [(None, 0)]
-    )[0][0],
+    "Counter.most_common": lambda votes:
+        (Counter(vote for vote in votes if vote is not None).most_common(1) or [(None, 0)])[0][0],
     "a loop": vote_in_a_loop,
     "sorted by count and first place": vote_by_sorting,
 }
-WRONG["majority_vote"] = {
-    "None votes, too": vote_of,
-    "raises on an empty list": lambda answers: statistics.mode(a for a in answers if a is not None),
-    "ties go to the one seen last": lambda answers: vote([answer for answer in reversed(answers)]),
-    "ties go to the first in the alphabet": lambda answers: vote(
-        sorted(answer for answer in answers if answer is not None)
-    ),
-    "ties go to the longest": lambda answers: vote(
-        sorted((a for a in answers if a is not None), key=len, reverse=True)
-    ),
-    "a tie is no winner": vote_without_ties,
-    "needs more than half of all votes": vote_more_than_half,
-    "the first answer, unless None": lambda answers: next(
-        (answer for answer in answers if answer is not None), None
-    ),
+WRONG["majority_vote"] = edits(vote, {
+    "None votes, too": (" if answer is not None", ""),
+    "raises on an empty list": (" if counts else None", ""),
+    "ties go to the one seen last": ("in answers", "in reversed(answers)"),
+    "ties go to the first in the alphabet": ("max(counts", "max(sorted(counts)"),
+    "ties go to the longest": ("max(counts", "max(sorted(counts, key=len, reverse=True)"),
+    "a tie is no winner": ("if counts", "if counts and len(counts) == len(set(counts.values()))"),
+    "needs more than half of all votes": (
+        "if counts", "if max(counts.values(), default=0) * 2 > len(answers)"),
+}) | {
+    "the first answer, unless None": lambda answers: next((a for a in answers if a is not None), None),
     "a pair instead of the winner": lambda answers: (vote(answers), len(answers)),
     "the word None instead of None": lambda answers: str(vote(answers)),
     "an empty string where nobody voted": lambda answers: vote(answers) or "",
     "removes None from its input": vote_removing,
     "skips every second None": vote_removing_while_looping,
-}
+}  # fmt: skip
 
 # ---- reflection_rate(completions, markers) -------------------------------------------------------
 
@@ -172,8 +147,9 @@ def rate_in_a_loop(completions, markers):
     return total / max(1, len(completions))
 
 
-def rate(completions, count):
-    return sum(map(count, completions)) / len(completions) if completions else 0.0
+def rate(completions, markers):
+    counts = [sum(word in markers for word in words(text)) for text in completions]
+    return sum(counts) / len(counts) if counts else 0.0
 
 
 def rate_without_end(completions, markers):
@@ -188,50 +164,25 @@ def rate_without_end(completions, markers):
 
 
 RIGHT["reflection_rate"] = {
-    "Counter of words": lambda completions, markers: rate(
-        completions, lambda text: sum(Counter(words(text))[marker] for marker in markers)
-    ),
+    "Counter of words": edited(
+        rate, "word in markers for word in words(text)", "Counter(words(text))[one] for one in markers"),
     "one pattern with word boundaries": rate_by_pattern,
     "a loop over words": rate_in_a_loop,
-}
-WRONG["reflection_rate"] = {
-    "substrings: waiter and await count": lambda completions, markers: rate(
-        completions, lambda text: sum(text.lower().count(marker) for marker in markers)
-    ),
-    "beginnings of words: waiter counts": lambda completions, markers: rate(
-        completions, lambda text: len(re.findall(rf"\b(?:{'|'.join(markers)})", text.lower()))
-    ),
-    "split at spaces only: `wait,` is missed": lambda completions, markers: rate(
-        completions, lambda text: sum(word in markers for word in text.lower().split())
-    ),
-    "share of completions with a marker": lambda completions, markers: rate(
-        completions, lambda text: any(word in markers for word in words(text))
-    ),
-    "each marker once per completion": lambda completions, markers: rate(
-        completions, lambda text: len(markers & set(words(text)))
-    ),
-    "only one of the markers": lambda completions, markers: rate(
-        completions, lambda text: words(text).count(min(markers))
-    ),
-    "per word instead of per completion": lambda completions, markers: (
-        sum(word in markers for text in completions for word in words(text))
-        / max(1, sum(len(words(text)) for text in completions))
-    ),
-    "per completion that has a marker": lambda completions, markers: rate(
-        [text for text in completions if markers & set(words(text))],
-        lambda text: sum(word in markers for word in words(text)),
-    ),
-    "a sum instead of a mean": lambda completions, markers: float(
-        sum(word in markers for text in completions for word in words(text))
-    ),
-    "rounded down": lambda texts, markers: (
-        float(sum(word in markers for text in texts for word in words(text)) // max(1, len(texts)))
-    ),
-    "raises on an empty list": lambda completions, markers: statistics.mean(
-        sum(word in markers for word in words(text)) for text in completions
-    ),
-    "NaN on an empty list": lambda texts, markers: (
-        rate(texts, lambda text: sum(word in markers for word in words(text))) if texts else math.nan
-    ),
-    "an endless loop": rate_without_end,
 }  # fmt: skip
+WRONG["reflection_rate"] = {"an endless loop": rate_without_end} | edits(rate, {
+    "substrings: waiter and await count": (
+        "word in markers for word in words(text)", "text.lower().count(one) for one in markers"),
+    "beginnings of words: waiter counts": (
+        "word in markers for word in words(text)",
+        r"len(re.findall(rf'\b{one}', text.lower())) for one in markers"),
+    "split at spaces only: `wait,` is missed": ("words(text)", "text.lower().split()"),
+    "share of completions with a marker": ("[sum(", "[any("),
+    "each marker once per completion": ("words(text)", "set(words(text))"),
+    "only one of the markers": ("word in markers", "word == min(markers)"),
+    "per word instead of per completion": ("len(counts)", "max(1, len(words(' '.join(completions))))"),
+    "per completion that has a marker": ("len(counts)", "max(1, len(counts) - counts.count(0))"),
+    "a sum instead of a mean": ("sum(counts) / len(counts)", "float(sum(counts))"),
+    "rounded down": ("sum(counts) / len(counts)", "float(sum(counts) // len(counts))"),
+    "raises on an empty list": (" if counts else 0.0", ""),
+    "NaN on an empty list": ("else 0.0", "else math.nan"),
+})  # fmt: skip

@@ -17,16 +17,6 @@ def as_classification(chosen, rejected):
     return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long))
 
 
-def as_labelled_difference(chosen, rejected):
-    difference = chosen - rejected
-    return F.binary_cross_entropy_with_logits(difference, torch.ones_like(difference))
-
-
-def each_apart(chosen, rejected):
-    """Safe or not, as a pointwise model learns it: two labels in place of one comparison."""
-    return (F.softplus(-chosen) + F.softplus(rejected)).mean()
-
-
 def in_a_loop_of_numbers(chosen, rejected):
     pairs = zip(chosen.tolist(), rejected.tolist(), strict=True)
     return torch.tensor(sum(math.log1p(math.exp(b - a)) for a, b in pairs) / len(chosen))
@@ -36,7 +26,8 @@ RIGHT["bradley_terry"] = {
     "logsigmoid": lambda a, b: -F.logsigmoid(a - b).mean(),
     "softplus": lambda a, b: F.softplus(b - a).mean(),
     "two classes": as_classification,
-    "a label of 1 for the difference": as_labelled_difference,
+    "a label of 1 for the difference": lambda a, b:
+        F.binary_cross_entropy_with_logits(a - b, torch.ones_like(a)),
     "logaddexp": lambda a, b: torch.logaddexp(torch.zeros_like(a), b - a).sum() / len(a),
 }
 WRONG["bradley_terry"] = {
@@ -47,7 +38,7 @@ WRONG["bradley_terry"] = {
     "mean difference first": lambda a, b: -F.logsigmoid((a - b).mean()),
     "the log of a sigmoid that is 0": lambda a, b: -((a - b).sigmoid().log().mean()),
     "probability, no logarithm": lambda a, b: (b - a).sigmoid().mean(),
-    "each score apart": each_apart,
+    "each score apart": lambda a, b: (F.softplus(-a) + F.softplus(b)).mean(),  # two labels, no comparison
     "hinge": lambda a, b: F.relu(1 - (a - b)).mean(),
     "the rejected one detached": lambda a, b: -F.logsigmoid(a - b.detach()).mean(),
     "no gradient": in_a_loop_of_numbers,

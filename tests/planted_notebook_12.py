@@ -2,6 +2,7 @@
 published code write them. Each wrong one is wrong in one way, which its key says."""
 
 import torch
+from planted_edits import edited, edits
 
 RIGHT, WRONG = {}, {}
 
@@ -11,9 +12,7 @@ EACH = {"weights": 4, "gradients": 4, "optimizer": 8}
 
 
 def part_by_part(weights, gpus, sharded):
-    return sum(
-        size * weights / (gpus if name in sharded else 1) for name, size in EACH.items()
-    )
+    return sum(size * weights / (gpus if name in sharded else 1) for name, size in EACH.items())
 
 
 def whole_and_shares(weights, gpus, sharded):
@@ -27,40 +26,26 @@ def by_conditions(weights, gpus, sharded):
     return total + (8 * weights / gpus if "optimizer" in sharded else 8 * weights)
 
 
-def with_sizes(weights, gpus, sharded, sizes=EACH):
-    return sum(
-        size * weights / (gpus if name in sharded else 1) for name, size in sizes.items()
-    )
-
-
 RIGHT["bytes_on_gpu"] = {
     "part by part": part_by_part,
     "what is whole and what is shared": whole_and_shares,
     "by conditions": by_conditions,
 }
 WRONG["bytes_on_gpu"] = {
-    "one number of Adam's two": lambda weights, gpus, sharded: (
-        with_sizes(weights, gpus, sharded, EACH | {"optimizer": 4})
-    ),
-    "weights and gradients of two bytes": lambda weights, gpus, sharded: (
-        with_sizes(weights, gpus, sharded, {"weights": 2, "gradients": 2, "optimizer": 8})
-    ),
     "the reference policy counted in": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) + 4 * w,
     "all is sharded as soon as anything is": lambda w, gpus, sharded: 16 * w / gpus if sharded else 16.0 * w,
     "the sum over all GPUs": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) * gpus,
-    "divided where it stands whole": lambda weights, gpus, sharded: (
-        sum(size * weights / (1 if name in sharded else gpus) for name, size in EACH.items())
-    ),
     "what stands whole forgotten": lambda w, gpus, sharded: sum(EACH[name] for name in sharded) * w / gpus,
-    "the weights are never sharded": lambda weights, gpus, sharded: (
-        part_by_part(weights, gpus, set(sharded) - {"weights"})
-    ),
     "the GPU itself is not counted": lambda w, gpus, sharded: part_by_part(w, max(1, gpus - 1), sharded),
-    "whole bytes by rounding down": lambda w, gpus, sharded: w // gpus * 16
-    if len(sharded) == 3
-    else part_by_part(w, gpus, sharded),
+    "whole bytes by rounding down": lambda w, gpus, sharded:
+        w // gpus * 16 if len(sharded) == 3 else part_by_part(w, gpus, sharded),
     "numbers, not bytes": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) / 4,
-}
+} | edits(part_by_part, {
+    "one number of Adam's two": ("EACH", "(EACH | {'optimizer': 4})"),
+    "weights and gradients of two bytes": ("EACH", "(EACH | {'weights': 2, 'gradients': 2})"),
+    "divided where it stands whole": ("gpus if name in sharded else 1", "1 if name in sharded else gpus"),
+    "the weights are never sharded": ("in sharded", "in set(sharded) - {'weights'}"),
+})  # fmt: skip
 
 # ---- best_fit(lengths, capacity) -----------------------------------------------------------------
 
@@ -89,8 +74,8 @@ def fullest(open_lines, fills):
     return max(open_lines, key=lambda line: fills[line])
 
 
-def by_fills(lengths, capacity):
-    return fitted(lengths, capacity, longest_first(lengths), fullest)
+def by_fills(lengths, capacity, choose=fullest):
+    return fitted(lengths, capacity, longest_first(lengths), choose)
 
 
 def by_space_left(lengths, capacity):
@@ -110,11 +95,6 @@ def last_of_the_fullest(lengths, capacity):
     """Ties broken the other way, in rows and in lines."""
     rows = sorted(range(len(lengths)), key=lambda row: (lengths[row], row), reverse=True)
     return fitted(lengths, capacity, rows, lambda lines, fills: fullest(lines[::-1], fills))[::-1]
-
-
-def worst_fit(lengths, capacity):
-    rows = longest_first(lengths)
-    return fitted(lengths, capacity, rows, lambda lines, fills: min(lines, key=fills.__getitem__))
 
 
 def next_fit(lengths, capacity):
@@ -138,48 +118,33 @@ def padded(lengths, capacity):
     return lines
 
 
-def numbered_after_sorting(lengths, capacity):
-    ordered = sorted(lengths, reverse=True)
-    return by_fills(ordered, capacity)
-
-
-def sorts_its_argument(lengths, capacity):
-    lengths.sort(reverse=True)
-    return by_fills(lengths, capacity)
-
-
 RIGHT["best_fit"] = {
     "by how full the lines are": by_fills,
     "by what is left of the lines": by_space_left,
     "ties broken the other way": last_of_the_fullest,
 }
 WRONG["best_fit"] = {
-    "in the order they come": lambda lengths, capacity: (
-        fitted(lengths, capacity, range(len(lengths)), fullest)
-    ),
-    "shortest first": lambda lengths, capacity: (
-        fitted(lengths, capacity, longest_first(lengths)[::-1], fullest)
-    ),
-    "the first line in which it fits": lambda lengths, capacity: (
-        fitted(lengths, capacity, longest_first(lengths), lambda lines, fills: lines[0])
-    ),
-    "the emptiest line": worst_fit,
+    "in the order they come": lambda lengths, room: fitted(lengths, room, range(len(lengths)), fullest),
+    "shortest first": lambda lengths, room: fitted(lengths, room, longest_first(lengths)[::-1], fullest),
+    "the first line in which it fits": lambda lengths, room:
+        by_fills(lengths, room, lambda lines, fills: lines[0]),
+    "the emptiest line": lambda lengths, room:
+        by_fills(lengths, room, lambda lines, fills: min(lines, key=fills.__getitem__)),
     "only the last line": next_fit,
-    "a line is never quite full": lambda lengths, capacity: by_fills(lengths, capacity - 1),
-    "one token too many": lambda lengths, capacity: by_fills(lengths, capacity + 1),
-    "lengths in place of row numbers": lambda lengths, capacity: (
-        [[lengths[row] for row in line] for line in by_fills(lengths, capacity)]
-    ),
-    "rows that are too long dropped": lambda lengths, capacity: (
-        [line for line in by_fills(lengths, capacity) if lengths[line[0]] <= capacity]
-    ),
+    "a line is never quite full": lambda lengths, room: by_fills(lengths, room - 1),
+    "one token too many": lambda lengths, room: by_fills(lengths, room + 1),
+    "lengths in place of row numbers": lambda lengths, room:
+        [[lengths[row] for row in line] for line in by_fills(lengths, room)],
+    "rows that are too long dropped": lambda lengths, room:
+        [line for line in by_fills(lengths, room) if lengths[line[0]] <= room],
     "padded, not packed": padded,
-    "numbers of the sorted rows": numbered_after_sorting,
-    "the last row is lost": lambda lengths, capacity: by_fills(lengths[:-1], capacity),
-    "a line for each row": lambda lengths, capacity: [[row] for row in range(len(lengths))],
-    "only the number of lines": lambda lengths, capacity: len(by_fills(lengths, capacity)),
-    "its argument sorted in place": sorts_its_argument,
-}
+    "numbers of the sorted rows": lambda lengths, room: by_fills(sorted(lengths, reverse=True), room),
+    "the last row is lost": lambda lengths, room: by_fills(lengths[:-1], room),
+    "a line for each row": lambda lengths, room: [[row] for row in range(len(lengths))],
+    "only the number of lines": lambda lengths, room: len(by_fills(lengths, room)),
+    "its argument sorted in place": lambda lengths, room:
+        lengths.sort(reverse=True) or by_fills(lengths, room),
+}  # fmt: skip
 
 # ---- tis_weight(trainer, sampler, cap) -----------------------------------------------------------
 
@@ -203,21 +168,6 @@ def ratio(trainer, sampler):
     return (trainer - sampler).exp().detach()
 
 
-def thrown_away(trainer, sampler, cap):
-    weight = ratio(trainer, sampler)
-    return torch.where(weight > cap, 0.0, weight)
-
-
-def of_the_sequence(trainer, sampler, cap):
-    whole = (trainer - sampler).sum(-1, keepdim=True).exp().clamp(max=cap)
-    return whole.expand_as(trainer).detach()
-
-
-def summing_to_one(trainer, sampler, cap):
-    weight = clamped(trainer, sampler, cap)
-    return weight / weight.mean()
-
-
 RIGHT["tis_weight"] = {
     "exponential of the difference, clamped": clamped,
     "minimum of ratio and cap": by_minimum,
@@ -230,11 +180,11 @@ WRONG["tis_weight"] = {
     "never below 1": lambda new, old, cap: ratio(new, old).clamp(1, cap),
     "the cap from below": lambda new, old, cap: ratio(new, old).clamp(min=cap),
     "clipped as PPO's ratio": lambda new, old, cap: ratio(new, old).clamp(0.8, 1.2),
-    "what passes the cap is thrown away": thrown_away,
+    "what passes the cap is thrown away": lambda new, old, cap: ratio(new, old) * (ratio(new, old) <= cap),
     "the difference without its exponential": lambda new, old, cap: (new - old).clamp(max=cap).detach(),
     "the cap on the logarithm": lambda new, old, cap: (new - old).clamp(max=cap).exp().detach(),
-    "one weight for the sequence": of_the_sequence,
-    "divided by its mean": summing_to_one,
+    "one weight for the sequence": edited(clamped, "sampler)", "sampler).sum(-1, True).expand_as(trainer)"),
+    "divided by its mean": lambda new, old, cap: clamped(new, old, cap) / clamped(new, old, cap).mean(),
     "the ratio of log-probs": lambda new, old, cap: (new / old).clamp(max=cap).detach(),
     "a gradient flows through it": lambda new, old, cap: (new - old).exp().clamp(max=cap),
     "the cap is always 2": lambda new, old, cap: clamped(new, old, 2.0),

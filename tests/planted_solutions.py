@@ -8,22 +8,12 @@ of the checks. Run this file for the table in Markdown: python tests/planted_sol
 import contextlib
 import io
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
-
-import planted_notebook_01
-import planted_notebook_02
-import planted_notebook_03
-import planted_notebook_07
-import planted_notebook_10
-import planted_notebook_11
-import planted_notebook_12
 
 from r1lab.lab import check
 
-NOTEBOOKS = (
-    planted_notebook_01, planted_notebook_02, planted_notebook_03, planted_notebook_07,
-    planted_notebook_10, planted_notebook_11, planted_notebook_12,
-)  # fmt: skip
+NOTEBOOKS = [import_module(f"planted_notebook_{name}") for name in ("01", "02", "03", "07", "10", "11", "12")]
 
 
 class Planted(NamedTuple):
