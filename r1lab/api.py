@@ -2,8 +2,8 @@
 
 import html
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,17 +13,18 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab import run
-from r1lab.sources import load_task
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge
-from r1lab.objective import group_advantages, policy_loss
-from r1lab.models.policy import Policy, load_model
+from r1lab.launch.judge import UNLIMITED, open_model
+from r1lab.objective import group_advantages
 from r1lab.report.figures import draw
 from r1lab.report.pages import embedded, write_report
 from r1lab.rewards import RewardSet
-from r1lab.sampling import SamplerName, SamplingParams, TorchSampler, VLLMConfig, build_sampler
+from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig
+from r1lab.sources import load_task
 from r1lab.sources.templates import prompt_of
+from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.zero import stored_zero
 from r1lab.task import Problem, Task, columns_of
 from r1lab.training import rl
@@ -31,9 +32,7 @@ from r1lab.training import sft as supervised
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest, default_processes, launch
-from r1lab.training.rl import MakeLearner
-from r1lab.training.sft import SFTConfig
-from r1lab.world import FAMILIES, sample_problem
+from r1lab.world import family_and_level, sample_problem
 from r1lab.world.small_world import SmallWorld
 
 
@@ -80,9 +79,9 @@ class Run(run.Run):
 
     def _repr_html_(self) -> str:
         """A card: where it lies, how far it is, the curve, and what it last wrote."""
-        rows = self.metrics
+        rows, address = self.metrics, html.escape(str(self.folder))
         state = "finished" if self.finished else "stopped on the way" if rows else "not started"
-        parts = [f"<b>{html.escape(self.name)}</b>: {state}, in <code>{html.escape(str(self.folder))}</code>"]
+        parts = [f"<b>{html.escape(self.name)}</b>: {state}, in <code>{address}</code>"]
         figure = draw("accuracy", rows, self.config) if rows else None
         if figure is not None:
             picture = embedded(figure, "")
@@ -94,23 +93,14 @@ class Run(run.Run):
         return "\n".join(parts)
 
 
-def grpo(
-    model: str | Path, task: Task, config: GRPOConfig | None = None, name: str = "run", *,
-    runs: str | Path = "runs", overwrite: bool = False, loss: Callable = policy_loss,
-    learner: MakeLearner | None = None,
-) -> Run:  # fmt: skip
-    """Train a model on a task by reinforcement learning, in `runs/name`: see `training.rl.grpo`."""
-    options = {"runs": runs, "overwrite": overwrite, "loss": loss, "learner": learner}
-    return Run(rl.grpo(model, task, config, name, **options).folder, task)
+@wraps(rl.grpo)
+def grpo(model: str | Path, task: Task, *args, **options) -> Run:
+    return Run(rl.grpo(model, task, *args, **options).folder, task)
 
 
-def sft(
-    model: str | Path, data: str | Path, config: SFTConfig | None = None, name: str = "sft", *,
-    runs: str | Path = "runs", overwrite: bool = False,
-) -> Run:  # fmt: skip
-    """Fine-tune a model on a data set's folder, in `runs/name`: see `training.sft.sft`."""
-    done = supervised.sft(model, data, config, name, runs=runs, overwrite=overwrite)
-    return Run(done.folder)
+@wraps(supervised.sft)
+def sft(*args, **options) -> Run:
+    return Run(supervised.sft(*args, **options).folder)
 
 
 def evaluate(
@@ -133,14 +123,13 @@ def evaluate(
 
 
 def evaluate_work(
-    world: World, stop: StopRequest, folder: run.Run, model: str, task: Task, sampling: Mapping,
+    world: World, stop: StopRequest, folder: run.Run, model: str, task: Task, sampling: dict,
     max_tokens: int | None,
 ) -> bool:  # fmt: skip
     """One process's share of `evaluate`; the first writes the whole."""
-    loaded, tokenizer = load_model(model)
-    sampler = TorchSampler(world.place(Policy(loaded)).model, tokenizer)
+    sampler, tokenizer = open_sampler(world, model)
     longest = max(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids) for p in task.test)
-    room = getattr(loaded.config, "max_position_embeddings", 1 << 30) - longest
+    room = getattr(sampler.model.config, "max_position_embeddings", UNLIMITED) - longest
     share = measure.evaluate(
         sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room),
         shard=(world.rank, world.size), **sampling,
@@ -153,7 +142,7 @@ def evaluate_work(
 
 @dataclass(frozen=True)
 class Group:
-    """The completions of one question, with their rewards and advantages, the best first."""
+    """The completions of one question, with their rewards and advantages."""
 
     problem: Problem
     prompt: str
@@ -163,13 +152,13 @@ class Group:
     advantages: list[float]
 
     def __rich__(self) -> Text:
-        """Show the prompt, then each answer under its advantage and rewards."""
+        """Show the prompt, then each answer under its advantage and rewards, the best first."""
         gold = self.problem.solution or "not checkable"
         shown = Text(f"{self.prompt}\n(a right answer: {gold})\n")
-        for row, completion in enumerate(self.completions):
+        for row in sorted(range(len(self.completions)), key=lambda row: -self.advantages[row]):
             scores = "  ".join(f"{name} {values[row]}" for name, values in self.rewards.items())
             head = f"\nadvantage {self.advantages[row]:+.2f}  {scores}  {self.finish[row]}\n"
-            shown.append(head, style="bold").append(f"{completion}\n")
+            shown.append(head, style="bold").append(f"{self.completions[row]}\n")
         return shown
 
 
@@ -182,12 +171,10 @@ def sample(
 
     Args:
         problem: the question; by default the one at place `seed` of the test set.
-        sampler, vllm: what draws the answers, see `sampling.build_sampler`.
+        sampler, vllm: what draws the answers, see `launch.judge.open_model`.
     """
     problem = problem or task.test[seed % len(task.test)]
-    loaded, tokenizer = load_model(model)
-    Policy(loaded)  # refuses what the sampler cannot score
-    drawing = build_sampler(sampler, loaded, tokenizer, vllm)
+    drawing, tokenizer, _ = open_model(str(model), sampler, vllm, max_tokens)
     prompt = prompt_of(task, problem, tokenizer)
     params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
     drawn = drawing.generate([tokenizer(prompt).input_ids], params)
@@ -197,15 +184,7 @@ def sample(
     )
     scores = torch.tensor([[float("nan") if total is None else total for total in totals]])
     advantages = group_advantages(scores)[0].tolist()
-    best = sorted(range(n), key=lambda row: -advantages[row])
-    return Group(
-        problem=problem,
-        prompt=prompt,
-        completions=[texts[row] for row in best],
-        finish=[drawn.finish[row] for row in best],
-        rewards={name: [values[row] for row in best] for name, values in parts.items()},
-        advantages=[advantages[row] for row in best],
-    )
+    return Group(problem, prompt, texts, drawn.finish, parts, advantages)
 
 
 def ask(
@@ -233,18 +212,13 @@ def ask(
         seed: another seed, another question.
         sampler: what draws the answers: this package, or vLLM where it is installed.
     """
-    asked = load_task(task) if task else SmallWorld(template=template).task()
-    problem = None if task else held_out(family, level, lang, seed)
+    if task:
+        asked, problem = load_task(task), None
+    else:
+        asked, names = SmallWorld(template=template).task(), family_and_level(f"{family}/{level}")
+        problem = sample_problem(random.Random(seed), *names, lang, for_test=True)
     group = sample(
         model, asked, problem, group_size, max_tokens=max_tokens, temperature=temperature, seed=seed,
         sampler=sampler, vllm=vllm,
     )  # fmt: skip
     Console().print(group)
-
-
-def held_out(family: str, level: int, lang: str, seed: int) -> Problem:
-    """Draw a held-out question of the small world. Raises InputError where there is no such family."""
-    if family not in FAMILIES or level not in FAMILIES[family].levels:
-        levels = {f.name: f"levels {f.levels[0]}-{f.levels[-1]}" for f in FAMILIES.values()}
-        raise InputError(f"no {family} of level {level}; there are {levels}.")
-    return sample_problem(random.Random(seed), family, level, lang, for_test=True)

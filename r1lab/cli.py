@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 # What PyTorch and tokenizers read when they are imported: see training.processes.
@@ -58,20 +58,15 @@ COMMANDS = {
 }
 
 
-def find(place: str) -> object:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
-
-
 def load_command(name: str, args: Sequence[str]) -> Callable:
     """Import a command. Raises InputError for a command or a preset that does not exist."""
     if name not in COMMANDS:
         raise InputError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}.")
     command = COMMANDS[name]
-    function = find(command.place)
+    function = resolve_name(command.place)
     if not command.presets:
         return function
-    presets, parser = find(command.presets), argparse.ArgumentParser(add_help=False)
+    presets, parser = resolve_name(command.presets), argparse.ArgumentParser(add_help=False)
     parser.add_argument("--preset", default=next(iter(presets)))
     preset = parser.parse_known_args(list(args))[0].preset
     if preset not in presets:

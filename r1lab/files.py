@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from r1lab.errors import InputError
 
+Row = dict[str, Any]
 PACKAGE = Path(__file__).parent
 # Beside the package in a checkout, inside it where a wheel was installed.
 SHIPPED = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parent / "data"
@@ -51,27 +52,42 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def read_rows(path: Path, needed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The objects of a JSONL file. A last line that was cut while being written is left out.
+def read_rows(
+    path: str | Path, needed: Sequence[str] = (), read: Callable[[Row], Any] = dict, complete: bool = False
+) -> list[Any]:
+    """Read a JSONL file, one object a line; blank lines are skipped.
 
+    Args:
+        needed: keys that each object must have.
+        read: what makes a row of an object; its ValueError says what is wrong.
+        complete: refuse a file without rows, or whose last line was cut while being written. A run's
+            file may be so, and that line is left out.
     Raises:
-        InputError: a line is not an object, or lacks one of the `needed` keys (it is named).
+        InputError: the file is missing, or a line cannot be read (it is named).
     """
-    # Not splitlines: JSON strings may hold other line separators, such as U+2028.
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    path = shipped(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a .jsonl file.")
     rows = []
-    for number, line in enumerate(lines, 1):
+    # Lines of bytes: JSON strings may hold other line separators, such as U+2028.
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            if number == len(lines):  # no newline after it: the writer was stopped here
+            row = json.loads(line.decode("utf-8-sig"))
+            if not isinstance(row, dict):
+                raise ValueError(f"it is of type {type(row).__name__}")
+            if missing := [key for key in needed if key not in row]:
+                raise ValueError(f"found the keys {', '.join(row)}: {', '.join(missing)} missing")
+            rows.append(read(row))
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
+            if not complete and not line.endswith(b"\n"):
                 break
-            raise InputError(f"{path}, line {number}: not valid JSON.") from None
-        keys = row if isinstance(row, dict) else {}
-        missing = [key for key in needed if key not in keys]
-        if not isinstance(row, dict) or missing:
-            raise InputError(f"{path}, line {number}: this is no object, or lacks {missing}.")
-        rows.append(row)
+            keys = f" with the keys {', '.join(needed)}" if needed else ""
+            raise InputError(
+                f"{path}, line {number}: cannot be read ({error}); each line must be a JSON object in "
+                f"UTF-8{keys}."
+            ) from error
+    if complete and not rows:
+        raise InputError(f"{path} is empty; it needs at least one JSON object a line.")
     return rows

@@ -18,9 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from r1lab.errors import InputError
-from r1lab.files import PACKAGE, read_rows, write_text
+from r1lab.files import PACKAGE, Row, read_rows, write_text
 
-Row = dict[str, Any]
 # Who computes and when, or which of several results: what may differ when a run goes on.
 WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks")
 SAMPLE_KEYS = ("id", "step", "level", "prompt", "completion", "rewards")

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.files import SHIPPED, shipped
+from r1lab.files import SHIPPED, Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ def columns_of(problems: Sequence[Problem]) -> dict[str, list]:
     return columns | {key: [problem.meta.get(key) for problem in problems] for key in extra}
 
 
-# By field, as JSON gives them.
-TYPES = {name: (str,) for name in ("id", "family", "lang", "prompt", "solution")} | {
-    "level": (int,), "tests": (list, type(None)), "meta": (dict,)
-}  # fmt: skip
+TYPES = {column.name: column.type for column in fields(Problem)}
+REQUIRED = tuple(TYPES)[:6]
 
 
 def problem_id(family: str, prompt: str) -> str:
@@ -74,41 +72,17 @@ def save_problems(problems: list[Problem], path: str | Path) -> None:
 
 
 def load_problems(path: str | Path) -> list[Problem]:
-    """Read a JSONL file of problems; blank lines are skipped.
-
-    Raises:
-        InputError: the file is missing, empty, or a line is malformed (the line is named).
-    """
-    path = shipped(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of problems; give the path of a .jsonl file.")
-    problems = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            problems.append(_problem(line))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
-            raise InputError(
-                f"{path}, line {number}: not a problem ({error}); each line must be a JSON object "
-                f"in UTF-8 with the keys {', '.join(f.name for f in fields(Problem))}."
-            ) from error
-    if not problems:
-        raise InputError(f"{path}: the file is empty; it needs at least one problem a line.")
-    return problems
+    """Read a file as `save_problems` writes it. Raises InputError as `files.read_rows`."""
+    return read_rows(path, REQUIRED, problem_of, complete=True)
 
 
-def _problem(line: bytes) -> Problem:
-    """Raises ValueError: what is wrong with the line."""
-    row = json.loads(line.decode("utf-8"))
-    if not isinstance(row, dict):
-        raise ValueError(f"it is of type {type(row).__name__}")
-    if missing := [name for name in TYPES if name not in row and name not in ("tests", "meta")]:
-        raise ValueError(f"found the keys {', '.join(row)}: {', '.join(missing)} missing")
-    for name, kind in TYPES.items():
-        if name in row and type(row[name]) not in kind:
-            raise ValueError(f"{name} is {row[name]!r}, of type {type(row[name]).__name__}")
-    return Problem(**{name: row[name] for name in TYPES if name in row})
+def problem_of(row: Row) -> Problem:
+    """Make a problem of its fields; other columns are left out. Raises ValueError: one is of a wrong type."""
+    known = {name: row[name] for name in TYPES if name in row}
+    for name, value in known.items():
+        if not isinstance(value, TYPES[name]):
+            raise ValueError(f"{name} is {value!r}, of type {type(value).__name__}")
+    return Problem(**known)
 
 
 def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
@@ -165,21 +139,15 @@ class Task:
         """
         if callable(self.problems):
             drawn = self._not_held_out(self.problems(seed, rollout, count))
-            if len(drawn) < count:
-                raise InputError(
-                    f"the task {self.name!r} drew {len(drawn)} of {count} problems that are not in its "
-                    "test set; draw from other problems, or test on others."
-                )
-            return drawn
-        pool = self._pool
-        if not pool:
+        else:
+            pool = self._pool
+            places = range(rollout * count, (rollout + 1) * count) if pool else ()
+            drawn = [pool[_order(seed, at // len(pool), len(pool))[at % len(pool)]] for at in places]
+        if len(drawn) < count:
             raise InputError(
-                f"the task {self.name!r} has no problem that is not in its test set; test on others."
+                f"the task {self.name!r} drew {len(drawn)} of {count} problems that are not in its test "
+                "set; ask other problems, or test on others."
             )
-        drawn = []
-        for place in range(rollout * count, (rollout + 1) * count):
-            epoch, index = divmod(place, len(pool))
-            drawn.append(pool[_order(seed, epoch, len(pool))[index]])
         return drawn
 
     @cached_property

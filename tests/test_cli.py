@@ -121,7 +121,7 @@ def test_every_command_runs(name, small_folder, tmp_path, monkeypatch, capfd):
     ("change", "words"),
     [
         (("--model", "runs/nowhere"), "config.json is missing"),
-        (("--test", "nowhere.jsonl"), "no such file of problems"),
+        (("--test", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--group-size", "1"), "a group of one has no mean to beat"),
         (("--processes", "3"), "do not divide over 3 processes"),
         (("--resume",), "there is no run to resume"),
@@ -146,7 +146,7 @@ def test_a_malformed_line_of_problems_is_named(small, capsys, tmp_path):
 def test_eval_and_report_of_nothing_are_refused(capsys):
     assert "config.json is missing" in fails(capsys, "eval", "data/nowhere")
     assert "not a run folder" in fails(capsys, "report", "data")
-    assert "no signs of level 9" in fails(capsys, "sample", "data/base", "--level", "9")
+    assert "no problems 'signs/9'" in fails(capsys, "sample", "data/base", "--level", "9")
 
 
 def start(small, runs_in, *more) -> subprocess.Popen:

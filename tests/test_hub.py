@@ -210,5 +210,5 @@ def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home):
         assert sorted(drawn[epoch * 8 : epoch * 8 + 8]) == sorted(p.prompt for p in asked[1:])
     assert drawn[:8] != drawn[8:16]
     assert task.draw(1, 4, 4) == steps[4] and task.draw(2, 0, 4) != steps[0]
-    with pytest.raises(InputError, match="no problem that is not in its test set"):
+    with pytest.raises(InputError, match="drew 0 of 4 problems that are not in its test set"):
         replace(task, test=asked).draw(1, 0, 4)

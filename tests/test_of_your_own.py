@@ -36,7 +36,7 @@ def names(tmp_path, monkeypatch) -> dict:
 def test_a_task_of_ones_own(names):
     code = printed("A task")
     assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) <= 12
-    exec(compile(code, "README", "exec"), names)
+    exec(code, names)
     run = names["run"]
     assert run.finished and run.config["rollouts"] == 1 + 4
     assert (run.folder / "report.html").is_file()
@@ -48,15 +48,13 @@ def test_a_task_of_ones_own(names):
 
 
 def test_a_loss_of_ones_own(names):
-    exec(compile(printed("A task").split("run = ")[0], "README", "exec"), names)
-    exec(compile(printed("A loss"), "README", "exec"), names)
+    exec(printed("A task").split("run = ")[0] + printed("A loss"), names)
     assert names["run"].finished
 
 
 def test_a_stage_of_ones_own(names):
     code = printed("A stage")
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    exec(compile(printed("A task").split("run = ")[0], "README", "exec"), names)
-    exec(compile(code, "README", "exec"), names)
+    exec(printed("A task").split("run = ")[0] + code, names)
     kept = names["run"].summary["kept"]
     assert len(kept) == 16 and any(kept.values())

@@ -309,7 +309,7 @@ def test_a_step_written_twice_counts_once_and_a_line_cut_while_written_not_at_al
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("metrics.jsonl", None, "not a run folder"),
     ("metrics.jsonl", "", "no metrics yet"),
-    ("metrics.jsonl", "{}{\n{}\n", "line 1: not valid JSON"),
+    ("metrics.jsonl", "{}{\n{}\n", "line 1: cannot be read"),
     ("metrics.jsonl", '{"kind": "eval", "step": 0}\n[1]\n', "line 2"),
     ("metrics.jsonl", '{"kind": "eval"}\n', "line 1: .*step"),
     ("samples.jsonl", '{"id": "a"}\n', "line 1: .*completion"),

@@ -3,36 +3,25 @@
 import html
 import itertools
 import random
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from r1lab.errors import InputError
 from r1lab.lab.widgets import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.search.prm import (
-    AGGREGATES,
-    PRMConfig,
-    ProcessRewardModel,
-    find_steps,
-    step_labels,
-    train_prm,
-    write_search,
-)
+    AGGREGATES, PRMConfig, ProcessRewardModel, find_steps, step_labels, train_prm, write_search,
+)  # fmt: skip
 from r1lab.search.tree import (
-    Tree,
-    best_of_n,
-    held_out_puzzles,
-    learned_values,
-    mcts,
-    puct,
-    signs_tree,
-    value_error,
-)
+    Search, Tree, best_of_n, held_out_puzzles, learned_values, mcts, signs_tree, value_error,
+)  # fmt: skip
 from r1lab.sources.templates import apply_template
+from r1lab.task import Problem
 from r1lab.world import FAMILIES
 from r1lab.world.puzzles import write_attempt
 
@@ -62,6 +51,21 @@ def puzzle():
     return FAMILIES["signs"].draw(random.Random(3), 3, "en")
 
 
+@pytest.fixture(scope="module")
+def prm(policy, tokenizer):
+    """Untrained: its scores are random, but differ."""
+    prm = ProcessRewardModel(policy.model, tokenizer)
+    torch.nn.init.normal_(prm.critic.head.weight, generator=torch.Generator().manual_seed(0))
+    return prm
+
+
+def attempt_at(problem: Problem, signs: Sequence[str]) -> str:
+    """Write an attempt, or its beginning, at a puzzle."""
+    numbers = problem.meta["numbers"]
+    moves = tuple(zip(signs, numbers[1:], strict=False))
+    return write_attempt(numbers[0], moves, problem.meta["target"])[0]
+
+
 # ---- steps and their labels ----------------------------------------------------------------------
 
 
@@ -78,28 +82,25 @@ def test_a_step_is_good_when_some_way_on_hits_the_target(level):
     problem = FAMILIES["signs"].draw(random.Random(level), level, "en")
     numbers, target = problem.meta["numbers"], problem.meta["target"]
     for signs in itertools.product("+-", repeat=level):
-        text = write_attempt(numbers[0], tuple(zip(signs, numbers[1:], strict=True)), target)[0]
-        steps = find_steps(text)
+        steps = find_steps(attempt_at(problem, signs))
         for label, step in zip(step_labels(problem, steps), steps, strict=True):
             endings = itertools.product([1, -1], repeat=level - len(step.signs))
-            begun = [1 if sign == "+" else -1 for sign in step.signs]
-            totals = [numbers[0] + np.dot([*begun, *end], numbers[1:]) for end in endings]
+            start = [1 if sign == "+" else -1 for sign in step.signs]
+            totals = [numbers[0] + np.dot([*start, *end], numbers[1:]) for end in endings]
             assert label == (target in totals)
 
 
 def test_a_written_search_repeats_nothing_and_stops_at_the_solution(puzzle):
     text = write_search(random.Random(0), puzzle, most=8)
-    whole = [step.signs for step in find_steps(text) if len(step.signs) == 3]
-    labels = step_labels(puzzle, [s for s in find_steps(text) if len(s.signs) == 3])
-    assert len(set(whole)) == len(whole) and labels == [False] * (len(whole) - 1) + [True]
+    whole = [step for step in find_steps(text) if len(step.signs) == 3]
+    assert len({step.signs for step in whole}) == len(whole)
+    assert step_labels(puzzle, whole) == [False] * (len(whole) - 1) + [True]
 
 
 # ---- the process reward model --------------------------------------------------------------------
 
 
-def test_a_score_is_read_at_its_own_step_and_does_not_see_what_follows(policy, tokenizer, puzzle):
-    prm = ProcessRewardModel(policy.model, tokenizer)
-    torch.nn.init.normal_(prm.critic.head.weight, generator=torch.Generator().manual_seed(0))
+def test_a_score_is_read_at_its_own_step_and_does_not_see_what_follows(prm, puzzle):
     prompt = apply_template("small", puzzle.prompt)
     text = write_search(random.Random(0), puzzle, most=3)
     whole = prm.scores([(prompt, text)])[0]
@@ -150,12 +151,9 @@ def test_a_signs_tree_holds_all_attempts_their_tokens_and_the_policys_prior(
         assert all(tree.names[child][:-1] == tree.names[node] for child in own)
         assert not own or sum(tree.prior[child] for child in own) == pytest.approx(1)
     right = tree.names[tree.right.index(True)]
-    numbers = puzzle.meta["numbers"]
-    attempt = write_attempt(numbers[0], tuple(zip(right, numbers[1:], strict=True)),
-                            puzzle.meta["target"])[0]  # fmt: skip
     path = [tree.names.index(right[:length]) for length in range(1, 4)]
     # "<think>" and the first number stand in every attempt, and are not paid.
-    assert sum(tree.cost[node] for node in path) == len(tokenizer(attempt).input_ids) - 1
+    assert sum(tree.cost[node] for node in path) == len(tokenizer(attempt_at(puzzle, right)).input_ids) - 1
 
 
 def test_the_prior_is_what_the_policy_says_of_the_two_signs(policy, tokenizer, puzzle):
@@ -168,16 +166,13 @@ def test_the_prior_is_what_the_policy_says_of_the_two_signs(policy, tokenizer, p
     assert [tree.prior[node] for node in tree.children[0]] == pytest.approx(expected, abs=1e-5)
 
 
-def test_learned_values_stand_at_the_nodes_they_are_about(policy, tokenizer, puzzle):
-    prm = ProcessRewardModel(policy.model, tokenizer)
-    torch.nn.init.normal_(prm.critic.head.weight, generator=torch.Generator().manual_seed(0))
+def test_learned_values_stand_at_the_nodes_they_are_about(policy, tokenizer, prm, puzzle):
     tree = signs_tree(policy, tokenizer, puzzle)
     said = learned_values(prm, puzzle, tree)
-    numbers = puzzle.meta["numbers"]
     for node in (1, 4, 9):
-        moves = tuple(zip(tree.names[node], numbers[1:], strict=False))
-        text = write_attempt(numbers[0], moves, puzzle.meta["target"])[0]
-        text = f"<think> {text}" if len(moves) == 3 else f"<think> {text.rsplit(':', 1)[0]}"
+        signs = tree.names[node]
+        text = f"<think> {attempt_at(puzzle, signs)}"
+        text = text if len(signs) == 3 else text.rsplit(":", 1)[0]
         alone = prm.scores([(apply_template("small", puzzle.prompt), text)])[0][-1]
         assert said[node] == pytest.approx(alone, abs=1e-5)
 
@@ -186,8 +181,9 @@ def test_learned_values_stand_at_the_nodes_they_are_about(policy, tokenizer, puz
 
 
 def test_puct_by_hand():
-    assert puct(0.75, 0.2, visits=4, siblings=9, c=2.0) == pytest.approx(0.75 + 2 * 0.2 * 3 / 5)
-    assert puct(0.0, 0.9, visits=0, siblings=0, c=1.0) == 0
+    search = Search(HAND, 0, visits=Counter({1: 4, 2: 5}), totals=Counter({1: 3.0}))
+    assert search.puct(1, siblings=9, c=2.0) == pytest.approx(0.75 + 2 * 0.6 * 3 / 5)
+    assert search.puct(3, siblings=0, c=1.0) == 0
 
 
 def test_mcts_visits_a_hand_made_tree_as_computed_by_hand():
@@ -201,7 +197,7 @@ def test_mcts_visits_a_hand_made_tree_as_computed_by_hand():
     values = [0.0, 0.1, 0.5, 0.0, 0.0, 0.0, 0.0]
     search = mcts(HAND, values, budget=100)
     assert [HAND.names[node] for node in search.written] == ["a", "c", "b", "f"]
-    assert search.visits == [3, 2, 1, 1, 0, 0, 0]  # of finished simulations
+    assert search.visits == {0: 3, 1: 2, 2: 1, 3: 1}  # of finished simulations
     assert search.found_at == search.spent == 2 + 3 + 2 + 3
 
 
@@ -225,8 +221,8 @@ def test_best_of_n_pays_every_attempt_in_full(seed):
 
 
 def test_rollouts_are_paid_and_seeded():
-    search = mcts(HAND, None, 50, rng=random.Random(1))
-    assert search == mcts(HAND, None, 50, rng=random.Random(1))
+    search, again = (mcts(HAND, None, 50, rng=random.Random(1)) for _ in range(2))
+    assert search == again
     assert search.spent == sum(HAND.cost[node] for node in search.written)
 
 

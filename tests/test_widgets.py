@@ -267,9 +267,9 @@ def test_a_run_that_breaks_off_says_why(task, tmp_path):
         ({}, "not a run folder"),
         ({"metrics.jsonl": ""}, "no metrics yet"),
         ({"metrics.jsonl": "{}\n"}, "line 1"),
-        ({"metrics.jsonl": "half\n\n"}, "not valid JSON"),
+        ({"metrics.jsonl": "half\n\n"}, "cannot be read"),
         ({"metrics.jsonl": '{"kind": "train", "step": 1}\n', "config.json": "{"}, "damaged"),
-        ({"metrics.jsonl": '{"kind": "train", "step": 1}\n', "samples.jsonl": "[]\n"}, "lacks"),
+        ({"metrics.jsonl": '{"kind": "train", "step": 1}\n', "samples.jsonl": "[]\n"}, "of type list"),
     ],
 )
 def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):

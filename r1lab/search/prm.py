@@ -23,7 +23,7 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import training_problems
 from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
-from r1lab.world.words import NO, OK, REFLECTIVE_SHARES
+from r1lab.world.words import NO, OK, REFLECTIVE_SHARES, choose
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.ppo import Critic
 from r1lab.training.processes import Progress
@@ -40,47 +40,47 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 class Step(NamedTuple):
     """One sign and its running total, an attempt's last one with the target restated after it.
 
-    `end` is where it ends in the text, `signs` are those of its attempt so far.
+    `start` and `end` are its places in the text, `signs` those of its attempt so far.
     """
 
+    start: int
     end: int
     signs: str
 
 
 def find_steps(text: str) -> list[Step]:
-    """The steps of all attempts of a text, in order."""
+    """Find the steps of all attempts of a text, in order."""
     found = []
     for attempt in ATTEMPT.finditer(text):
-        signs = ""
+        offset, signs = attempt.start(2), ""
         for move in MOVE.finditer(attempt[2]):
             signs += move[1]
-            found.append(Step(attempt.start(2) + move.end(), signs))
+            found.append(Step(offset + move.start(), offset + move.end(), signs))
         if attempt[3]:
-            found[-1] = Step(attempt.end(3), signs)
+            found[-1] = found[-1]._replace(end=attempt.end(3))
     return found
 
 
 def solving_signs(problem: Problem) -> str:
-    """The signs of the puzzle's only solution."""
+    """Return the signs of the puzzle's only solution."""
     return "".join(sign for sign in problem.solution if sign in "+-")
 
 
 def step_labels(problem: Problem, steps: Sequence[Step]) -> list[bool]:
-    """Exact: can the attempt still hit the target? Only the solution's own signs can."""
+    """Tell exactly which steps can still hit the target: only those of the solution's own signs."""
     solution = solving_signs(problem)
     return [solution.startswith(step.signs) for step in steps]
 
 
 def write_search(rng: random.Random, problem: Problem, most: int) -> str:
-    """Up to `most` different attempts in random order, right or not: what the PRM learns from."""
+    """Write up to `most` different attempts in random order, right or not: what the PRM learns from."""
     patterns = signs_candidates(problem.meta["numbers"])
     rng.shuffle(patterns)
     parts = []
     for moves in patterns[:most]:
         text, hit = write_attempt(problem.meta["numbers"][0], moves, problem.meta["target"])
         verdict = (OK if hit else NO)[problem.lang]
-        again = rng.choices(*zip(*REFLECTIVE_SHARES[problem.lang].items(), strict=True))[0]
-        parts.append(f"{text} {verdict} {again}")
+        parts.append(f"{text} {verdict} {choose(rng, REFLECTIVE_SHARES[problem.lang])}")
         if hit:
             break
     return "<think> " + " ".join(parts)
@@ -110,7 +110,7 @@ class ProcessRewardModel:
         self.critic, self.tokenizer = Critic(model), tokenizer
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[Float[Tensor, " steps"]]:
-        """For each (prompt, completion), one logit per step of the completion."""
+        """Compute, for each (prompt, completion), one logit per step of the completion."""
         coded = [self.tokenizer(" ".join(pair), return_offsets_mapping=True) for pair in pairs]
         pad = self.tokenizer.pad_token_id
         ids, _ = pad_rows([one.input_ids for one in coded], [[pad]] * len(coded), pad)
@@ -125,7 +125,7 @@ class ProcessRewardModel:
 
     @torch.no_grad()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
-        """For each (prompt, completion), its steps' probabilities of being good."""
+        """Compute, for each (prompt, completion), its steps' probabilities of being good."""
         lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
         found: list[list[float]] = [[] for _ in pairs]
         rows = [row for row, (_, completion) in enumerate(pairs) if find_steps(completion)]
@@ -135,7 +135,7 @@ class ProcessRewardModel:
         return found
 
     def reward(self, how: str) -> Callable[..., list[float]]:
-        """The PRM as a reward in TRL's signature; `how` is a name in AGGREGATES."""
+        """Make the PRM a reward in TRL's signature; `how` is a name in AGGREGATES."""
 
         def process_reward(prompts: list, completions: list, **columns: object) -> list[float]:
             scores = self.scores(list(zip(prompts, completions, strict=True)))
@@ -148,16 +148,15 @@ class ProcessRewardModel:
 def train_prm(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PRMConfig = PRMConfig()
 ) -> tuple[ProcessRewardModel, list[float]]:
-    """A PRM from a base model, and its loss (nats per step) batch by batch, each seen once."""
+    """Train a PRM from a base model; also return its loss (nats per step) on each batch."""
     prm, rng, losses = ProcessRewardModel(model, tokenizer), random.Random(config.seed), []
     optimizer = torch.optim.AdamW(prm.critic.parameters(), lr=config.learning_rate, fused=True)
     batches = config.problems // config.batch
     with Progress(batches, "process reward model") as progress:
         for number in range(batches):
             pairs, labels = [], []
-            for problem in training_problems(
-                config.seed, number, config.batch, config.mixture, {"en": 1.0}
-            ):
+            asked = training_problems(config.seed, number, config.batch, config.mixture, {"en": 1.0})
+            for problem in asked:
                 text = write_search(rng, problem, config.attempts)
                 pairs.append((apply_template("small", problem.prompt), text))
                 labels += step_labels(problem, find_steps(text))

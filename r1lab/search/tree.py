@@ -7,6 +7,7 @@ searches run over the table, paying for each step as if it were written only the
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -18,7 +19,7 @@ from r1lab.search.prm import ProcessRewardModel, find_steps, solving_signs
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import sample_problem
-from r1lab.world.puzzles import MOVE, signs_candidates, write_attempt
+from r1lab.world.puzzles import signs_candidates, write_attempt
 from r1lab.training.batching import pad_rows
 
 
@@ -41,56 +42,56 @@ class Tree:
     right: Sequence[bool]
 
     def values(self, *, best: bool) -> list[float]:
-        """The exact value of each node, from the leaves up.
+        """Compute the exact value of each node, from the leaves up.
 
         `best`: 1 where a right leaf can still be reached, which is what the PRM is to say. Else the
         chance that the policy, going on by its prior, ends in a right leaf.
         """
         values = [float(right) for right in self.right]
-        for node in reversed(range(len(values))):
-            if self.children[node]:
-                own = [(self.prior[child], values[child]) for child in self.children[node]]
-                values[node] = max(v for _, v in own) if best else sum(p * v for p, v in own)
+        for node, own in reversed(list(enumerate(self.children))):
+            if own and best:
+                values[node] = max(values[child] for child in own)
+            elif own:
+                values[node] = sum(self.prior[child] * values[child] for child in own)
         return values
 
 
 @torch.no_grad()
 def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
-    """The tree of a signs puzzle, with the policy's prior over the next sign of a first attempt.
+    """Write out the tree of a signs puzzle, with the policy's prior over a first attempt's next sign.
 
     The prior is renormalised over the two signs; what the policy gives to other tokens is left out.
     """
     texts = attempts(problem)
     prompt = tokenizer(apply_template("small", problem.prompt)).input_ids
-    coded = [tokenizer(text, return_offsets_mapping=True) for text in texts]
-    logps = policy(*pad_rows([prompt] * len(texts), [one.input_ids for one in coded], 0)).logp
+    coded = tokenizer(texts, return_offsets_mapping=True)
+    logps = policy(*pad_rows([prompt] * len(texts), coded.input_ids, 0)).logp
     chance, cost = {"": 1.0}, {"": 0}
-    for text, one, row in zip(texts, coded, logps, strict=True):
-        token_at = {start: token for token, (start, _) in enumerate(one.offset_mapping)}
-        starts = [token_at[move.start()] for move in MOVE.finditer(text)]
-        ends = [*starts[1:], len(one.input_ids)]
-        for step, start, end in zip(find_steps(text), starts, ends, strict=True):
-            chance[step.signs] = row[start].exp().item()
-            cost[step.signs] = end - start
+    for text, spans, row in zip(texts, coded.offset_mapping, logps, strict=True):
+        first = {start: token for token, (start, _) in enumerate(spans)}
+        last = {end: token for token, (_, end) in enumerate(spans)}
+        for step in find_steps(text):
+            chance[step.signs] = row[first[step.start]].exp().item()
+            cost[step.signs] = last[step.end] - first[step.start] + 1
     names = sorted(cost, key=lambda name: (len(name), name))
-    children, prior = [], []
-    for name in names:
-        children.append([names.index(name + sign) for sign in "+-" if name + sign in cost])
-        siblings = [name[:-1] + sign for sign in "+-"] if name else [name]
-        prior.append(chance[name] / sum(chance[sibling] for sibling in siblings))
+    children = [[2 * node + 1, 2 * node + 2] for node in range(len(texts) - 1)]  # of inner nodes
+    prior = [1.0]
+    for pair in children:
+        both = [chance[names[child]] for child in pair]
+        prior += [own / sum(both) for own in both]
     right = [name == solving_signs(problem) for name in names]
-    return Tree(names, children, prior, [cost[name] for name in names], right)
+    return Tree(names, children + [[]] * len(texts), prior, [cost[name] for name in names], right)
 
 
 def attempts(problem: Problem) -> list[str]:
-    """All first attempts at a signs puzzle, as the model would write them, without a verdict."""
+    """List all first attempts at a signs puzzle, as the model would write them, without a verdict."""
     start, target = problem.meta["numbers"][0], problem.meta["target"]
     patterns = signs_candidates(problem.meta["numbers"])
     return [f"<think> {write_attempt(start, moves, target)[0]}" for moves in patterns]
 
 
 def learned_values(prm: ProcessRewardModel, problem: Problem, tree: Tree) -> list[float]:
-    """What the PRM says of each node; of the root, which has no step, the base rate 1/2."""
+    """Ask the PRM about each node; of the root, which has no step, it says the base rate 1/2."""
     texts, prompt = attempts(problem), apply_template("small", problem.prompt)
     said = {"": 0.5}
     for text, scores in zip(texts, prm.scores([(prompt, text) for text in texts]), strict=True):
@@ -99,7 +100,7 @@ def learned_values(prm: ProcessRewardModel, problem: Problem, tree: Tree) -> lis
 
 
 def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: int) -> dict:
-    """At one depth: the PRM's squared error, that of the constant 2^-depth, and right choices.
+    """Compute at one depth the PRM's squared error, that of the constant 2^-depth, and right choices.
 
     A choice is right where the sibling from which the target can be reached is the higher one.
     """
@@ -116,7 +117,7 @@ def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: i
 
 
 def held_out_puzzles(level: int, count: int) -> list[Problem]:
-    """Different English puzzles of a level, from the held-out side."""
+    """Draw different English puzzles of a level, from the held-out side."""
     rng, found = random.Random(f"search/0/{level}"), {}
     while len(found) < count:
         problem = sample_problem(rng, "signs", level, "en", for_test=True)
@@ -126,46 +127,61 @@ def held_out_puzzles(level: int, count: int) -> list[Problem]:
 
 @dataclass
 class Search:
-    """What a search did.
+    """A search in a tree, for `budget` tokens; `readers` models read each one.
 
     Attributes:
         visits: of each node, by finished simulations; the one that ends the search is none.
+        totals: of each node, the sum of the values found on these visits.
         written: the nodes in the order in which they were written.
         spent: tokens.
         found_at: tokens spent when the right leaf was written, None where it never was.
     """
 
-    visits: list[int]
+    tree: Tree
+    budget: int
+    readers: int = 1
+    visits: dict[int, int] = field(default_factory=Counter)
+    totals: dict[int, float] = field(default_factory=Counter)
     written: list[int] = field(default_factory=list)
     spent: int = 0
     found_at: int | None = None
 
-    def write(self, tree: Tree, nodes: Sequence[int], readers: int, budget: int) -> bool:
+    def write(self, nodes: Sequence[int]) -> bool:
         """Pay for these nodes and write them. False where the search ends: no tokens, or found."""
-        price = readers * sum(tree.cost[node] for node in nodes)
-        if self.spent + price > budget:
+        price = self.readers * sum(self.tree.cost[node] for node in nodes)
+        if self.spent + price > self.budget:
             return False
         self.spent += price
         self.written += nodes
-        if any(tree.right[node] for node in nodes):
+        if any(self.tree.right[node] for node in nodes):
             self.found_at = self.spent
         return self.found_at is None
 
+    def puct(self, child: int, siblings: int, c: float) -> float:
+        """Score a child to visit: its mean value, and a bonus for what is likely and rarely visited.
 
-def puct(value: float, prior: float, visits: int, siblings: int, c: float) -> float:
-    """Which child to visit: its mean value, and a bonus for what is likely and seldom visited.
+        Q + c P sqrt(N) / (1 + n), the rule of AlphaGo Zero; N = `siblings` counts the visits of all
+        children of the parent, n those of this one. Unvisited children have the value 0.
+        """
+        visits = self.visits[child]
+        mean = self.totals[child] / max(1, visits)
+        return mean + c * self.tree.prior[child] * math.sqrt(siblings) / (1 + visits)
 
-    Q + c P sqrt(N) / (1 + n), the rule of AlphaGo Zero; N = `siblings` counts the visits of all
-    children of the parent, n = `visits` those of this one. Unvisited children have the value 0.
-    """
-    return value + c * prior * math.sqrt(siblings) / (1 + visits)
+    def select(self, c: float, width: int | None) -> list[int]:
+        """Walk from the root to a node that is not written, or to a leaf."""
+        path = [0]
+        while (own := self.tree.children[path[-1]]) and (len(path) == 1 or self.visits[path[-1]]):
+            ranked = sorted(own, key=lambda child: -self.tree.prior[child])
+            siblings = sum(self.visits[child] for child in own)
+            path.append(max(ranked[:width], key=lambda child: self.puct(child, siblings, c)))
+        return path
 
 
 def mcts(
     tree: Tree, values: Sequence[float] | None, budget: int, *, c: float = 1.0, readers: int = 1,
     width: int | None = None, rng: random.Random | None = None,
 ) -> Search:  # fmt: skip
-    """Monte Carlo tree search by PUCT, until the right leaf is written or the budget is spent.
+    """Go through a tree by Monte Carlo tree search (PUCT) until the right leaf is written or the budget is spent.
 
     A simulation walks down from the root to the first node that is not written yet, writes it, and
     adds its value to all nodes on the way. A leaf's value is the rule's verdict. Walking over what
@@ -178,47 +194,31 @@ def mcts(
         readers: models that read each token; 2 where a value model reads along.
         width: follow only so many children of a node, the likeliest first.
     """
-    size = len(tree.names)
-    search, totals = Search([0] * size), [0.0] * size
-    for _ in range(50 * size):
-        path = _select(tree, search.visits, totals, c, width)
+    search = Search(tree, budget, readers)
+    for _ in range(50 * len(tree.names)):
+        path = search.select(c, width)
+        new = [] if search.visits[path[-1]] else path[-1:]
         ahead = _roll(tree, path[-1], rng) if values is None else []
-        node = ([*path, *ahead])[-1]
-        new = [] if search.visits[path[-1]] else [path[-1]]
-        if not search.write(tree, [*new, *ahead], readers, budget):
+        if not search.write(new + ahead):
             break
-        value = values[node] if tree.children[node] else float(tree.right[node])
+        last = (path + ahead)[-1]
+        value = values[last] if tree.children[last] else float(tree.right[last])
         for node in path:
             search.visits[node] += 1
-            totals[node] += value
+            search.totals[node] += value
     return search
 
 
 def best_of_n(tree: Tree, budget: int, rng: random.Random) -> Search:
-    """Whole attempts by the prior, one after the other, until one is right or tokens run out."""
-    search = Search([0] * len(tree.names))
-    while search.write(tree, path := _roll(tree, 0, rng), 1, budget):
-        for node in path:
-            search.visits[node] += 1
+    """Write whole attempts by the prior, one after the other, until one is right or tokens run out."""
+    search = Search(tree, budget)
+    while search.write(_roll(tree, 0, rng)):
+        pass
     return search
 
 
-def _select(
-    tree: Tree, visits: list[int], totals: list[float], c: float, width: int | None
-) -> list[int]:
-    """The way from the root to a node that is not written, or to a leaf."""
-    path = [0]
-    while tree.children[path[-1]] and (len(path) == 1 or visits[path[-1]]):
-        ranked = sorted(tree.children[path[-1]], key=lambda child: -tree.prior[child])
-        siblings = sum(visits[child] for child in ranked)
-        path.append(max(ranked[:width], key=lambda child: puct(
-            totals[child] / max(1, visits[child]), tree.prior[child], visits[child], siblings, c,
-        )))  # fmt: skip
-    return path
-
-
 def _roll(tree: Tree, node: int, rng: random.Random) -> list[int]:
-    """A way down to a leaf by the prior, without `node` itself."""
+    """Walk down to a leaf by the prior; return the nodes below `node` itself."""
     path = [node]
     while own := tree.children[path[-1]]:
         path += rng.choices(own, [tree.prior[child] for child in own])

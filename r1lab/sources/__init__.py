@@ -11,9 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
+from r1lab.files import read_rows
 from r1lab.sources.gym import RULES, Rewards, from_gym
 from r1lab.sources.hub import load_rows
-from r1lab.sources.rows import hold_out, read_jsonl, read_problems
+from r1lab.sources.rows import hold_out, read_problems
 from r1lab.task import Check, Problem, Task
 
 Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
@@ -61,7 +62,9 @@ def rows_of(source: Rows) -> Iterable[Mapping]:
     if not isinstance(source, (str, Path)):
         return source
     text = str(source)
-    return read_jsonl(text) if text.endswith(".jsonl") else load_rows(text.removeprefix("hub:"))
+    if text.endswith(".jsonl"):
+        return read_rows(text, complete=True)
+    return load_rows(text.removeprefix("hub:"))
 
 
 def from_jsonl(path: str | Path, **options) -> Task:

@@ -1,42 +1,18 @@
-"""Rows as people have them, read as problems: columns of any name, conversations, JSON lines."""
+"""Rows as people have them, read as problems: columns of any name, conversations."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
-from pathlib import Path
 from random import Random
 
 from r1lab.errors import InputError
-from r1lab.task import CHECKERS, TYPES, Problem, normalized, problem_id
+from r1lab.task import CHECKERS, REQUIRED, Problem, normalized, problem_id, problem_of
 
 # Where a column of the default's name is missing, the first of these that is there.
 USUAL = {"prompt": ("question", "prompt", "problem", "messages"), "solution": ("answer", "solution")}
 NEVER_PASSED = ("prompts", "completions")  # names that a reward function gets its own values by
-
-
-def read_jsonl(path: str | Path) -> list[dict]:
-    """Read the objects of a file, one a line; blank lines are skipped.
-
-    Raises InputError: the file is missing, empty, or a line is no JSON object (it is named).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the path of a .jsonl file.")
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are such
-            raise InputError(f"{path}, line {number}: not JSON in UTF-8 ({error}).") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: not a JSON object, but {str(row)[:40]!r}.")
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{path} is empty; it needs at least one JSON object a line.")
-    return rows
 
 
 def read_problems(
@@ -57,34 +33,38 @@ def read_problems(
     name = f"own {name}" if name in CHECKERS else name  # which judge other problems
     rows = [dict(row) for row in rows]
     columns = list(dict.fromkeys(chain(*rows)))
-    if TYPES.keys() - {"tests", "meta"} <= set(columns):
-        return [Problem(**{key: row[key] for key in TYPES if key in row}) for row in rows]
-    asked, given = _column(columns, prompt, "prompt"), None
-    conversation = rows and not isinstance(rows[0][asked], str)  # which may end in the answer
-    if solution and not (conversation and {solution, *USUAL["solution"]}.isdisjoint(columns)):
-        given = _column(columns, solution, "solution")
+    read = problem_of
+    if not set(REQUIRED) <= set(columns):
+        asked, given = _column(columns, prompt, "prompt"), None
+        conversation = rows and not isinstance(rows[0][asked], str)  # which may end in the answer
+        if solution and not (conversation and {solution, *USUAL["solution"]}.isdisjoint(columns)):
+            given = _column(columns, solution, "solution")
+        read = partial(_problem, name=name, asked=asked, given=given, level=level)
     problems = []
     for number, row in enumerate(rows, start=1):
         try:
-            question, reply = _question(row.get(asked))
-            problems.append(
-                Problem(
-                    id=problem_id(name, question),
-                    family=name,
-                    level=int(re.findall(r"\d+", str(row[level]))[0]) if level else 1,
-                    lang=row.get("lang") or "en",
-                    prompt=question,
-                    solution=_answer(row.get(given)) if given else reply,
-                    tests=row["tests"] if isinstance(row.get("tests"), list) else None,
-                    meta={key: row[key] for key in row if key not in NEVER_PASSED},
-                )
-            )
+            problems.append(read(row))
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise InputError(
                 f"{name}, row {number}: cannot be read ({error}); its columns are "
                 f"{', '.join(columns)}."
             ) from error
     return problems
+
+
+def _problem(row: dict, name: str, asked: str, given: str | None, level: str | None) -> Problem:
+    """Make a problem of a row whose columns have these names."""
+    question, reply = _question(row.get(asked))
+    return Problem(
+        id=problem_id(name, question),
+        family=name,
+        level=int(re.findall(r"\d+", str(row[level]))[0]) if level else 1,
+        lang=row.get("lang") or "en",
+        prompt=question,
+        solution=_answer(row.get(given)) if given else reply,
+        tests=row["tests"] if isinstance(row.get("tests"), list) else None,
+        meta={key: row[key] for key in row if key not in NEVER_PASSED},
+    )
 
 
 def _column(columns: Sequence[str], wanted: str, role: str) -> str:
