@@ -26,7 +26,7 @@ def shipped(path: str | Path) -> Path:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file or a folder; it becomes `path` at the end, and never in half."""
+    """Give a place to write a file or a folder; it becomes `path` at the end, and never in half."""
     partial = path.with_name(f".{path.name}.partial")
     _remove(partial)
     try:
@@ -47,7 +47,7 @@ def _remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The file is the old one or the new one, never half of it."""
+    """Write a file that is the old one or the new one, never half of it."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

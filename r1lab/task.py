@@ -42,13 +42,13 @@ CHECKERS: dict[str, str | Callable[[str, dict], bool]] = {
 
 
 def checker(family: str | None) -> Callable[[str, dict], bool] | None:
-    """The family's entry in CHECKERS, as a function."""
+    """Find the family's entry in CHECKERS, as a function."""
     found = CHECKERS.get(family)
     return pkgutil.resolve_name(found) if isinstance(found, str) else found
 
 
 def columns_of(problems: Sequence[Problem]) -> dict[str, list]:
-    """The problems as columns for reward functions: their fields, and each key of their `meta`."""
+    """Lay the problems out as columns for reward functions: their fields, and each key of their `meta`."""
     names = ("solution", "family", "level", "lang", "meta", "tests")
     columns = {name: [getattr(problem, name) for problem in problems] for name in names}
     extra = sorted({key for problem in problems for key in problem.meta} - columns.keys())
@@ -56,11 +56,11 @@ def columns_of(problems: Sequence[Problem]) -> dict[str, list]:
 
 
 TYPES = {column.name: column.type for column in fields(Problem)}
-REQUIRED = tuple(TYPES)[:6]
+REQUIRED = tuple(TYPES)[:6]  # the fields without a default
 
 
 def problem_id(family: str, prompt: str) -> str:
-    """A stable name: two problems with the same question have the same id."""
+    """Make a stable name: two problems with the same question have the same id."""
     return f"{family}-{hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
 
 
@@ -86,7 +86,7 @@ def problem_of(row: Row) -> Problem:
 
 
 def held_out_ids(folder: str | Path = SHIPPED) -> frozenset[str]:
-    """Ids of all problems in the folder's test sets, `test_*.jsonl`: no stage may train on them.
+    """Read the ids of all problems in the folder's test sets, `test_*.jsonl`: no stage may train on them.
 
     Raises:
         InputError: the folder holds no test set, or one is malformed.
@@ -133,9 +133,9 @@ class Task:
     settings: Mapping = field(default_factory=dict)
 
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
-        """The problems of a rollout: the same on every process and after every resume.
+        """Draw the problems of a rollout: the same on every process and after every resume.
 
-        Raises InputError where none is left that is not held out, or too few were drawn.
+        Raises InputError where too few are left that are not held out.
         """
         if callable(self.problems):
             drawn = self._not_held_out(self.problems(seed, rollout, count))
@@ -162,7 +162,7 @@ class Task:
         return [problem for problem in problems if normalized(problem) not in self._held_out]
 
     def fingerprint(self) -> str:
-        """A hash of its problems, rewards and check: another one cannot go on with a run."""
+        """Hash its problems, rewards and check: a task with another hash cannot resume a run."""
         drawn = self.problems(0, 0, 8) if callable(self.problems) else self.problems
         template = source_of(self.template) if callable(self.template) else self.template
         parts = [repr(list(drawn)), repr(list(self.test)), source_of(self.check), template]
@@ -173,7 +173,7 @@ class Task:
 
 
 def normalized(problem: Problem) -> str:
-    """The question without regard to case and white space."""
+    """Return the question without regard to case and white space."""
     return " ".join(problem.prompt.split()).casefold()
 
 
@@ -183,7 +183,7 @@ def _order(seed: int, epoch: int, size: int) -> list[int]:
 
 
 def source_of(function: Callable | None) -> str:
-    """The text of a user's function; of the package's own, which may be rewritten, the name."""
+    """Return the text of a user's function; of the package's own, which may be rewritten, the name."""
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
     if function is None or name.startswith("r1lab."):
         return name

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from r1lab import api
 from r1lab.cli import main
-from r1lab.launch import judge
+from r1lab.models.policy import load_tokenizer
 from r1lab.objective import group_advantages
 from r1lab.world import sample_problem
 from r1lab.world.small_world import SmallWorld
@@ -24,7 +25,8 @@ def test_programs_are_run_and_every_part_weighs_what_it_weighs_in_training(monke
     ]
     drawn = SimpleNamespace(finish=["stop"] * 3, texts=lambda tokenizer: texts)
     sampler = SimpleNamespace(generate=lambda prompts, params: drawn)
-    monkeypatch.setattr(judge, "build_sampler", lambda *args, **options: sampler)
+    opened = (sampler, load_tokenizer("data/base"), 0)
+    monkeypatch.setattr(api, "open_model", lambda *options: opened)
     asked = "--family programs --level 1 --group-size 3 --seed 3".split()
     assert main(["sample", "data/base", *asked]) == 0
     found = re.findall(r"advantage (\S+)  accuracy (\S+)  format (\S+)", capsys.readouterr().out)

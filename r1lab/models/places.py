@@ -16,15 +16,11 @@ from huggingface_hub import HfApi
 
 from r1lab.errors import InputError
 from r1lab.files import shipped
+from r1lab.run import Run
 
 HUB_SECONDS = 5.0  # to wait for the Hub's answer, once
 MODELS = ("data", "runs")  # folders of models; no owner on the Hub
 SMOLLM2 = "smollm2"
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
 
 
 def smollm2_file() -> Path:
@@ -58,7 +54,7 @@ def local_model(place: str | Path) -> Path | None:
         return smollm2_file()
     folder = shipped(place)
     if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
-        return next(reversed(list_checkpoints(folder)), None)
+        return next(reversed(Run(folder).checkpoints), None)
     needed = folder if folder.suffix == ".gguf" else folder / "config.json"
     return folder if needed.is_file() else None
 
