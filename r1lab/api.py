@@ -2,7 +2,7 @@
 
 import html
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,23 +55,17 @@ class Run(run.Run):
     def resume(self) -> "Run":
         """Go on where the run was stopped. Returns it finished."""
         config = run.from_json(GRPOConfig(), self.config)
-        model, folder = self.config["model"], self.folder
-        rl.grpo(model, self.task, config, folder.name, runs=folder.parent)
+        rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
         return self
 
     def extend(self, rollouts: int) -> "Run":
         """Train a finished run for more rollouts, from its last checkpoint on."""
         if not self.finished or "group_size" not in self.config:
             raise InputError(f"{self.folder} is no finished run of RL; resume it before you extend it.")
-        task, longer = self.task, self.config["rollouts"] + rollouts
-        last = self.folder / "eval_final.npz"
-        if last.exists():
-            (self.folder / "evals").mkdir(exist_ok=True)
-            last.replace(self.folder / "evals" / f"step-{self.summary['steps']:06d}.npz")
-        (self.folder / "summary.json").unlink()
-        self.write("config.json", self.config | {"rollouts": longer})
-        self._task = task
-        return self.resume()
+        config = run.from_json(GRPOConfig(), self.config)
+        longer = replace(config, rollouts=config.rollouts + rollouts)
+        rl.grpo(self.config["model"], self.task, longer, self.folder.name, runs=self.folder.parent)
+        return self
 
     def report(self) -> Path:
         """Write `report.html` into the folder, and return its path."""

@@ -16,6 +16,7 @@ from r1lab.evaluation.measure import Evaluation
 from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.processes import STOPPED
+from r1lab.training.rl import grpo
 from r1lab.run import Run
 from tests.small_run import Job, coin_task, tiny_model
 
@@ -137,6 +138,29 @@ def test_ctrl_c_saves_and_the_run_goes_on(job, unbroken, tmp_path):
     assert not run.finished
     assert finish(in_child(lambda: job.work(run))) == 0
     assert_same(run, unbroken)
+
+
+def test_a_finished_run_with_more_rollouts_ends_as_a_long_one(job, unbroken, tmp_path, monkeypatch):
+    """As `r1lab zero --resume --rollouts 6` does; nothing else may change."""
+    monkeypatch.setenv("RANK", "0")  # as torchrun starts a single process
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    for rollouts in (4, CONFIG.rollouts):
+        config = replace(CONFIG, rollouts=rollouts, processes=1)
+        run = grpo(job.model, job.task, config, "run", runs=tmp_path)
+    expected, got = final_state(unbroken), final_state(run)
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    assert run.summary["steps"] == CONFIG.steps and run.config["rollouts"] == CONFIG.rollouts
+    other = replace(CONFIG, rollouts=9, learning_rate=1.0, processes=1)
+    with pytest.raises(InputError, match=r"other settings \(learning_rate\)"):
+        grpo(job.model, job.task, other, "run", runs=tmp_path)
+    assert run.finished
+
+
+def test_a_task_that_has_only_test_problems_is_refused_before_anything_is_stored(job, tmp_path):
+    task = replace(job.task, problems=job.task.test)
+    with pytest.raises(InputError, match="has no problem that is not in its test set"):
+        grpo(job.model, task, CONFIG, "run", runs=tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_left_alone(job, unbroken):

@@ -1,20 +1,21 @@
 """Fine-tuning on a data set: what a step reads, resuming, processes, and data that do not fit."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.models.policy import load_model
+from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run
-from r1lab.training.sft import SFTConfig, fine_tune, make_batches, sft
+from r1lab.training.sft import SFTConfig, fine_tune, load_documents, make_batches, sft
 from tests.small_run import tiny_model
 
 CONFIG = SFTConfig(
@@ -137,11 +138,31 @@ def test_rows_that_are_too_long_are_left_out_and_counted(model, tmp_path):
         run_sft(CONFIG, model, saved(tmp_path / "long", [long]), tmp_path / "other")
 
 
+def test_splits_conversations_and_lines_are_read_alike(model, tmp_path):
+    user, assistant = ({"role": role} for role in ("user", "assistant"))
+    asked = [[user | {"content": row["prompt"]}] for row in ROWS]
+    said = [[assistant | {"content": row["completion"]}] for row in ROWS]
+    pairs = [{"prompt": one, "completion": other} for one, other in zip(asked, said, strict=True)]
+    whole = [{"messages": [*one, *other]} for one, other in zip(asked, said, strict=True)]
+    DatasetDict(train=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    stored = [saved(tmp_path / "plain", ROWS), saved(tmp_path / "pairs", pairs), saved(tmp_path / "whole", whole)]
+    tokenizer = load_tokenizer(model)
+    first, *others = (
+        load_documents(data, tokenizer, "small")
+        for data in (*stored, tmp_path / "splits", tmp_path / "rows.jsonl")
+    )
+    assert len(first) == len(ROWS) and all(other == first for other in others)
+    DatasetDict(test=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "untrained")
+    with pytest.raises(InputError, match="with its split train where it has several"):
+        load_documents(tmp_path / "untrained", tokenizer, "small")
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{"prompt": "make 4 from 2,2"}], "column completion is missing"),
-        ([{"text": "2+2"}], "column completion and prompt is missing"),
+        ([{"prompt": "make 4 from 2,2"}], "row 1: cannot be read .*a prompt and a completion.* has prompt"),
+        ([{"text": "2+2"}], "row 1: cannot be read"),
         ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "the model that is to read .* does not know .What"),
         ([], "holds no rows"),
         (None, "no data set can be read"),

@@ -192,6 +192,7 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
         ({"questions": 5}, "do not split"),
         ({"grading": "asynchronous"}, "needs grading_rows"),
         ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; give at least 0"),
         ({"lag": -1}, "lag is -1; give"),
         ({"warmup_steps": -1}, "warmup_steps is -1; give"),
         ({"max_grad_norm": 0.0}, r"max_grad_norm \(0\) must be above 0"),
@@ -287,6 +288,6 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, accuracies, best
 
 def test_a_question_without_room_for_its_answer_is_refused_before_anything_is_sampled():
     trained = learner(replace(SMALL, caps=((0, 500),)))
-    with pytest.raises(InputError, match="a question has .* tokens .* an answer may have 500, .* reads 512"):
-        refuse_long_questions(["make 5 from 3,2 " * 4], trained)
-    refuse_long_questions(["make 5 from 3,2"], trained)
+    with pytest.raises(InputError, match="question q7 has .* tokens .* an answer may have 500, .* reads 512"):
+        refuse_long_questions({"q1": "make 5", "q7": "make 5 from 3,2 " * 4}, trained)
+    refuse_long_questions({"q1": "make 5 from 3,2"}, trained)

@@ -54,7 +54,7 @@ def read_problems(
 
 def _problem(row: dict, name: str, asked: str, given: str | None, level: str | None) -> Problem:
     """Make a problem of a row whose columns have these names."""
-    question, reply = _question(row.get(asked))
+    question, reply = read_question(row.get(asked))
     return Problem(
         id=problem_id(name, question),
         family=name,
@@ -78,7 +78,7 @@ def _column(columns: Sequence[str], wanted: str, role: str) -> str:
     )
 
 
-def _question(value: object) -> tuple[str, str]:
+def read_question(value: object) -> tuple[str, str]:
     """Read the question, and what a conversation answers to it ("" where it does not)."""
     messages = [{"role": "user", "content": value}] if isinstance(value, str) else list(value)
     reply = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""

@@ -15,7 +15,7 @@ TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
 
 LEAST = {  # what a setting may be
     "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0, "lag": 0,
-    "flops_limit": 0, "grading_rows": 0,
+    "flops_limit": 0, "grading_rows": 0, "learning_rate": 0, "critic_learning_rate": 0,
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -34,7 +35,7 @@ def grpo(
     """Train a model on a task by reinforcement learning, in `runs/name`; returns the run.
 
     The same call goes on where a stopped or killed run has its last checkpoint, and gives back a
-    finished one.
+    finished one. With more rollouts it trains a finished run longer.
 
     Args:
         model: a folder, a Hub id or the folder of another run.
@@ -53,11 +54,29 @@ def grpo(
     check_machine(config, str(model))
     check_task(task, config, str(model))
     make = functools.partial(learner or LEARNERS[config.advantage], loss=loss)
-    about = {"model": str(model), "task": described(task)}
+    about, run = {"model": str(model), "task": described(task)}, Run(Path(runs) / name)
+    if resume and run.finished and not overwrite:
+        reopen(run, config, about)
     return compute(
-        Run(Path(runs) / name), config, rl_work, processes, str(model), task, config, make, stop_after,
+        run, config, rl_work, processes, str(model), task, config, make, stop_after,
         about=about, resume=resume, overwrite=overwrite, parallel=config.parallel,
     )  # fmt: skip
+
+
+def reopen(run: Run, config: GRPOConfig, about: dict) -> None:
+    """Let a finished run go on, where it is to have more rollouts than it had.
+
+    Raises InputError where other settings differ as well."""
+    before = run.config.get("rollouts", config.rollouts)
+    if before >= config.rollouts:
+        return
+    run.prepare(replace(config, rollouts=before), about, resume=True)
+    last = run.folder / "eval_final.npz"
+    if last.exists():
+        (run.folder / "evals").mkdir(exist_ok=True)
+        last.replace(run.folder / "evals" / f"step-{run.summary['steps']:06d}.npz")
+    (run.folder / "summary.json").unlink()
+    run.write("config.json", run.config | {"rollouts": config.rollouts})
 
 
 def described(task: Task) -> dict:
@@ -69,8 +88,8 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
     """Refuse a task that this model cannot be trained on, before it is loaded.
 
     Raises:
-        InputError: there is no test problem, a reward or the check refuses a gold answer, or a
-            question holds words that the model has no token for.
+        InputError: there is no test problem or no other one, a reward or the check refuses a gold
+            answer, or a question holds words that the model has no token for.
     """
     if not task.test:
         raise InputError(
@@ -79,26 +98,29 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
         )
     validate(RewardSet(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
-    refuse_unknown_words(all_prompts(task, config, tokenizer), tokenizer, model)
+    refuse_unknown_words(all_prompts(task, config, tokenizer).values(), tokenizer, model)
 
 
-def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> list[str]:
-    """What a run asks: of a task that draws its problems, the first rollout's, and the test's."""
-    asked = task.problems
-    if callable(asked):
-        asked = task.draw(config.seed, 0, config.questions)
-    return [prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)]
+def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> dict[str, str]:
+    """What a run asks, by id: of a task that draws its problems, the first rollout's, and the test's.
+
+    Raises InputError where the task has nothing to ask in training."""
+    asked = task.draw(config.seed, 0, config.questions)
+    if not callable(task.problems):
+        asked = task.problems
+    return {problem.id: prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)}
 
 
-def refuse_long_questions(prompts: list[str], learner: Learner) -> None:
-    """Refuse questions that leave no room for the longest answer in what the model reads."""
+def refuse_long_questions(prompts: dict[str, str], learner: Learner) -> None:
+    """Refuse questions, given by id, that leave no room for the longest answer in what the model reads."""
     cap = learner.config.cap(learner.config.steps)
     positions = getattr(learner.policy.model.config, "max_position_embeddings", None) or math.inf
-    tokens, longest = max((len(learner.tokenizer(text).input_ids), text) for text in prompts)
+    longest = max(prompts, key=lambda name: len(learner.tokenizer(prompts[name]).input_ids))
+    tokens = len(learner.tokenizer(prompts[longest]).input_ids)
     if tokens + cap > positions:
         raise InputError(
-            f"a question has {tokens} tokens ({longest[:60]!r} ...) and an answer may have {cap}, "
-            f"but the model reads {positions}; leave out such questions, or lower caps."
+            f"question {longest} has {tokens} tokens ({prompts[longest][:60]!r} ...) and an answer may "
+            f"have {cap}, but the model reads {positions}; leave out such questions, or lower caps."
         )
 
 

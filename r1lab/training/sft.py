@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,10 @@ from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
 from r1lab.training.processes import StopRequest, compute, default_processes, peak_memory_gb
+from r1lab.files import read_rows
+from r1lab.rewards import text_of
 from r1lab.run import Run, provenance
+from r1lab.sources.rows import read_question
 from r1lab.sources.templates import apply_template
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
@@ -120,36 +123,57 @@ def fine_tune(
 
 
 def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]:
-    """Read a stored data set: ids of each row's prompt, and of its completion with the end token.
+    """Read a data set: ids of each row's prompt, and of its completion with the end token.
 
-    It is a folder in the format of `datasets`, with the columns `prompt` (the bare question) and
-    `completion`; what else it holds is provenance.
+    It is a folder in the format of `datasets` (of several splits `train` is read) or a .jsonl file,
+    with the columns `prompt` (the bare question) and `completion`, as texts or messages, or with whole
+    conversations in `messages`; what else it holds is provenance.
 
     Raises:
-        InputError: there is no data set, it is empty or lacks a column, or it holds words that this
-            tokenizer does not know.
+        InputError: there is no data set, it is empty, lacks a column or has a row that cannot be read,
+            or it holds words that this tokenizer does not know.
     """
+    pairs = []
+    for number, row in enumerate(stored_rows(data), start=1):
+        try:
+            question, reply = read_question(row["messages"] if "messages" in row else row["prompt"])
+            pairs.append((question, reply or text_of(row["completion"])))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise InputError(
+                f"{data}, row {number}: cannot be read ({error}); it needs a prompt and a completion, or "
+                f"messages that end with the assistant's, and has {', '.join(row)}."
+            ) from error
+    prompts = [apply_template(template, question, tokenizer) for question, _ in pairs]
+    completions = [completion for _, completion in pairs]
+    refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")
+    asked = tokenizer(prompts).input_ids
+    answers = tokenizer(completions, add_special_tokens=False).input_ids
+    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers, strict=True)]
+
+
+def stored_rows(data: str | Path) -> Iterable[Mapping]:
+    """Read the rows of a .jsonl file or of a folder that `datasets` has saved.
+
+    Raises InputError where there are none, or they cannot be read."""
     from datasets import load_from_disk  # takes seconds to import
 
+    if Path(data).suffix == ".jsonl":
+        return read_rows(data, complete=True)
     try:
         rows = load_from_disk(str(data))
+        if isinstance(rows, dict):  # of splits
+            rows = rows["train"]
     except IndexError:  # what `datasets` 5 says of a stored set without rows
         rows = ()
     except Exception as error:  # a missing folder, a damaged file and a wrong format differ in kind
         raise InputError(
             f"{data}: no data set can be read there ({type(error).__name__}); give a folder that "
-            "`datasets` has saved (`save_to_disk`)."
+            "`datasets` has saved (`save_to_disk`), with its split train where it has several, or a .jsonl "
+            "file."
         ) from error
     if len(rows) == 0:
         raise InputError(f"{data}: the data set holds no rows; there is nothing to learn from.")
-    if missing := {"prompt", "completion"} - set(getattr(rows, "column_names", ())):
-        raise InputError(f"{data}: the column {' and '.join(sorted(missing))} is missing.")
-    prompts = [apply_template(template, prompt, tokenizer) for prompt in rows["prompt"]]
-    completions = list(rows["completion"])
-    refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")
-    asked = tokenizer(prompts).input_ids
-    answers = tokenizer(completions, add_special_tokens=False).input_ids
-    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers, strict=True)]
+    return rows
 
 
 def fitting(documents: list[Document], longest: int, data: str | Path) -> list[Document]:
