@@ -1,9 +1,9 @@
 """What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`; and `r1lab sample`."""
 
-import html
 import random
 from dataclasses import dataclass, replace
 from functools import wraps
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -73,16 +73,16 @@ class Run(run.Run):
 
     def _repr_html_(self) -> str:
         """A card: where it lies, how far it is, the curve, and what it last wrote."""
-        rows, address = self.metrics, html.escape(str(self.folder))
+        rows, address = self.metrics, escape(str(self.folder))
         state = "finished" if self.finished else "stopped on the way" if rows else "not started"
-        parts = [f"<b>{html.escape(self.name)}</b>: {state}, in <code>{address}</code>"]
+        parts = [f"<b>{escape(self.name)}</b>: {state}, in <code>{address}</code>"]
         figure = draw("accuracy", rows, self.config) if rows else None
         if figure is not None:
             picture = embedded(figure, "")
-            alt = html.escape(picture["alt"])
+            alt = escape(picture["alt"])
             parts.append(f'<img src="{picture["source"]}" alt="{alt}" width="640">')
         for row in self.samples[-3:]:
-            asked, answer = html.escape(row["prompt"]), html.escape(row["completion"])
+            asked, answer = escape(row["prompt"]), escape(row["completion"])
             parts.append(f"<p>{asked}</p><pre style='white-space: pre-wrap'>{answer}</pre>")
         return "\n".join(parts)
 

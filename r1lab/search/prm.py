@@ -111,14 +111,14 @@ class ProcessRewardModel:
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[Float[Tensor, " steps"]]:
         """Compute, for each (prompt, completion), one logit per step of the completion."""
-        coded = [self.tokenizer(" ".join(pair), return_offsets_mapping=True) for pair in pairs]
+        coded = self.tokenizer([" ".join(pair) for pair in pairs], return_offsets_mapping=True)
         pad = self.tokenizer.pad_token_id
-        ids, _ = pad_rows([one.input_ids for one in coded], [[pad]] * len(coded), pad)
+        ids, _ = pad_rows(coded.input_ids, [[pad]] * len(pairs), pad)
         hidden = self.critic.body(input_ids=ids, use_cache=False).last_hidden_state
         values = self.critic.head(hidden).squeeze(-1)  # [pair, token]
         found = []
-        for row, one, (prompt, completion) in zip(values, coded, pairs, strict=True):
-            token_at = {end: token for token, (_, end) in enumerate(one.offset_mapping)}
+        for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs, strict=True):
+            token_at = {end: token for token, (_, end) in enumerate(spans)}
             start = len(prompt) + 1
             found.append(row[[token_at[start + step.end] for step in find_steps(completion)]])
         return found
