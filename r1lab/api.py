@@ -53,18 +53,19 @@ class Run(run.Run):
         return self._task or stored_zero(self).open_task()
 
     def resume(self) -> "Run":
-        """Go on where the run was stopped. Returns it finished."""
-        config = run.from_json(GRPOConfig(), self.config)
-        rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
-        return self
+        """Continue where the run was stopped. Returns it finished."""
+        return self._train(0)
 
     def extend(self, rollouts: int) -> "Run":
         """Train a finished run for more rollouts, from its last checkpoint on."""
         if not self.finished or "group_size" not in self.config:
             raise InputError(f"{self.folder} is no finished run of RL; resume it before you extend it.")
+        return self._train(rollouts)
+
+    def _train(self, more: int) -> "Run":
         config = run.from_json(GRPOConfig(), self.config)
-        longer = replace(config, rollouts=config.rollouts + rollouts)
-        rl.grpo(self.config["model"], self.task, longer, self.folder.name, runs=self.folder.parent)
+        config = replace(config, rollouts=config.rollouts + more)
+        rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
         return self
 
     def report(self) -> Path:
