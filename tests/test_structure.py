@@ -142,7 +142,7 @@ def code_tokens(source: str) -> int:
 
 def test_code_is_counted_without_blanks_comments_docstrings_and_layout():
     assert code_tokens('"""Doc."""\n\n# note\nx = f(1)  # tail\n') == 6
-    source = '"""Doc\nstring."""\n\n# comment\nx = """a\nb"""  # tail\ndef f():\n    "doc"\n    return (1,\n  2)\n'
+    source = '"""Doc\nstring."""\n\n# comment\nx = """a\nb"""  # end\ndef f():\n    "doc"\n    return (1,\n  2)\n'
     assert code_lines(source) == 5
 
 
