@@ -146,8 +146,8 @@ def test_the_number_of_processes_changes_no_row(small_sets, processes):
     given = []
     for rank in range(processes - 1):
         with pytest.raises(Waits):
-            column(some, world=OneByOne(rank, processes, given))
-    assert column(some, world=OneByOne(processes - 1, processes, given)) == column(some)
+            column(some, world=OneByOne(rank, processes, given=given))
+    assert column(some, world=OneByOne(processes - 1, processes, given=given)) == column(some)
 
 
 def test_where_programs_cannot_be_run_their_row_is_left_out_and_named(small_sets, monkeypatch):
