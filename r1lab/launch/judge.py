@@ -14,7 +14,7 @@ from rich.text import Text
 from transformers import PretrainedConfig
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import evaluate
+from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.evaluation.suites import NOWHERE, SuiteConfig, long_tail, run_suite, suite_table
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.models.policy import Policy, load_model
@@ -64,33 +64,37 @@ def evaluate_model(
         raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
     if shots and (config.suite or config.template not in ("", "small")):
         raise InputError("solved examples are of the small world: leave out --suite and --template.")
+    tokens = config.max_tokens or 384
     if config.suite:
         usual = SuiteConfig(config.model)
         config = replace(config, max_tokens=config.max_tokens or usual.max_tokens,
                          template=config.template or usual.template)  # fmt: skip
-        evaluate_suite(config, name, sampler, vllm)
-        return
+        return evaluate_suite(config, name, sampler, vllm)
     asked = _problems(data, config.problems)
-    drawing, tokenizer, _ = open_model(config.model, sampler, vllm, config.max_tokens or 384)
+    drawing, tokenizer, _ = open_model(config.model, sampler, vllm, tokens)
     started = time.monotonic()
     result = evaluate(
         drawing, tokenizer, asked, k=config.samples or 16, temperature=config.temperature,
-        top_p=config.top_p, max_tokens=config.max_tokens or 384, seed=config.seed,
+        top_p=config.top_p, max_tokens=tokens, seed=config.seed, attempts=find_attempts,
         template=few_shot(shots, config.seed) if shots else config.template or "small",
-        attempts=find_attempts,
     )  # fmt: skip
-    levels = {}
-    for level in sorted(set(result.levels.tolist())):
-        ids = [name for name, at in zip(result.ids, result.levels, strict=True) if at == level]
-        levels[str(level)] = {"n": len(ids)} | result.select(ids).summary()
-        del levels[str(level)]["by_level"]
-    summary = result.summary() | {"by_level": levels}
-    titles = {f"Level {level}": block for level, block in levels.items()}
+    summary = result.summary() | {"by_level": _by_level(result)}
+    titles = {f"Level {level}": block for level, block in summary["by_level"].items()}
     console.print(summary_table({"All levels": summary} | titles))
     if save:
         seconds, date = round(time.monotonic() - started, 1), time.strftime("%Y-%m-%d", time.gmtime())
         made = provenance() | {"seconds": seconds, "date": date}
         save.write_text(json.dumps(summary | made, indent=1) + "\n", encoding="utf-8")
+
+
+def _by_level(result: Evaluation) -> dict[str, dict]:
+    """A summary of each level alone, with its number of problems."""
+    levels = {}
+    for level in sorted(set(result.levels.tolist())):
+        ids = [name for name, at in zip(result.ids, result.levels, strict=True) if at == level]
+        levels[str(level)] = {"n": len(ids)} | result.select(ids).summary()
+        del levels[str(level)]["by_level"]
+    return levels
 
 
 def skills(
