@@ -206,10 +206,9 @@ def grpo_in_a_loop(logps, old_logps, ref_logps, rewards, mask, beta):
 
 
 RIGHT["grpo_loss"] = {
-    "line by line": grpo,
-    "on the kept tokens only, sample std": grpo_of_kept_tokens,
+    "line by line": grpo, "on the kept tokens only, sample std": grpo_of_kept_tokens,
     "a loop over completions and tokens": grpo_in_a_loop,
-}
+}  # fmt: skip
 WRONG["grpo_loss"] = edits(grpo, {
     "the objective, not its negative": ("return -", "return "),
     "advantages not detached": (".detach()", ""),

@@ -113,10 +113,9 @@ def answer_without_end(completion):
 
 
 RIGHT["final_answer"] = {
-    "a set of all blocks": answer_by_set,
-    "split and partition": answer_by_parts,
+    "a set of all blocks": answer_by_set, "split and partition": answer_by_parts,
     "a loop over positions": answer_by_positions,
-}
+}  # fmt: skip
 WRONG["final_answer"] = {
     "the first of several": lambda text: next(iter(answers_in(text)), None),
     "the last of several": lambda text: (answers_in(text) or [None])[-1],
@@ -160,10 +159,9 @@ def consistency(words, is_target):
 
 
 RIGHT["language_consistency"] = {
-    "a list of judgements": consistency,
-    "a loop with two counters": consistency_in_a_loop,
+    "a list of judgements": consistency, "a loop with two counters": consistency_in_a_loop,
     "filter": consistency_by_filter,
-}
+}  # fmt: skip
 WRONG["language_consistency"] = edits(consistency, {
     "numbers and signs count as words": (" if has_letter(word)", ""),
     "numbers counted above the line only": ("sum(judged)", "sum(bool(is_target(word)) for word in words)"),
@@ -244,10 +242,9 @@ def numbers_in(text):
 
 
 RIGHT["safe_accuracy"] = {
-    "a pattern, then exact fractions": same_value,
-    "Fraction in a try": same_by_fractions,
+    "a pattern, then exact fractions": same_value, "Fraction in a try": same_by_fractions,
     "parsed by hand into integers": same_by_integers,
-}
+}  # fmt: skip
 WRONG["safe_accuracy"] = {
     "eval": lambda answer, gold: same_by_eval(answer, gold),
     "eval without builtins": lambda a, b: same_by_eval(a, b, {"__builtins__": {}, "Fraction": Fraction}),

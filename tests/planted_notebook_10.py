@@ -65,9 +65,8 @@ def score_in_one_line(total, n, p, N, c):
 
 
 RIGHT["puct_score"] = {
-    "an `if` for the unvisited": score,
-    "a power for the root": score_in_one_line,
-}
+    "an `if` for the unvisited": score, "a power for the root": score_in_one_line,
+}  # fmt: skip
 WRONG["puct_score"] = edits(score_in_one_line, {
     "divides by zero visits": ("max(1, n)", "n"),
     "the sum in place of the mean": ("total / max(1, n)", "total"),

@@ -29,10 +29,8 @@ def through_the_log(top, mass, block):
 
 
 RIGHT["online_softmax"] = {
-    "block at once": folded,
-    "number by number": number_by_number,
-    "by logaddexp": through_the_log,
-}
+    "block at once": folded, "number by number": number_by_number, "by logaddexp": through_the_log,
+}  # fmt: skip
 WRONG["online_softmax"] = {
     "the maximum starts at 0": lambda top, mass, block: folded(top.clamp(min=0), mass, block),
     "mass and top exchanged": lambda top, mass, block: folded(top, mass, block).flip(0),
@@ -71,10 +69,8 @@ def row_by_row(z, first, ids, chosen):
 
 
 RIGHT["target_in_tile"] = {
-    "compare and sum": by_comparison,
-    "gather, then select": by_gather,
-    "row by row": row_by_row,
-}
+    "compare and sum": by_comparison, "gather, then select": by_gather, "row by row": row_by_row,
+}  # fmt: skip
 WRONG["target_in_tile"] = {
     "0 times -inf": edited(by_comparison, "torch.where(hit, z, 0.0)", "(z * hit)"),
     "written into its argument": lambda z, first, ids, a: a.copy_(by_comparison(z, first, ids, a)),

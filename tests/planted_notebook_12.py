@@ -27,10 +27,9 @@ def by_conditions(weights, gpus, sharded):
 
 
 RIGHT["bytes_on_gpu"] = {
-    "part by part": part_by_part,
-    "what is whole and what is shared": whole_and_shares,
+    "part by part": part_by_part, "what is whole and what is shared": whole_and_shares,
     "by conditions": by_conditions,
-}
+}  # fmt: skip
 WRONG["bytes_on_gpu"] = {
     "the reference policy counted in": lambda w, gpus, sharded: part_by_part(w, gpus, sharded) + 4 * w,
     "all is sharded as soon as anything is": lambda w, gpus, sharded: 16 * w / gpus if sharded else 16.0 * w,
@@ -119,10 +118,9 @@ def padded(lengths, capacity):
 
 
 RIGHT["best_fit"] = {
-    "by how full the lines are": by_fills,
-    "by what is left of the lines": by_space_left,
+    "by how full the lines are": by_fills, "by what is left of the lines": by_space_left,
     "ties broken the other way": last_of_the_fullest,
-}
+}  # fmt: skip
 WRONG["best_fit"] = {
     "in the order they come": lambda lengths, room: fitted(lengths, room, range(len(lengths)), fullest),
     "shortest first": lambda lengths, room: fitted(lengths, room, longest_first(lengths)[::-1], fullest),
@@ -169,10 +167,9 @@ def ratio(trainer, sampler):
 
 
 RIGHT["tis_weight"] = {
-    "exponential of the difference, clamped": clamped,
-    "minimum of ratio and cap": by_minimum,
+    "exponential of the difference, clamped": clamped, "minimum of ratio and cap": by_minimum,
     "capped before the exponential": capped_in_logarithms,
-}
+}  # fmt: skip
 WRONG["tis_weight"] = {
     "upside down": lambda new, old, cap: clamped(old, new, cap),
     "not truncated": lambda new, old, cap: ratio(new, old),

@@ -71,24 +71,15 @@ def test_a_right_solution_is_accepted(planted):
 # ---- a broken or hostile learner -----------------------------------------------------------------
 
 
-def exits(*inputs):
-    raise SystemExit(1)
+def raises(error):
+    def function(*inputs):
+        raise error
 
-
-def asserts_nothing(*inputs):
-    raise AssertionError
+    return function
 
 
 def recurses(*inputs):
     return recurses(*inputs)
-
-
-def raises_lines(*inputs):
-    raise RuntimeError("first line\nsecond line")
-
-
-def yields(*inputs):
-    yield 1.0
 
 
 class Stubborn:
@@ -108,13 +99,13 @@ BROKEN = {
     "returns an empty tensor": lambda *inputs: torch.zeros(0),
     "returns a complex tensor": lambda *inputs: torch.ones(2, 2) * 1j,
     "returns a huge integer": lambda *inputs: 10**5000,
-    "returns itself": lambda *inputs: exits,
+    "returns a function": lambda *inputs: recurses,
     "returns what cannot be compared or shown": lambda *inputs: Stubborn(),
-    "yields": yields,
+    "yields": lambda *inputs: (yield 1.0),
     "takes no argument": lambda: 1.0,
-    "raises SystemExit": exits,
-    "raises an AssertionError without a text": asserts_nothing,
-    "raises an error of two lines": raises_lines,
+    "raises SystemExit": raises(SystemExit(1)),
+    "raises an AssertionError without a text": raises(AssertionError()),
+    "raises an error of two lines": raises(RuntimeError("first line\nsecond line")),
     "recurses without end": recurses,
     "is no function": 3,
     "is forgotten": None,
