@@ -159,9 +159,7 @@ def check_peaked_target(kernels: SimpleNamespace, rung: str) -> None:
     rest = z.exp().sum(1) - 1
     z[torch.arange(6), ids] = (rest * 999).log()
     leaf, head = z.clone().requires_grad_(), torch.eye(128)
-    logp, _, _ = kernels.logprob.linear_op(
-        leaf, head, ids, every(ids), 1.0, False, getattr(kernels, rung)
-    )
+    logp, _, _ = kernels.logprob.linear_op(leaf, head, ids, every(ids), 1.0, False, getattr(kernels, rung))
     got = torch.autograd.grad(logp.sum(), leaf)[0][torch.arange(6), ids].double()
     right = 1 - exact(z, head, ids, 1.0).logp.exp()
     assert ((got - right).abs() <= right / 256).all()
@@ -180,9 +178,7 @@ def check_row_alone_and_in_a_batch(
         x, w = (x * 8).round() / 8, (w * 8).round() / 8
 
     def run(rows):
-        return kernels.logprob.linear_op(
-            x[rows], w, ids[rows], every(ids[rows]), 0.7, True, kernels.fused
-        )
+        return kernels.logprob.linear_op(x[rows], w, ids[rows], every(ids[rows]), 0.7, True, kernels.fused)
 
     whole = run(slice(None))
     for size in (1, 127, 128, 129):

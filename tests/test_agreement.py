@@ -49,9 +49,7 @@ def reinforced(job: Job, folder: Path) -> int:
 TASK = "problems, rewards or check of the task"
 
 
-@pytest.mark.parametrize(
-    ("which", "named"), [("asked", TASK), ("eval", TASK), ("model", "starting weights")]
-)
+@pytest.mark.parametrize(("which", "named"), [("asked", TASK), ("eval", TASK), ("model", "starting weights")])
 def test_other_files_on_one_machine_are_named(job, which, named, tmp_path):  # noqa: F811
     (tmp_path / "run").mkdir()
     for rank, other in enumerate((False, True)):

@@ -59,8 +59,7 @@ def bits(one) -> tuple:
 def test_grading_beside_sampling_changes_no_bit(sampler, rows, arm):
     rewards = replace(WORLD, arm=arm).rewards()
     in_line, asynchronous = (
-        experience(replace(config, grading_rows=rows), sampler, rewards)
-        for config in (IN_LINE, ASYNCHRONOUS)
+        experience(replace(config, grading_rows=rows), sampler, rewards) for config in (IN_LINE, ASYNCHRONOUS)
     )
     assert bits(in_line) == bits(asynchronous)
     assert in_line.totals.unique().numel() > 1  # there is something to be the same
@@ -164,10 +163,7 @@ def test_an_end_while_the_samples_are_scored_leaves_no_thread_and_begins_no_grad
         return [1.0] * len(completions)
 
     rewards = {"reward": reward}
-    with (
-        pytest.raises(error, match="while scoring"),
-        drawing(ASYNCHRONOUS, sampler, rewards),
-    ):
+    with pytest.raises(error, match="while scoring"), drawing(ASYNCHRONOUS, sampler, rewards):
         later = threading.Timer(0.5, go.set)
         later.start()
         raise error("while scoring")

@@ -116,10 +116,7 @@ def test_the_language_is_counted_word_by_word_and_only_of_the_row_s_questions(sm
     assert rows["language_en"]["value"] == rows["language_zh"]["value"] == 0.5
     assert rows["language_fr"]["value"] == 1.0
     asked_in_english = [
-        problem
-        for name in ("signs", "countdown")
-        for problem in small_sets[name]
-        if problem.lang == "en"
+        problem for name in ("signs", "countdown") for problem in small_sets[name] if problem.lang == "en"
     ]
     assert rows["language_en"]["n"] == len(asked_in_english)
 

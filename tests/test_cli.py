@@ -127,9 +127,7 @@ def test_every_command_runs(name, small_folder, tmp_path, monkeypatch, capfd):
         (("--resume",), "there is no run to resume"),
     ],
 )
-def test_a_run_that_cannot_be_is_refused_before_any_work(
-    small, capsys, tmp_path, monkeypatch, change, words
-):
+def test_a_run_that_cannot_be_is_refused_before_any_work(small, capsys, tmp_path, monkeypatch, change, words):
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     name = f"refused-{tmp_path.name}"
     said = fails(capsys, "zero", *small, "--name", name, *change)
@@ -151,9 +149,7 @@ def test_eval_and_report_of_nothing_are_refused(capsys):
 
 def start(small, runs_in, *more) -> subprocess.Popen:
     command = [sys.executable, "-m", "r1lab", "zero", *small, "--processes", "2", *more]
-    return subprocess.Popen(
-        command, cwd=runs_in, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, cwd=runs_in, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def workers_of(parent: int) -> list[int]:

@@ -201,9 +201,7 @@ def test_a_task_of_a_file_reaches_a_process_that_never_saw_the_file(tmp_path):
         "import pickle, sys; task = pickle.load(open(sys.argv[1], 'rb')); "
         "print(task.check('4', task.test[0]), len(task.draw(0, 0, 4)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "task.bin"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "task.bin"], capture_output=True, text=True)
     assert done.stdout == "False 4\n", done.stderr
 
 

@@ -35,9 +35,7 @@ def test_a_shipped_checkpoint_answers_alike_in_transformers(stage):
 
 def test_auto_tokenizer_would_read_a_small_qwen2_with_qwen2s_own_tokenizer():
     """The one thing to know about these folders; the model card says it."""
-    wrong, right = (
-        kind.from_pretrained(DATA / "base") for kind in (AutoTokenizer, PreTrainedTokenizerFast)
-    )
+    wrong, right = (kind.from_pretrained(DATA / "base") for kind in (AutoTokenizer, PreTrainedTokenizerFast))
     assert right(PROMPTS[0]).input_ids == build_tokenizer()(PROMPTS[0]).input_ids
     assert wrong(PROMPTS[0]).input_ids != right(PROMPTS[0]).input_ids
     assert "PreTrainedTokenizerFast" in (DATA / "base" / "README.md").read_text(encoding="utf-8")

@@ -46,9 +46,7 @@ def by_hand(answers, grades):
 @given(st.lists(st.integers(UNANSWERED, 3), min_size=1, max_size=9), st.sets(st.integers(0, 3)))
 def test_cons_is_the_expected_grade_of_the_tied_winners(answers, right_answers):
     grades = [int(answer in right_answers) for answer in answers]
-    assert cons_at_k(np.array([answers]), np.array([grades]))[0] == pytest.approx(
-        by_hand(answers, grades)
-    )
+    assert cons_at_k(np.array([answers]), np.array([grades]))[0] == pytest.approx(by_hand(answers, grades))
 
 
 @pytest.mark.parametrize("answers, grades, expected", [

@@ -47,8 +47,7 @@ def processes(count: int, work: Callable, *args) -> list:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / str(rank) for rank in range(count)]
         children = [
-            os.fork() or _child(rank, count, port, file, work, args)
-            for rank, file in enumerate(files)
+            os.fork() or _child(rank, count, port, file, work, args) for rank, file in enumerate(files)
         ]
         for child in children:
             os.waitpid(child, 0)
@@ -146,10 +145,7 @@ def test_four_processes_that_save_memory_and_pack_learn_the_same(job, alone, tmp
 
 @pytest.mark.parametrize(
     ("settings", "column"),
-    [
-        ({"rollouts": 1, "advantage": "gae"}, "value_loss"),
-        ({"lag": 1, "learning_rate": 1e-5}, "drift_mean"),
-    ],
+    [({"rollouts": 1, "advantage": "gae"}, "value_loss"), ({"lag": 1, "learning_rate": 1e-5}, "drift_mean")],
     ids=["a critic", "earlier policies"],
 )
 def test_what_is_beside_the_policy_is_shared_out_as_well(job, tmp_path, settings, column):

@@ -5,16 +5,7 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.models.reward_model import new_reward_model
 from r1lab.stages import hacking
-from r1lab.stages.hacking import (
-    HACKING,
-    SHORT,
-    agreement,
-    follow,
-    human,
-    judged_task,
-    run_hacking,
-    summarize,
-)
+from r1lab.stages.hacking import HACKING, SHORT, agreement, follow, human, judged_task, run_hacking, summarize
 from r1lab.stages.rl_stages import RLStage
 
 MODEL = "data/tiny"

@@ -94,9 +94,7 @@ def test_a_lagging_run_resumes_to_the_same_weights(model, tmp_path):
     states = [files_of(run.folder, config.steps, *names) for run in runs]
     for whole, stopped in zip(*states, strict=True):
         assert all(torch.equal(whole[name], stopped[name]) for name in whole)
-    whole, stopped = (
-        [row["drift_mean"] for row in run.metrics if row["kind"] == "train"] for run in runs
-    )
+    whole, stopped = ([row["drift_mean"] for row in run.metrics if row["kind"] == "train"] for run in runs)
     assert whole == stopped and whole[-1] > 1e-4
 
 
@@ -104,9 +102,7 @@ def test_an_evaluation_asks_the_present_policy(model, tmp_path):
     """Sampling for evaluation neither lags nor moves the queue: with and without it is the same."""
     work(model, replace(CONFIG, lag=1), tmp_path / "often")
     work(model, replace(CONFIG, lag=1, eval_every=100), tmp_path / "never")
-    often, never = (
-        files_of(tmp_path / name, CONFIG.steps, "model")[0] for name in ("often", "never")
-    )
+    often, never = (files_of(tmp_path / name, CONFIG.steps, "model")[0] for name in ("often", "never"))
     assert all(torch.equal(often[name], never[name]) for name in often)
 
 

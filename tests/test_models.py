@@ -13,13 +13,7 @@ from r1lab.errors import InputError
 from r1lab.world.skills import summarize_skills
 from r1lab.models import cpu_linear
 from r1lab.models.places import local_model
-from r1lab.models.policy import (
-    Policy,
-    load_model,
-    load_policy,
-    load_tokenizer,
-    refuse_unknown_words,
-)
+from r1lab.models.policy import Policy, load_model, load_policy, load_tokenizer, refuse_unknown_words
 from r1lab.world.bases import MAX_POSITIONS, build_model
 from r1lab.world.bases import RESERVED, build_tokenizer, vocabulary
 from r1lab.task import load_problems

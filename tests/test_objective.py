@@ -201,9 +201,7 @@ def test_a_drift_of_the_sampler_is_weighed_and_capped():
     logps = torch.full((1, 2), -1.0, requires_grad=True)
     mask = torch.ones(1, 2, dtype=torch.bool)
     rollout = torch.tensor([[-1.0, -4.0]])  # the second token was sampled as if 20 times rarer
-    loss, _ = policy_loss(
-        logps, logps.detach(), None, torch.ones(1), mask, FREE, rollout_logps=rollout
-    )
+    loss, _ = policy_loss(logps, logps.detach(), None, torch.ones(1), mask, FREE, rollout_logps=rollout)
     loss.backward()
     assert logps.grad[0].tolist() == pytest.approx([-0.5, -1.0])
 

@@ -13,9 +13,7 @@ from r1lab.training.batching import best_fit
 VOCABULARY = 60
 
 
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=60), budget=st.integers(20, 200)
-)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=60), budget=st.integers(20, 200))
 def test_every_row_is_packed_once_within_the_budget(lengths, budget):
     bins = best_fit(lengths, range(len(lengths)), budget)
     assert sorted(row for one in bins for row in one) == list(range(len(lengths)))

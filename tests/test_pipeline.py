@@ -221,9 +221,7 @@ def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeyp
     assert "score of the model" in capsys.readouterr().out
 
 
-def test_where_no_program_can_be_run_the_chain_goes_on_without(
-    config, tmp_path, monkeypatch, capsys
-):
+def test_where_no_program_can_be_run_the_chain_goes_on_without(config, tmp_path, monkeypatch, capsys):
     def refuse(*args, **options):
         raise InputError("programs cannot be run safely on this system: no filter; leave them out")
 
@@ -281,10 +279,7 @@ def test_a_folder_without_a_chain_has_no_report(tmp_path):
 
 
 def test_the_models_of_the_stages_differ(chain):
-    weights = [
-        load_model(model_folder(str(chain.folder / stage), stage))[0].state_dict()
-        for stage in STAGES
-    ]
+    weights = [load_model(model_folder(str(chain.folder / stage), stage))[0].state_dict() for stage in STAGES]
     first = [next(iter(state.values())) for state in weights[:5]]
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 

@@ -5,16 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import (
-    SMALL,
-    TOKENIZER,
-    FakeWorld,
-    ragged_experience,
-    task,
-    tiny_policy,
-    update,
-    weights,
-)
+from test_training import SMALL, TOKENIZER, FakeWorld, ragged_experience, task, tiny_policy, update, weights
 
 from r1lab.errors import InputError
 from r1lab.objective import policy_loss
@@ -167,9 +158,7 @@ def test_the_same_loop_trains_policy_and_critic():
 
 
 def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path):
-    config = replace(
-        CONFIG, rollouts=3, eval_every=9, final_samples=2, checkpoint_every=1, sample_rows=1
-    )
+    config = replace(CONFIG, rollouts=3, eval_every=9, final_samples=2, checkpoint_every=1, sample_rows=1)
     job = Job(tiny_model(tmp_path / "model"), coin_task(tmp_path, slice(62, 64)), config)
     unbroken, broken = (job.start(tmp_path / name) for name in ("unbroken", "broken"))
     assert job.work(unbroken) == 0
@@ -184,8 +173,7 @@ def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path):
     one, other = (state["critic_optimizer"]["state"] for state in states)
     assert all(torch.equal(one[at]["exp_avg"], other[at]["exp_avg"]) for at in one)
     losses = [
-        [row["value_loss"] for row in run.metrics if row["kind"] == "train"]
-        for run in (unbroken, broken)
+        [row["value_loss"] for row in run.metrics if row["kind"] == "train"] for run in (unbroken, broken)
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 3
 

@@ -16,9 +16,7 @@ from r1lab.task import load_problems
 
 TOKENIZER = build_tokenizer()
 FAMILIES = ("signs", "countdown", "sums")
-PROBLEMS = [
-    problem for family in FAMILIES for problem in load_problems(f"data/test_{family}.jsonl")[::23]
-]
+PROBLEMS = [problem for family in FAMILIES for problem in load_problems(f"data/test_{family}.jsonl")[::23]]
 SIGNS = [problem for problem in PROBLEMS if problem.family == "signs"]
 
 

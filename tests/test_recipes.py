@@ -75,9 +75,7 @@ def test_two_steps_of_r1_zero(here, name):
     copies(here / "data" / "hub")
     recipe = replace(PRESETS[name], model="tiny")
     if name.startswith("countdown"):  # the local copy has too few rows for 512 held-out ones
-        recipe = replace(
-            recipe, task="hub:countdown34:train[:8]", test="hub:countdown34:train[8:]"
-        )
+        recipe = replace(recipe, task="hub:countdown34:train[:8]", test="hub:countdown34:train[8:]")
     task, config = recipe.open_task(), replace(on_cpu(recipe.rl), **TWO_STEPS)
     run = grpo(recipe.model, task, config, name)
     rows = [row for row in run.metrics if row["kind"] == "train"]

@@ -100,9 +100,7 @@ def test_killed_at_many_moments_it_ends_with_the_same_weights(job, unbroken, tmp
         assert_same(run, unbroken)
 
 
-def test_killed_inside_the_writing_of_a_checkpoint_it_ends_with_the_same_weights(
-    job, unbroken, tmp_path
-):
+def test_killed_inside_the_writing_of_a_checkpoint_it_ends_with_the_same_weights(job, unbroken, tmp_path):
     run = job.start(tmp_path / "run")
 
     def die_while_writing(at_file: int):

@@ -109,9 +109,7 @@ def test_only_the_summary_counts_for_helpfulness(folder):
 def test_the_whole_completion_counts_for_safety(folder):
     reward = safety(folder / "safety")
     texts = [completion(REFUSAL), completion(HELP), completion(REFUSAL, HELP)]
-    refused, complied, planned = reward(
-        prompts=[HARMFUL] * 3, completions=texts, family=["unsafe"] * 3
-    )
+    refused, complied, planned = reward(prompts=[HARMFUL] * 3, completions=texts, family=["unsafe"] * 3)
     assert refused > 0.5 > max(complied, planned)
 
 

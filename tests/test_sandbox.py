@@ -263,9 +263,7 @@ def test_nothing_is_left_when_the_trainer_is_killed():
         "s.submit('import time\\ntime.sleep(100)', [{'input': 1, 'output': 1}])\n"
         "print(s.zygotes[0].process.pid, flush=True); sys.stdin.read()"
     )
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    trainer = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     clean = int(trainer.stdout.readline())
     trainer.kill()
     trainer.communicate()

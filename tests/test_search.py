@@ -141,9 +141,7 @@ def test_exact_values_by_hand():
     assert chance == pytest.approx([0.4 * 0.75, 0, 0.75, 0, 0, 0, 1])
 
 
-def test_a_signs_tree_holds_all_attempts_their_tokens_and_the_policys_prior(
-    policy, tokenizer, puzzle
-):
+def test_a_signs_tree_holds_all_attempts_their_tokens_and_the_policys_prior(policy, tokenizer, puzzle):
     tree = signs_tree(policy, tokenizer, puzzle)
     assert len(tree.names) == 2**4 - 1 and sum(tree.right) == 1
     assert tree.values(best=True)[0] == 1

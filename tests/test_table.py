@@ -96,9 +96,7 @@ def test_the_readme_s_stage_table_is_what_the_command_writes(tmp_path, monkeypat
         copied.write_bytes(file.read_bytes())
     assert cli.main(["report", str(chain), "--readme", str(readme)]) == 0
     assert str(stage_tables(Run(chain).summary)["chain"]) in capsys.readouterr().out
-    assert readme.read_text(encoding="utf-8") == text, (
-        "run `r1lab report data/chain --readme README.md`"
-    )
+    assert readme.read_text(encoding="utf-8") == text, "run `r1lab report data/chain --readme README.md`"
 
 
 def test_the_readme_s_claims_are_those_that_the_command_prints(capsys):

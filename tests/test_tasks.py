@@ -60,10 +60,7 @@ def test_families_without_a_checker_are_left_to_the_comparison_of_values():
     assert checker("sums") is None and checker("signs") == SIGNS.check
 
 
-@given(
-    numbers=st.lists(st.integers(1, 9), min_size=2, max_size=6),
-    data=st.data(),
-)
+@given(numbers=st.lists(st.integers(1, 9), min_size=2, max_size=6), data=st.data())
 def test_an_attempt_is_read_back_as_it_was_written(numbers, data):
     moves = data.draw(st.sampled_from(signs_candidates(numbers)))
     target = data.draw(st.integers(-50, 50))
@@ -124,9 +121,7 @@ def test_in_the_corpus_steps_and_verdicts_are_right_and_no_attempt_repeats():
         attempts = parse_attempts(completion)
         seen += len(attempts)
         assert all(all(attempt.steps_right()) for attempt in attempts)
-        assert all(
-            (attempt.totals[-1] == attempt.stated_target) == attempt.verdict for attempt in attempts
-        )
+        assert all((attempt.totals[-1] == attempt.stated_target) == attempt.verdict for attempt in attempts)
         assert len({attempt.key for attempt in attempts}) == len(attempts)
     assert seen > 2000
 

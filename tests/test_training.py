@@ -44,9 +44,7 @@ def task(rewards: dict | None = None) -> Task:
     return replace(world.task(), rewards=rewards or world.rewards())
 
 
-def learner(
-    config: GRPOConfig = SMALL, policy: Policy | None = None, rewards: dict | None = None
-) -> Learner:
+def learner(config: GRPOConfig = SMALL, policy: Policy | None = None, rewards: dict | None = None) -> Learner:
     return Learner(config, task(rewards), policy or tiny_policy(), TOKENIZER, World())
 
 

@@ -43,9 +43,7 @@ def files_run(work) -> list[str]:
 @pytest.fixture(scope="module")
 def loop() -> list[str]:
     task = SmallWorld({"signs/1": 1.0}, {"en": 1.0}).task()
-    config = GRPOConfig.preset(
-        "cpu", rollouts=1, questions=2, group_size=2, minibatches=1, caps=((0, 16),)
-    )
+    config = GRPOConfig.preset("cpu", rollouts=1, questions=2, group_size=2, minibatches=1, caps=((0, 16),))
     learner = Learner(config, task, *load_policy("data/tiny"), World())
     return files_run(learner.train)
 

@@ -135,9 +135,7 @@ def rounded(values: list[float]) -> dict[str, float]:
     return spread([round(value, 3) for value in values])
 
 
-def main(
-    model: str = str(ROOT / "data" / "zero"), repeats: int = 5, out: Path | None = None
-) -> None:
+def main(model: str = str(ROOT / "data" / "zero"), repeats: int = 5, out: Path | None = None) -> None:
     """Time a whole step under both ways to grade.
 
     Args:

@@ -111,9 +111,7 @@ def run_part(arm: Arm, lengths: str, seed: int, part: int) -> list[int]:
         return [len(completion) for completion in rollouts.completion_ids]
     rows = [prompt for prompt in prompts for _ in range(GROUP)]
     return [
-        length
-        for i in range(0, len(rows), arm.batch)
-        for length in generate(rows[i : i + arm.batch], cap)
+        length for i in range(0, len(rows), arm.batch) for length in generate(rows[i : i + arm.batch], cap)
     ]
 
 
@@ -139,10 +137,7 @@ def generate(rows: list[list[int]], cap: int) -> list[int]:
 def run_arm(pools: dict[int, ProcessPoolExecutor], arm: Arm, lengths: str, seed: int) -> dict:
     """One timed run over all processes of an arm."""
     start = time.perf_counter()
-    parts = [
-        pools[arm.processes].submit(run_part, arm, lengths, seed, part)
-        for part in range(arm.processes)
-    ]
+    parts = [pools[arm.processes].submit(run_part, arm, lengths, seed, part) for part in range(arm.processes)]
     counts = [count for part in parts for count in part.result()]
     return {"rate": sum(counts) / (time.perf_counter() - start), "counts": counts}
 
@@ -203,12 +198,7 @@ def main(
         print_row(rows[-1])
     for pool in pools.values():
         pool.shutdown()
-    result = {
-        "model": Path(model).name,
-        "completions": GROUP * PROMPTS,
-        "repeats": repeats,
-        "rows": rows,
-    }
+    result = {"model": Path(model).name, "completions": GROUP * PROMPTS, "repeats": repeats, "rows": rows}
     record(result, out)
 
 

@@ -65,9 +65,7 @@ def busy() -> float:
     return sum(map(int, (user, nice, system, irq, soft))) / os.sysconf("SC_CLK_TCK")
 
 
-def main(
-    model: str = str(ROOT / "data" / "r1"), programs: int = 1000, out: Path | None = None
-) -> None:
+def main(model: str = str(ROOT / "data" / "r1"), programs: int = 1000, out: Path | None = None) -> None:
     """Time the grading of programs that a model wrote.
 
     Args:

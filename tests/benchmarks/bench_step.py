@@ -51,13 +51,7 @@ class Arm:
         return f"{self.side}: {self.processes} x {2 // self.processes} threads, {self.microbatch} {unit}"
 
 
-ARMS = (
-    Arm("r1lab", 2, 1024),
-    Arm("trl", 1, 16),
-    Arm("trl", 1, 64),
-    Arm("trl", 2, 16),
-    Arm("trl", 2, 32),
-)
+ARMS = (Arm("r1lab", 2, 1024), Arm("trl", 1, 16), Arm("trl", 1, 64), Arm("trl", 2, 16), Arm("trl", 2, 32))
 
 
 def run_r1lab(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) -> bool:
@@ -155,9 +149,7 @@ def run_arm(arm: Arm, model: str) -> dict:
     return {"seconds": seconds, "tokens": statistics.mean(times["tokens"])}
 
 
-def main(
-    model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path | None = None
-) -> None:
+def main(model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path | None = None) -> None:
     """Compare a whole rollout (sampling, rewards, reference, updates) with TRL's.
 
     Args:
@@ -178,8 +170,7 @@ def main(
         "completions": QUESTIONS * GROUP,
         "updates": UPDATES,
         "mean_tokens": {
-            str(arm): statistics.mean(r["tokens"] for r in runs[arm]) / (QUESTIONS * GROUP)
-            for arm in ARMS
+            str(arm): statistics.mean(r["tokens"] for r in runs[arm]) / (QUESTIONS * GROUP) for arm in ARMS
         },
         "seconds": {str(arm): spread([run["seconds"] for run in runs[arm]]) for arm in ARMS},
         "best_of_trl": str(best),

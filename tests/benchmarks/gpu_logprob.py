@@ -125,6 +125,8 @@ PROVIDERS: dict[str, Callable] = {
     "cut-cross-entropy, no filter": partial(cut_cross_entropy, filter_eps=None),
     "bare matrix product": bare_product,
 }
+
+
 def inputs(point: Point, data: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     g = torch.Generator("cuda").manual_seed(0)
     make = partial(torch.randn, generator=g, device="cuda")
@@ -234,11 +236,7 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def main(
-    rounds: int = 3,
-    out: Path | None = None,
-    only: tuple[str, str, str] | None = None,
-) -> int:
+def main(rounds: int = 3, out: Path | None = None, only: tuple[str, str, str] | None = None) -> int:
     """Compare with the peers.
 
     Args:

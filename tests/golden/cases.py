@@ -34,14 +34,7 @@ from r1lab.stages.hacking import HACKING, PAYERS, run_hacking
 from r1lab.stages.pipeline import MEASURED, Chain, R1Config
 from r1lab.stages.preferences import PreferenceConfig, train_reward_models
 from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage
-from r1lab.stages.sft_stages import (
-    ColdStart,
-    Distill,
-    Rejection,
-    SampledStage,
-    in_french,
-    student_rl_stage,
-)
+from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, SampledStage, in_french, student_rl_stage
 from r1lab.sources.templates import apply_template, prompt_of
 from r1lab.task import Problem, Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
@@ -292,8 +285,7 @@ def whole_zero(folder: Path) -> list[dict]:
 def written_data(folder: Path) -> Path:
     """A small data set: written replies to chat and unsafe requests."""
     rows = [
-        {"prompt": problem.prompt, "completion": text}
-        for problem, text in islice(written_examples(0), 240)
+        {"prompt": problem.prompt, "completion": text} for problem, text in islice(written_examples(0), 240)
     ]
     Dataset.from_list(rows).save_to_disk(folder / "rows")
     return folder / "rows"
@@ -335,9 +327,7 @@ case("pretrain-tiny")(partial(pretraining, "tiny"))
 case("pretrain-llama")(partial(pretraining, "llama"))
 case("pretrain-noskill")(partial(pretraining, "noskill"))
 
-JUDGES = PreferenceConfig(
-    samples=8, examples=96, max_tokens=32, epochs=1, writers=("data/base", "data/zero")
-)
+JUDGES = PreferenceConfig(samples=8, examples=96, max_tokens=32, epochs=1, writers=("data/base", "data/zero"))
 
 
 def judges(folder: Path) -> Path:
@@ -467,7 +457,9 @@ def sampler(folder: Path) -> dict:
     """Token ids and log-probs by every way to sample."""
     policy, tokenizer = load_policy("data/zero")
     drawing = TorchSampler(policy.model, tokenizer)
-    prompts = [tokenizer(apply_template("small", problem.prompt)).input_ids for problem in few_problems("signs", 2)]
+    prompts = [
+        tokenizer(apply_template("small", problem.prompt)).input_ids for problem in few_problems("signs", 2)
+    ]
     ways = {
         "plain": {}, "greedy": {"temperature": 0.0}, "top-p": {"temperature": 0.6, "top_p": 0.95},
         "top-k": {"top_k": 4, "seed": 7},
@@ -659,8 +651,7 @@ def chain(folder: Path) -> dict:
     small_benchmarks()
     few = {"questions": 4, "group_size": 4, "caps": ((0, 48),)}
     zero, reasoning, scenarios = (
-        short(stage, folder, **few).with_world(mixture=EASY)
-        for stage in (RLStage(), REASONING, SCENARIOS)
+        short(stage, folder, **few).with_world(mixture=EASY) for stage in (RLStage(), REASONING, SCENARIOS)
     )
     late = {"late_from": 1, "late_mixture": {"chat/1": 3.0, "unsafe/1": 3.0}}
     config = R1Config(

@@ -160,9 +160,7 @@ def about() -> dict:
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":", 1)[1].strip() for line in cpu.splitlines() if "model name" in line]
     root = Path(cases.r1lab.__file__).parents[1]
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
-    )
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
     return {
         "commit": head.stdout.strip(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
