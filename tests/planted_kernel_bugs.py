@@ -23,8 +23,7 @@ from types import SimpleNamespace
 import torch
 
 from tests.kernel_checks import (
-    Case, check_linear, check_peaked_target,
-    check_row_alone_and_in_a_batch, check_waves_add_up, load,
+    Case, check_linear, check_peaked_target, check_row_alone_and_in_a_batch, check_waves_add_up, load,
 )  # fmt: skip
 
 SOURCE = Path(__file__).parents[1] / "r1lab" / "kernels"

@@ -11,13 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import (
-    UNANSWERED,
-    bootstrap_ci,
-    cons_at_k,
-    macro_mean,
-    paired_bootstrap,
-    pass_at_k,
-)
+    UNANSWERED, bootstrap_ci, cons_at_k, macro_mean, paired_bootstrap, pass_at_k,
+)  # fmt: skip
 
 
 @given(st.integers(1, 7), st.data())

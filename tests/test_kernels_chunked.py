@@ -9,8 +9,7 @@ from r1lab.errors import InputError
 from r1lab.kernels import linear_logprob, logprob
 from r1lab.kernels.reference import plain_linear
 from tests.kernel_checks import (
-    Case, check_linear, check_peaked_target,
-    check_waves_add_up, exact, inputs, load,
+    Case, check_linear, check_peaked_target, check_waves_add_up, exact, inputs, load,
 )  # fmt: skip
 from tests.planted_kernel_bugs import copied
 

@@ -16,12 +16,8 @@ from r1lab.run import Run
 from r1lab.task import Problem
 from r1lab.stages import preferences
 from r1lab.stages.preferences import (
-    PreferenceConfig,
-    preference_pairs,
-    safety_labels,
-    train_helpfulness,
-    train_reward_models,
-)
+    PreferenceConfig, preference_pairs, safety_labels, train_helpfulness, train_reward_models,
+)  # fmt: skip
 from r1lab.training import reward_model as training
 from r1lab.training.reward_model import bradley_terry, label_loss
 

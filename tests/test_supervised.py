@@ -9,12 +9,8 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run
 from r1lab.training.supervised import (
-    SupervisedConfig,
-    document_loss,
-    learned_tokens,
-    learning_rate,
-    train_supervised,
-)
+    SupervisedConfig, document_loss, learned_tokens, learning_rate, train_supervised,
+)  # fmt: skip
 
 TOKENIZER = build_tokenizer()
 
