@@ -7,12 +7,9 @@ import sys
 # One thread per process, no drawing window, no network, nothing that moves in a notebook's output:
 # set before torch and transformers are imported, and inherited by kernels and worker processes.
 os.environ.update(
-    R1LAB_STATIC="1",
-    MPLBACKEND="Agg",
-    OMP_NUM_THREADS="1",
-    TOKENIZERS_PARALLELISM="false",
+    R1LAB_STATIC="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
-)
+)  # fmt: skip
 # Triton's kernels run in its interpreter, on the CPU; make test-gpu turns that off.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 

@@ -177,19 +177,16 @@ def test_the_values_behind_a_row_stand_in_the_order_of_its_problems(small_sets, 
 PROGRAM = load_problems("data/test_programs.jsonl")[0]  # f(1)=6, f(2)=7
 
 
-@pytest.mark.parametrize(
-    ("completion", "lenient", "strict"),
-    [
-        ("<think> ok </think> <answer> def f (x):return x +5 </answer>", 1, 1),
-        ("<think> ok <answer> def f (x):return x +5", 1, 0),
-        ("x +4 1+4=5:6 no wait x +5 1+5=6:6 ok def f (x):return x +5", 1, 0),
-        ("<think> def f (x):return x +4 no </think> def f (x):return x +5", 1, 0),
-        ("<answer> def f (x):return x +4 </answer>", 0, 0),
-        ("<answer> def f (x):return [6,7][x-1] </answer>", 0, 0),  # the shown examples by heart
-        ("<answer> x +5 </answer>", 0, 0),
-        ("", 0, 0),
-    ],
-)
+@pytest.mark.parametrize(("completion", "lenient", "strict"), [
+    ("<think> ok </think> <answer> def f (x):return x +5 </answer>", 1, 1),
+    ("<think> ok <answer> def f (x):return x +5", 1, 0),
+    ("x +4 1+4=5:6 no wait x +5 1+5=6:6 ok def f (x):return x +5", 1, 0),
+    ("<think> def f (x):return x +4 no </think> def f (x):return x +5", 1, 0),
+    ("<answer> def f (x):return x +4 </answer>", 0, 0),
+    ("<answer> def f (x):return [6,7][x-1] </answer>", 0, 0),  # the shown examples by heart
+    ("<answer> x +5 </answer>", 0, 0),
+    ("", 0, 0),
+])  # fmt: skip
 def test_a_program_is_right_when_it_passes_its_tests(completion, lenient, strict):
     [measured] = measure([PROGRAM], [completion])
     assert (measured["correct"], measured["strict"]) == (lenient, strict)

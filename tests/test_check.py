@@ -21,23 +21,20 @@ def test_every_exercise_is_exported_and_explained():
         assert getattr(check, name).__doc__.startswith("fn(")
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong", "sentence"),
-    [
-        ("group_advantages", lambda r: r - r.amin(1, keepdim=True), "must sum to 0; yours sum to"),
-        ("group_advantages", lambda r: r - r.mean(1, keepdim=True), "standard deviation 1; yours have 0.3"),
-        ("group_advantages", lambda r: None, "None (a `return` is missing)"),
-        ("group_advantages", lambda r: r.mean(1), "shape (4,)"),
-        ("group_advantages", lambda r: r.long(), "floating-point"),
-        ("group_advantages", lambda r: r / 0, "divided by 0"),
-        ("group_advantages", lambda r: r.sub_(1), "changes its arguments"),
-        ("group_advantages", torch.rand(3), "hand over the function itself"),
-        ("token_mean", lambda x, m: x[m].mean().detach(), "no gradient"),
-        ("majority_vote", lambda a: [x for x in a if x][0], "raises IndexError"),
-        ("majority_vote", lambda a: 7, "7 (int) for (['7', '8', '7']); a text or None"),
-        ("pass_at_k", lambda n, c, k: 1 - (1 - c / n) ** k, "must be 1.0; yours is 0.992"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "wrong", "sentence"), [
+    ("group_advantages", lambda r: r - r.amin(1, keepdim=True), "must sum to 0; yours sum to"),
+    ("group_advantages", lambda r: r - r.mean(1, keepdim=True), "standard deviation 1; yours have 0.3"),
+    ("group_advantages", lambda r: None, "None (a `return` is missing)"),
+    ("group_advantages", lambda r: r.mean(1), "shape (4,)"),
+    ("group_advantages", lambda r: r.long(), "floating-point"),
+    ("group_advantages", lambda r: r / 0, "divided by 0"),
+    ("group_advantages", lambda r: r.sub_(1), "changes its arguments"),
+    ("group_advantages", torch.rand(3), "hand over the function itself"),
+    ("token_mean", lambda x, m: x[m].mean().detach(), "no gradient"),
+    ("majority_vote", lambda a: [x for x in a if x][0], "raises IndexError"),
+    ("majority_vote", lambda a: 7, "7 (int) for (['7', '8', '7']); a text or None"),
+    ("pass_at_k", lambda n, c, k: 1 - (1 - c / n) ** k, "must be 1.0; yours is 0.992"),
+])  # fmt: skip
 def test_a_wrong_solution_gets_a_sentence(name, wrong, sentence, capsys):
     assert getattr(check, name)(wrong) is False
     said = capsys.readouterr().out

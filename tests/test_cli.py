@@ -117,16 +117,13 @@ def test_every_command_runs(name, small_folder, tmp_path, monkeypatch, capfd):
     assert code in expected.get(name, (0,)), said
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (("--model", "runs/nowhere"), "config.json is missing"),
-        (("--test", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
-        (("--group-size", "1"), "a group of one has no mean to beat"),
-        (("--processes", "3"), "do not divide over 3 processes"),
-        (("--resume",), "there is no run to resume"),
-    ],
-)
+@pytest.mark.parametrize(("change", "words"), [
+    (("--model", "runs/nowhere"), "config.json is missing"),
+    (("--test", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
+    (("--group-size", "1"), "a group of one has no mean to beat"),
+    (("--processes", "3"), "do not divide over 3 processes"),
+    (("--resume",), "there is no run to resume"),
+])  # fmt: skip
 def test_a_run_that_cannot_be_is_refused_before_any_work(small, capsys, tmp_path, monkeypatch, change, words):
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     name = f"refused-{tmp_path.name}"

@@ -64,15 +64,12 @@ def test_parts_of_longer_words_are_left_alone():
     assert translate("nonsense 9不但 button", "en") == "nonsense 9 no but button"
 
 
-@pytest.mark.parametrize(
-    "completion",
-    [
-        "<think> 9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>",
-        "<think> 9+5=14-1=13:13 ok </think> 9+5-1",
-        "9+5=14-1=13:13 oui <answer> 9+5-1 </answer>",
-        "<think> 9+5=14-1=13:13 对 <answer> 9+5-1=13 </answer>",
-    ],
-)
+@pytest.mark.parametrize("completion", [
+    "<think> 9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>",
+    "<think> 9+5=14-1=13:13 ok </think> 9+5-1",
+    "9+5=14-1=13:13 oui <answer> 9+5-1 </answer>",
+    "<think> 9+5=14-1=13:13 对 <answer> 9+5-1=13 </answer>",
+])  # fmt: skip
 def test_whatever_the_tags_the_readable_form_is_the_same(completion):
     expected = "<think> 9+5=14-1=13:13 对 </think> <answer> 9+5-1=13 </answer>"
     assert readable(PROBLEM, completion) == expected

@@ -87,20 +87,17 @@ def test_levels_tests_and_languages_come_from_columns():
     assert problem.tests == [{"input": 1}]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"prompt": "text"}, "no column 'text'; the columns are question, answer, hint"),
-        ({"solution": "gold"}, "no column 'gold'; .* is the solution"),
-        ({"test": 12}, "12 different questions, so test=12 .* a number from 1 to 11"),
-        ({"test": 0}, "test=0"),
-        ({"level": "hint2"}, "row 1: cannot be read .*'hint2'"),
-        ({"data": {"validation": ROWS}}, "no split 'train' among validation"),
-        ({"data": [*ROWS, {"question": " ", "answer": 1}]}, "row 13: .*the question is empty"),
-        ({"data": [*ROWS, {"answer": 1}]}, "row 13: cannot be read"),
-        ({"data": [{"messages": [turn("assistant", "a")] * 3, "answer": 1}]}, "row 1: .*several turns"),
-    ],
-)
+@pytest.mark.parametrize(("change", "words"), [
+    ({"prompt": "text"}, "no column 'text'; the columns are question, answer, hint"),
+    ({"solution": "gold"}, "no column 'gold'; .* is the solution"),
+    ({"test": 12}, "12 different questions, so test=12 .* a number from 1 to 11"),
+    ({"test": 0}, "test=0"),
+    ({"level": "hint2"}, "row 1: cannot be read .*'hint2'"),
+    ({"data": {"validation": ROWS}}, "no split 'train' among validation"),
+    ({"data": [*ROWS, {"question": " ", "answer": 1}]}, "row 13: .*the question is empty"),
+    ({"data": [*ROWS, {"answer": 1}]}, "row 13: cannot be read"),
+    ({"data": [{"messages": [turn("assistant", "a")] * 3, "answer": 1}]}, "row 1: .*several turns"),
+])  # fmt: skip
 def test_each_mistake_in_the_data_is_one_sentence(change, words):
     options = {"data": ROWS, "test": 4, **change}
     with pytest.raises(InputError, match=words) as told:
@@ -151,15 +148,12 @@ def test_the_gym_judges_its_own_answers():
         assert reward(prompts=["", ""], completions=[said, "no"], **columns) == [1.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "words"),
-    [
-        ("leg_countin", {}, "no data set 'leg_countin'; the nearest of its .* leg_counting,"),
-        ("chain_sum", {"min_terms": 0}, "does not make 'chain_sum' of .*must be positive"),
-        ("chain_sum", {"size": 64}, "chain_sum has 64 items, so test=64 of them cannot"),
-        ("chain_sum", {"terms": 2}, "unexpected keyword argument 'terms'"),
-    ],
-)
+@pytest.mark.parametrize(("name", "options", "words"), [
+    ("leg_countin", {}, "no data set 'leg_countin'; the nearest of its .* leg_counting,"),
+    ("chain_sum", {"min_terms": 0}, "does not make 'chain_sum' of .*must be positive"),
+    ("chain_sum", {"size": 64}, "chain_sum has 64 items, so test=64 of them cannot"),
+    ("chain_sum", {"terms": 2}, "unexpected keyword argument 'terms'"),
+])  # fmt: skip
 def test_what_the_gym_does_not_have_is_refused(name, options, words):
     with pytest.raises(InputError, match=words):
         Task.from_gym(name, **options)
@@ -205,17 +199,14 @@ def test_a_task_of_a_file_reaches_a_process_that_never_saw_the_file(tmp_path):
     assert done.stdout == "False 4\n", done.stderr
 
 
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("nothing.py:task", "nothing.py: no such file"),
-        ("broken.py:task", r"broken.py does not import \(ZeroDivisionError: division by zero\)"),
-        ("leaving.py:task", r"leaving.py does not import \(SystemExit: 3\)"),
-        ("good.py:tusk", "has no 'tusk'; it has one, two"),
-        ("good.py:one", "good.py:one is of type int; it must be a Task"),
-        ("signs2", "'signs2' names no task; .* gym:NAME, hub:NAME or a .jsonl file"),
-    ],
-)
+@pytest.mark.parametrize(("source", "words"), [
+    ("nothing.py:task", "nothing.py: no such file"),
+    ("broken.py:task", r"broken.py does not import \(ZeroDivisionError: division by zero\)"),
+    ("leaving.py:task", r"leaving.py does not import \(SystemExit: 3\)"),
+    ("good.py:tusk", "has no 'tusk'; it has one, two"),
+    ("good.py:one", "good.py:one is of type int; it must be a Task"),
+    ("signs2", "'signs2' names no task; .* gym:NAME, hub:NAME or a .jsonl file"),
+])  # fmt: skip
 def test_what_cannot_be_loaded_is_one_sentence(source, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("broken.py").write_text("1/0")

@@ -254,15 +254,12 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
 FAULT = ProcessRaisedException("Traceback", 0, 1)
 
 
-@pytest.mark.parametrize(
-    ("death", "codes", "words"),
-    [
-        (FAULT, [1, -9], "worker 1 was killed by SIGKILL"),
-        (ProcessExitedException("", 1, 1, -11, "SIGSEGV"), [-15, -11], "1 was killed by SIGSEGV"),
-        (ProcessExitedException("", 0, 1, 3, None), [3, -15], "worker 0 ended unexpectedly"),
-        (FAULT, [1, -15], "Traceback"),
-    ],
-)
+@pytest.mark.parametrize(("death", "codes", "words"), [
+    (FAULT, [1, -9], "worker 1 was killed by SIGKILL"),
+    (ProcessExitedException("", 1, 1, -11, "SIGSEGV"), [-15, -11], "1 was killed by SIGSEGV"),
+    (ProcessExitedException("", 0, 1, 3, None), [3, -15], "worker 0 ended unexpectedly"),
+    (FAULT, [1, -15], "Traceback"),
+])  # fmt: skip
 def test_the_worker_that_died_first_is_named_whoever_is_noticed_first(death, codes, words):
     assert words in str(_cause_of_death(death, codes))
 

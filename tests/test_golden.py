@@ -35,15 +35,12 @@ def test_every_case_is_recorded_and_every_record_has_its_case():
     assert all("failed" not in result for result in recorded.values())
 
 
-@pytest.mark.parametrize(
-    ("recorded", "found", "told"),
-    [
-        ({"a": [0.1 + 0.2]}, {"a": [0.3]}, "a[0] is 0.3, recorded 0.30000000000000004"),
-        ({"a": 1.0}, {}, "a is 'nothing', recorded 1.0"),
-        ({"a": [1, 2]}, {"a": [1]}, ".a has 1 entries, recorded 2"),
-        ({"a": float("nan")}, {"a": float("nan"), "new": 1}, None),
-        ({"a": True}, {"a": 1}, "a is 1, recorded True"),
-    ],
-)
+@pytest.mark.parametrize(("recorded", "found", "told"), [
+    ({"a": [0.1 + 0.2]}, {"a": [0.3]}, "a[0] is 0.3, recorded 0.30000000000000004"),
+    ({"a": 1.0}, {}, "a is 'nothing', recorded 1.0"),
+    ({"a": [1, 2]}, {"a": [1]}, ".a has 1 entries, recorded 2"),
+    ({"a": float("nan")}, {"a": float("nan"), "new": 1}, None),
+    ({"a": True}, {"a": 1}, "a is 1, recorded True"),
+])  # fmt: skip
 def test_the_first_difference_is_named(recorded, found, told):
     assert next(differences(recorded, found), None) == told

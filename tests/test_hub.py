@@ -32,18 +32,15 @@ def load(name, home):
     return hub.load_source(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "solutions", "levels"),
-    [
-        ("gsm8k", ["1234", "35"], [1, 1]),
-        ("math", [r"\frac{5}{6}", "4"], [2, 0]),
-        ("math500", ["3"], [1]),
-        ("aime24", ["004"], [1]),
-        ("aime25", ["201"], [1]),
-        ("openr1_math", ["42"], [1]),
-        ("openthoughts", ["3"], [1]),
-    ],
-)
+@pytest.mark.parametrize(("name", "solutions", "levels"), [
+    ("gsm8k", ["1234", "35"], [1, 1]),
+    ("math", [r"\frac{5}{6}", "4"], [2, 0]),
+    ("math500", ["3"], [1]),
+    ("aime24", ["004"], [1]),
+    ("aime25", ["201"], [1]),
+    ("openr1_math", ["42"], [1]),
+    ("openthoughts", ["3"], [1]),
+])  # fmt: skip
 def test_questions_with_an_answer(home, name, solutions, levels):
     assert ROWS.keys() == hub.SETS.keys()
     problems = load(name, home)
@@ -68,16 +65,13 @@ def test_options_are_shuffled_the_same_way_in_every_run(home):
         assert sorted(options) == list("ABCD") and len(set(options.values())) == 4
 
 
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("B", True), ("(B)", True), ("B) newton", True), (r"\text{B}", True), (r"\boxed{(B)}", True),
-        ("**B.** newton", True), ("The answer is B", True), ("the correct option: (B)", True),
-        ("So the answer is B because Carbon burns", True), ("A", False), ("newton", False),
-        ("The answer is A or B", False), ("A) or B)", False), ("B) or C)", False),
-        ("answer is A, answer is B", False), ("ABCD", False), ("", False), ("A Bee", False),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("answer", "right"), [
+    ("B", True), ("(B)", True), ("B) newton", True), (r"\text{B}", True), (r"\boxed{(B)}", True),
+    ("**B.** newton", True), ("The answer is B", True), ("the correct option: (B)", True),
+    ("So the answer is B because Carbon burns", True), ("A", False), ("newton", False),
+    ("The answer is A or B", False), ("A) or B)", False), ("B) or C)", False),
+    ("answer is A, answer is B", False), ("ABCD", False), ("", False), ("A Bee", False),
+])  # fmt: skip
 def test_a_choice_is_one_letter(answer, right):
     assert checker("gpqa")(answer, {"letter": "B"}) is right
 
@@ -161,14 +155,11 @@ def test_traces_are_the_verified_ones_in_r1s_own_form(home):
         hub.load_traces("gsm8k")
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"query": "1+1?", "answer": "#### 2"}],
-         "row 1: .*'question'.* columns are query, answer, and should be as in openai/gsm8k"),
-        ([*ROWS["gsm8k"][1], {"question": "?", "answer": None}], "gsm8k, row 3: cannot be read"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("rows", "words"), [
+    ([{"query": "1+1?", "answer": "#### 2"}],
+     "row 1: .*'question'.* columns are query, answer, and should be as in openai/gsm8k"),
+    ([*ROWS["gsm8k"][1], {"question": "?", "answer": None}], "gsm8k, row 3: cannot be read"),
+])  # fmt: skip
 def test_a_row_that_cannot_be_read_is_named_with_the_columns(home, rows, words):
     put("gsm8k", home, rows)
     with pytest.raises(InputError, match=words):

@@ -157,26 +157,23 @@ def unchecked():
 X, W, IDS = torch.zeros(3, 4), torch.zeros(7, 4), torch.zeros(3, dtype=torch.long)
 
 
-@pytest.mark.parametrize(
-    ("x", "w", "ids", "options", "message"),
-    [
-        (X, W, IDS, {"temperature": 0.0}, "temperature must be positive"),
-        (X, W, IDS, {"temperature": -1.0}, "temperature must be positive"),
-        (X, W, IDS, {"temperature": float("nan")}, "temperature must be positive"),
-        (X, W, IDS + 7, {}, "id 7 is outside the vocabulary of 7"),
-        (X, W, IDS - 1, {}, "id -1 is outside the vocabulary"),
-        (X, W, IDS[:2], {}, r"\(2, torch.int64\).* do not fit"),
-        (X, W[:, :3], IDS, {}, r"\(7, 3, torch.float32\).* do not fit"),
-        (X, W[0], IDS, {}, "do not fit"),
-        (X, W, IDS, {"mask": torch.ones(2, dtype=torch.bool)}, "do not fit.* bool .rows"),
-        (X, W.double(), IDS, {}, "cast one"),
-        (X, W, IDS.float(), {}, "do not fit.* int64"),
-        (X.long(), W.long(), IDS, {}, "floating-point"),
-        (X, W, IDS, {"mask": torch.ones(3)}, "do not fit.* bool .rows"),
-        (X, W.to("meta"), IDS, {}, "all on one device"),
-        (X, W, IDS.to("meta"), {}, "all on one device"),
-    ],
-)
+@pytest.mark.parametrize(("x", "w", "ids", "options", "message"), [
+    (X, W, IDS, {"temperature": 0.0}, "temperature must be positive"),
+    (X, W, IDS, {"temperature": -1.0}, "temperature must be positive"),
+    (X, W, IDS, {"temperature": float("nan")}, "temperature must be positive"),
+    (X, W, IDS + 7, {}, "id 7 is outside the vocabulary of 7"),
+    (X, W, IDS - 1, {}, "id -1 is outside the vocabulary"),
+    (X, W, IDS[:2], {}, r"\(2, torch.int64\).* do not fit"),
+    (X, W[:, :3], IDS, {}, r"\(7, 3, torch.float32\).* do not fit"),
+    (X, W[0], IDS, {}, "do not fit"),
+    (X, W, IDS, {"mask": torch.ones(2, dtype=torch.bool)}, "do not fit.* bool .rows"),
+    (X, W.double(), IDS, {}, "cast one"),
+    (X, W, IDS.float(), {}, "do not fit.* int64"),
+    (X.long(), W.long(), IDS, {}, "floating-point"),
+    (X, W, IDS, {"mask": torch.ones(3)}, "do not fit.* bool .rows"),
+    (X, W.to("meta"), IDS, {}, "all on one device"),
+    (X, W, IDS.to("meta"), {}, "all on one device"),
+])  # fmt: skip
 def test_bad_input_is_refused(x, w, ids, options, message, unchecked):
     for bound in (logprob.PLAIN_BYTES, -1):
         with patch.object(unchecked.logprob, "PLAIN_BYTES", bound):

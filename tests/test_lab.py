@@ -72,16 +72,13 @@ def test_show_closes_a_figure_of_pyplot(shown):
     assert not pyplot.fignum_exists(number)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "alt", "words"),
-    [
-        (lambda figure: figure.axes[0].set_xlabel(""), "Rises.", "Label both axes"),
-        (lambda figure: figure.axes[1].set_ylabel(""), "Rises.", "Label both axes"),
-        (lambda figure: figure.axes[0].set_title(""), "Rises.", "title"),
-        (lambda figure: None, "", "alt"),
-        (lambda figure: None, " \n", "alt"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "alt", "words"), [
+    (lambda figure: figure.axes[0].set_xlabel(""), "Rises.", "Label both axes"),
+    (lambda figure: figure.axes[1].set_ylabel(""), "Rises.", "Label both axes"),
+    (lambda figure: figure.axes[0].set_title(""), "Rises.", "title"),
+    (lambda figure: None, "", "alt"),
+    (lambda figure: None, " \n", "alt"),
+])  # fmt: skip
 def test_show_refuses_a_figure_that_does_not_explain_itself(shown, spoil, alt, words):
     figure = chart(rows=2)
     spoil(figure)

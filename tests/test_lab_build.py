@@ -55,14 +55,11 @@ def test_a_notebook_is_run_and_stored_in_normal_form(tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("source", "timeout", "words"),
-    [
-        ("raise ValueError('no')", 60, "code cell 2 failed, ValueError: no$"),
-        ("while True: pass", 1, "code cell 2 failed, .*timed out.*$"),
-        ("import os\nos._exit(1)", 60, "code cell 2 failed, Kernel died$"),
-    ],
-)
+@pytest.mark.parametrize(("source", "timeout", "words"), [
+    ("raise ValueError('no')", 60, "code cell 2 failed, ValueError: no$"),
+    ("while True: pass", 1, "code cell 2 failed, .*timed out.*$"),
+    ("import os\nos._exit(1)", 60, "code cell 2 failed, Kernel died$"),
+])  # fmt: skip
 def test_a_failing_notebook_is_left_as_it_was(tmp_path, source, timeout, words):
     path = write(tmp_path / "lesson.ipynb", new_code_cell("1"), new_code_cell(source))
     before = path.read_bytes()

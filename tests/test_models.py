@@ -154,20 +154,17 @@ def test_a_folder_is_loaded_with_its_own_tokenizer(tmp_path):
     assert next(policy.parameters()).dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ("data/nothing", "data/nothing.*config.json is missing"),
-        ("SmolLM2", "did you mean smollm2"),
-        ("zer0", "did you mean data/zero"),
-        ("data/bsae", "did you mean data/base"),
-        ("no-such-thing", "give a model's folder"),
-        ("some/where/else", "give a model's folder"),
-        ("data", "no model there"),
-        ("nothing.gguf", "nothing.gguf is missing"),
-        ("models/nothing.gguf", "nothing.gguf is missing"),
-    ],
-)
+@pytest.mark.parametrize(("place", "message"), [
+    ("data/nothing", "data/nothing.*config.json is missing"),
+    ("SmolLM2", "did you mean smollm2"),
+    ("zer0", "did you mean data/zero"),
+    ("data/bsae", "did you mean data/base"),
+    ("no-such-thing", "give a model's folder"),
+    ("some/where/else", "give a model's folder"),
+    ("data", "no model there"),
+    ("nothing.gguf", "nothing.gguf is missing"),
+    ("models/nothing.gguf", "nothing.gguf is missing"),
+])  # fmt: skip
 def test_a_name_that_no_model_has_is_refused_at_once(place, message, monkeypatch):
     """The Hub was asked for it, for a minute."""
     monkeypatch.setattr("r1lab.models.places.HfApi", None)

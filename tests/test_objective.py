@@ -48,16 +48,13 @@ def test_a_completion_that_cannot_be_scored_has_no_part_in_its_group():
     assert torch.allclose(advantages, torch.tensor([[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]]), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("ratio", "advantage", "value", "slope"),
-    [
-        (1.5, 1.0, 1.28, 0.0),  # good and already much likelier: no further push
-        (0.5, 1.0, 0.5, 1.0),  # good but less likely now: pulled back, whatever the clip
-        (0.5, -1.0, -0.8, 0.0),  # bad and already much less likely
-        (1.5, -1.0, -1.5, -1.0),  # bad but likelier now: pushed down, whatever the clip
-        (1.0, 2.0, 2.0, 2.0),
-    ],
-)
+@pytest.mark.parametrize(("ratio", "advantage", "value", "slope"), [
+    (1.5, 1.0, 1.28, 0.0),  # good and already much likelier: no further push
+    (0.5, 1.0, 0.5, 1.0),  # good but less likely now: pulled back, whatever the clip
+    (0.5, -1.0, -0.8, 0.0),  # bad and already much less likely
+    (1.5, -1.0, -1.5, -1.0),  # bad but likelier now: pushed down, whatever the clip
+    (1.0, 2.0, 2.0, 2.0),
+])  # fmt: skip
 def test_the_clip_stops_only_what_went_far_enough(ratio, advantage, value, slope):
     ratios = torch.tensor([[ratio]], requires_grad=True)
     objective = clipped_objective(ratios, torch.tensor([[advantage]]), 0.2, 0.28)
@@ -221,14 +218,11 @@ def test_one_advantage_per_token_may_be_given():
 REWARDS, VALUES = [[0.0, 0.0, 1.0]], [[0.5, 0.4, 0.8]]
 
 
-@pytest.mark.parametrize(
-    ("lam", "expected"),
-    [
-        (0.0, [-0.1, 0.4, 0.2]),  # what each token added to the critic's opinion
-        (0.5, [0.15, 0.5, 0.2]),
-        (1.0, [0.5, 0.6, 0.2]),  # return minus value
-    ],
-)
+@pytest.mark.parametrize(("lam", "expected"), [
+    (0.0, [-0.1, 0.4, 0.2]),  # what each token added to the critic's opinion
+    (0.5, [0.15, 0.5, 0.2]),
+    (1.0, [0.5, 0.6, 0.2]),  # return minus value
+])  # fmt: skip
 def test_generalized_advantages_by_hand(lam, expected):
     mask = torch.ones(1, 3, dtype=torch.bool)
     advantages = generalized_advantages(torch.tensor(REWARDS), torch.tensor(VALUES), mask, lam)

@@ -186,15 +186,12 @@ def half_chain(runs, *finished: str, started: str = ""):
             (runs / "r1" / stage / "summary.json").write_text("{}")
 
 
-@pytest.mark.parametrize(
-    ("finished", "started", "options", "words"),
-    [
-        ((), "", ("--from", "dev2"), "before dev2 comes dev1, which .* was not started"),
-        (("zero",), "dev1", ("--from", "dev2"), "before dev2 comes dev1, which .* stopped on the way"),
-        (STAGES[:5], "", ("--from", "student_rl"), "before student_rl comes student_sft"),
-        (STAGES[:3], "dev3", ("--controls",), "before the control arms comes dev3, which .* stopped"),
-    ],
-)
+@pytest.mark.parametrize(("finished", "started", "options", "words"), [
+    ((), "", ("--from", "dev2"), "before dev2 comes dev1, which .* was not started"),
+    (("zero",), "dev1", ("--from", "dev2"), "before dev2 comes dev1, which .* stopped on the way"),
+    (STAGES[:5], "", ("--from", "student_rl"), "before student_rl comes student_sft"),
+    (STAGES[:3], "dev3", ("--controls",), "before the control arms comes dev3, which .* stopped"),
+])  # fmt: skip
 def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
     tmp_path, monkeypatch, capsys, finished, started, options, words
 ):

@@ -187,15 +187,12 @@ def test_the_prediction_holds_for_the_run_of_a_real_model_within_a_half():
     assert 1 / 1.5 < predicted / measured < 1.5
 
 
-@pytest.mark.parametrize(
-    ("preset", "words"),
-    [
-        ("smollm2", "on 2 processes without a GPU"),
-        ("openr1-1.5b", "Qwen2.5-1.5B on 1 GPUs"),
-        ("qwen2.5-7b-2nodes", "host's memory"),
-        ("qwen2.5-7b-1gpu", "optimizer (in the host's memory)"),
-    ],
-)
+@pytest.mark.parametrize(("preset", "words"), [
+    ("smollm2", "on 2 processes without a GPU"),
+    ("openr1-1.5b", "Qwen2.5-1.5B on 1 GPUs"),
+    ("qwen2.5-7b-2nodes", "host's memory"),
+    ("qwen2.5-7b-1gpu", "optimizer (in the host's memory)"),
+])  # fmt: skip
 def test_plan_says_what_and_where_and_how_well_it_knows(preset, words, monkeypatch, capsys):
     monkeypatch.setattr("r1lab.launch.train.default_processes", lambda: 2)
     assert main(["plan", "--preset", preset]) == 0
@@ -203,16 +200,13 @@ def test_plan_says_what_and_where_and_how_well_it_knows(preset, words, monkeypat
     assert words in out and "peak" in out and "not run on any GPU yet" in out
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--preset", "qwen2.5-7b-8gpu", "--memory-gb", "40"], "too little memory: one process of 8"),
-        (["--preset", "qwen2.5-7b-8gpu", "--gpus", "3"], "do not divide over 3 processes"),
-        (["--preset", "qwen9"], "unknown preset 'qwen9'"),
-        (["--gpus", "-1"], "-1 GPUs: give how many"),
-        (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: one process of 1 will need 42"),
-    ],
-)
+@pytest.mark.parametrize(("options", "words"), [
+    (["--preset", "qwen2.5-7b-8gpu", "--memory-gb", "40"], "too little memory: one process of 8"),
+    (["--preset", "qwen2.5-7b-8gpu", "--gpus", "3"], "do not divide over 3 processes"),
+    (["--preset", "qwen9"], "unknown preset 'qwen9'"),
+    (["--gpus", "-1"], "-1 GPUs: give how many"),
+    (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: one process of 1 will need 42"),
+])  # fmt: skip
 def test_plan_refuses_what_cannot_be(options, words, capsys):
     assert main(["plan", *options]) == 2
     assert words in " ".join(capsys.readouterr().err.split())

@@ -34,17 +34,14 @@ def row(problem: Problem = SIGNS, completion: str = GOOD, failed: tuple = ()) ->
     return {**asdict(problem), "completion": completion, "tokens": 50, "failed": list(failed)}
 
 
-@pytest.mark.parametrize(
-    ("completion", "finish", "failed"),
-    [
-        (GOOD, "stop", []),
-        (GOOD, "length", ["not truncated"]),
-        (GOOD.replace("<think>", ""), "stop", ["format"]),
-        (GOOD.replace("9+5-1=13 <", "9-5-1 <"), "stop", ["correct"]),
-        (GOOD.replace("wait", "等"), "stop", ["one language"]),
-        (GOOD.replace("14+1=15", "14-1=13"), "stop", ["no repetition"]),
-    ],
-)
+@pytest.mark.parametrize(("completion", "finish", "failed"), [
+    (GOOD, "stop", []),
+    (GOOD, "length", ["not truncated"]),
+    (GOOD.replace("<think>", ""), "stop", ["format"]),
+    (GOOD.replace("9+5-1=13 <", "9-5-1 <"), "stop", ["correct"]),
+    (GOOD.replace("wait", "等"), "stop", ["one language"]),
+    (GOOD.replace("14+1=15", "14-1=13"), "stop", ["no repetition"]),
+])  # fmt: skip
 def test_each_filter_takes_its_fault_and_nothing_else(completion, finish, failed):
     [measures] = measure([SIGNS], [completion], attempts=find_attempts)
     found = {**row(completion=completion), **measures, "truncated": finish == "length"}

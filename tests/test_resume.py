@@ -184,14 +184,11 @@ def test_several_processes_do_not_delete_what_the_others_look_for(tmp_path, monk
     assert run.folder.exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "about", "words"),
-    [
-        (replace(CONFIG, learning_rate=1.0), {"task": {"name": "a"}}, "other settings .learning_rate."),
-        (CONFIG, {"task": {"name": "b"}}, "another task: its problems, rewards or check"),
-        (replace(CONFIG, processes=7), {"task": {"name": "a"}}, ""),
-    ],
-)
+@pytest.mark.parametrize(("config", "about", "words"), [
+    (replace(CONFIG, learning_rate=1.0), {"task": {"name": "a"}}, "other settings .learning_rate."),
+    (CONFIG, {"task": {"name": "b"}}, "another task: its problems, rewards or check"),
+    (replace(CONFIG, processes=7), {"task": {"name": "a"}}, ""),
+])  # fmt: skip
 def test_only_the_same_settings_and_task_continue_a_run(tmp_path, config, about, words):
     run = Run(tmp_path / "run")
     run.prepare(CONFIG, {"task": {"name": "a"}})

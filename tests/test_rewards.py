@@ -100,25 +100,22 @@ def test_known_exploits_earn_nothing(gold, answer):
     assert score(answer, gold) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("gold", "answer"),
-    [
-        ("73", "**73**"), (r"\frac{1}{2004!}", "1/2004!"), ("n=1,2,3", "n = 1, 2, 3"), ("5", "５"),
-        ("2x+3", "3 + x + x"), (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt 2}"), ("25%", r"25\%"),
-        ("0.25", "25%"), (r"\sin 30^\circ \cdot x", r"x \cos 60°"), ("1000000", "10^6"),
-        ("y = 2x - 1", "2y - 4x + 2 = 0"), ("e^{2x}", r"\exp(2x)"), ("12", "12."),
-        ("6+9i", r"9\cdot i + 6"), (r"\frac{1}{5} + \frac{3}{5}i", r"\frac{1+3i}{5}"),
-        ("7/2", r"{7 \over 2}"), ("-3/2", r"\frac{3}{-2}"), ("6, -2", r"\boxed{-2}, \boxed{6}"),
-        (r"440\text{ cm}^2", "440 sq. cm"), (r"440\text{ cm}^2", r"440\text{ cm²}"),
-        (r"\sqrt{1600}x", r"\sqrt{1,600}x"), (r"12\text{ g}", "12 grams"), ("2112_6", "2112₆"),
-        ("18x^8", "18*x**8"), ("18x^{10}", "18x¹⁰"), (r"[0,\infty)", "[0, oo)"),
-        ("(9,11)", r"\langle 9, 11 \rangle"), (r"\text{parabola}", "It is a parabola."),
-        ("5", "Thus, the value of $x$ is $5$."), (r"\cos 58^\circ", r"\sin 32^\circ"),
-        (r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}",
-         r"\left(\begin{matrix}2\\[2pt]1\end{matrix}\right)"),
-        ("x = 1, y = 2", "y = 2, x = 1"), ("x=1 or x=3", "x=3 or x=1"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("gold", "answer"), [
+    ("73", "**73**"), (r"\frac{1}{2004!}", "1/2004!"), ("n=1,2,3", "n = 1, 2, 3"), ("5", "５"),
+    ("2x+3", "3 + x + x"), (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt 2}"), ("25%", r"25\%"),
+    ("0.25", "25%"), (r"\sin 30^\circ \cdot x", r"x \cos 60°"), ("1000000", "10^6"),
+    ("y = 2x - 1", "2y - 4x + 2 = 0"), ("e^{2x}", r"\exp(2x)"), ("12", "12."),
+    ("6+9i", r"9\cdot i + 6"), (r"\frac{1}{5} + \frac{3}{5}i", r"\frac{1+3i}{5}"),
+    ("7/2", r"{7 \over 2}"), ("-3/2", r"\frac{3}{-2}"), ("6, -2", r"\boxed{-2}, \boxed{6}"),
+    (r"440\text{ cm}^2", "440 sq. cm"), (r"440\text{ cm}^2", r"440\text{ cm²}"),
+    (r"\sqrt{1600}x", r"\sqrt{1,600}x"), (r"12\text{ g}", "12 grams"), ("2112_6", "2112₆"),
+    ("18x^8", "18*x**8"), ("18x^{10}", "18x¹⁰"), (r"[0,\infty)", "[0, oo)"),
+    ("(9,11)", r"\langle 9, 11 \rangle"), (r"\text{parabola}", "It is a parabola."),
+    ("5", "Thus, the value of $x$ is $5$."), (r"\cos 58^\circ", r"\sin 32^\circ"),
+    (r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}",
+     r"\left(\begin{matrix}2\\[2pt]1\end{matrix}\right)"),
+    ("x = 1, y = 2", "y = 2, x = 1"), ("x=1 or x=3", "x=3 or x=1"),
+])  # fmt: skip
 def test_right_answers_beside_the_exploits_are_accepted(gold, answer):
     assert score(answer, gold) == 1.0
 

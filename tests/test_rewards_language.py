@@ -41,20 +41,17 @@ def share(text: str, lang: str | None) -> float | None:
     return language(prompts=["p"], completions=[completion], lang=[lang])[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "lang", "expected"),
-    [
-        ("9+5=14:13 no wait 9-5=4:13 no", "en", 1.0),
-        ("9+5=14:13 no wait 9-5=4:13 no", "zh", 0.0),
-        ("9+5=14:13不wait 9-5=4:13 no 等9+4=13:13对", "zh", 3 / 5),
-        ("9+5=14:13不wait 9-5=4:13 no 等9+4=13:13对", "en", 2 / 5),
-        ("9+5=14:13 non attends 9+4=13:13 ok", "fr", 2 / 3),
-        ("9+5=14:13", "en", 0.0),  # no words: nothing to pay for
-        ("", "zh", 0.0),
-        (r"我们设 x = 3, \frac{y}{\sqrt{2}} = z", "zh", 1.0),  # letters and notation are no words
-        ("9+5=14:13 ok", None, None),
-    ],
-)
+@pytest.mark.parametrize(("text", "lang", "expected"), [
+    ("9+5=14:13 no wait 9-5=4:13 no", "en", 1.0),
+    ("9+5=14:13 no wait 9-5=4:13 no", "zh", 0.0),
+    ("9+5=14:13不wait 9-5=4:13 no 等9+4=13:13对", "zh", 3 / 5),
+    ("9+5=14:13不wait 9-5=4:13 no 等9+4=13:13对", "en", 2 / 5),
+    ("9+5=14:13 non attends 9+4=13:13 ok", "fr", 2 / 3),
+    ("9+5=14:13", "en", 0.0),  # no words: nothing to pay for
+    ("", "zh", 0.0),
+    (r"我们设 x = 3, \frac{y}{\sqrt{2}} = z", "zh", 1.0),  # letters and notation are no words
+    ("9+5=14:13 ok", None, None),
+])  # fmt: skip
 def test_the_paper_formula_in_the_small_world(text, lang, expected):
     assert share(text, lang) == (None if expected is None else pytest.approx(expected))
 

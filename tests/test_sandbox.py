@@ -39,22 +39,19 @@ def run(sandbox, program, value=3, output=SECRET):
 # ------------------------------------------------------------------- programs that should pass
 
 
-@pytest.mark.parametrize(
-    ("program", "output"),
-    [
-        ("def f(x): return 2 * x + 1", 7),
-        ("f = lambda x: float(2 * x + 1)", 7),
-        ("def f(x):\n    print('working on', x)\n    return 7", 7),
-        ("def f(x): return (x, {'a': [None, x > 2]})", [3, {"a": [None, True]}]),
-        ("import time\ndef f(x):\n    time.sleep(0.3)\n    return 7", 7),  # waits, computes little
-        ("def f(x): return 7 if x is 3 else 8", 7),  # Python warns about this on stderr
-        ("def f(x): return 0.1 + 0.2", 0.3),
-        ("\n".join(f"import {name}" for name in zygote.MODULES) + "\nf = lambda x: 7", 7),
-        ("import datetime\nf = lambda x: datetime.date.today().year > 2000", True),
-        ("import random\nf = lambda x: random.Random().random() < 1", True),
-        ("f = lambda x: hash('a string') % 1000", hash),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("program", "output"), [
+    ("def f(x): return 2 * x + 1", 7),
+    ("f = lambda x: float(2 * x + 1)", 7),
+    ("def f(x):\n    print('working on', x)\n    return 7", 7),
+    ("def f(x): return (x, {'a': [None, x > 2]})", [3, {"a": [None, True]}]),
+    ("import time\ndef f(x):\n    time.sleep(0.3)\n    return 7", 7),  # waits, computes little
+    ("def f(x): return 7 if x is 3 else 8", 7),  # Python warns about this on stderr
+    ("def f(x): return 0.1 + 0.2", 0.3),
+    ("\n".join(f"import {name}" for name in zygote.MODULES) + "\nf = lambda x: 7", 7),
+    ("import datetime\nf = lambda x: datetime.date.today().year > 2000", True),
+    ("import random\nf = lambda x: random.Random().random() < 1", True),
+    ("f = lambda x: hash('a string') % 1000", hash),
+])  # fmt: skip
 def test_a_right_program_passes(sandbox, program, output):
     if output is hash:  # text is hashed alike in every run, so that sets keep their order
         clean = [sys.executable, "-c", "print(hash('a string') % 1000)"]

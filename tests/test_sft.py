@@ -158,16 +158,13 @@ def test_splits_conversations_and_lines_are_read_alike(model, tmp_path):
         load_documents(tmp_path / "untrained", tokenizer, "small")
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"prompt": "make 4 from 2,2"}], "row 1: cannot be read .*a prompt and a completion.* has prompt"),
-        ([{"text": "2+2"}], "row 1: cannot be read"),
-        ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "the model that is to read .* does not know .What"),
-        ([], "holds no rows"),
-        (None, "no data set can be read"),
-    ],
-)
+@pytest.mark.parametrize(("rows", "words"), [
+    ([{"prompt": "make 4 from 2,2"}], "row 1: cannot be read .*a prompt and a completion.* has prompt"),
+    ([{"text": "2+2"}], "row 1: cannot be read"),
+    ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "the model that is to read .* does not know .What"),
+    ([], "holds no rows"),
+    (None, "no data set can be read"),
+])  # fmt: skip
 def test_data_that_do_not_fit_are_refused_before_anything_is_made(model, tmp_path, rows, words):
     if rows is not None:
         data = Dataset.from_list(rows) if rows else Dataset.from_list(ROWS).select([])

@@ -74,25 +74,22 @@ def test_rooms_import_only_what_the_table_allows(path):
     assert not forbidden_imports(path.read_text(encoding="utf-8"), dotted(path))
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "refused"),
-    [
-        ("sampling.torch_sampler", "from r1lab.models.policy import Policy", False),
-        ("sampling.torch_sampler", "from ..models import policy", False),
-        ("sampling.torch_sampler", "from . import params", False),
-        ("sampling.torch_sampler", "from ..errors import InputError\nimport torch", False),
-        ("sampling.torch_sampler", "from r1lab import rewards", True),
-        ("sampling.torch_sampler", "from ..rewards.format import reward", True),
-        ("sampling.__init__", "from .params import SamplingParams", False),
-        ("sampling.__init__", "from ..training import loop", True),
-        ("training.loop", "def f():\n    import r1lab.lab.show", True),
-        ("cli", "import r1lab\nprint(r1lab.__version__)", False),
-        ("objective", "import r1lab\nr1lab.lab.show()", True),
-        ("cli", "from r1lab.training.rl import grpo", False),
-        ("cli", "from .lab import show", True),
-        ("report.figures", "from r1lab.training.loop import train", True),
-    ],
-)
+@pytest.mark.parametrize(("module", "line", "refused"), [
+    ("sampling.torch_sampler", "from r1lab.models.policy import Policy", False),
+    ("sampling.torch_sampler", "from ..models import policy", False),
+    ("sampling.torch_sampler", "from . import params", False),
+    ("sampling.torch_sampler", "from ..errors import InputError\nimport torch", False),
+    ("sampling.torch_sampler", "from r1lab import rewards", True),
+    ("sampling.torch_sampler", "from ..rewards.format import reward", True),
+    ("sampling.__init__", "from .params import SamplingParams", False),
+    ("sampling.__init__", "from ..training import loop", True),
+    ("training.loop", "def f():\n    import r1lab.lab.show", True),
+    ("cli", "import r1lab\nprint(r1lab.__version__)", False),
+    ("objective", "import r1lab\nr1lab.lab.show()", True),
+    ("cli", "from r1lab.training.rl import grpo", False),
+    ("cli", "from .lab import show", True),
+    ("report.figures", "from r1lab.training.loop import train", True),
+])  # fmt: skip
 def test_the_table_is_enforced(module, line, refused):
     assert bool(forbidden_imports(line, f"r1lab.{module}")) is refused
 
@@ -211,16 +208,13 @@ def test_nothing_forbidden_is_written(path):
     assert not found
 
 
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [
-        ("model.eval()\nre.compile('x')", 0), ("eval(text)", 1), ("exec(text)", 1),
-        ("subprocess.run(text, shell=True)", 1), ("torch.load(path, weights_only=False)", 1),
-        ("try:\n    f()\nexcept:\n    raise", 1), ("try:\n    f()\nexcept Exception:\n    pass", 1),
-        ("try:\n    f()\nexcept Exception as e:\n    raise InputError('x') from e", 0),
-        ("try:\n    f()\nexcept KeyError:\n    pass", 0), ("x = 1  # TODO: more", 1),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("source", "count"), [
+    ("model.eval()\nre.compile('x')", 0), ("eval(text)", 1), ("exec(text)", 1),
+    ("subprocess.run(text, shell=True)", 1), ("torch.load(path, weights_only=False)", 1),
+    ("try:\n    f()\nexcept:\n    raise", 1), ("try:\n    f()\nexcept Exception:\n    pass", 1),
+    ("try:\n    f()\nexcept Exception as e:\n    raise InputError('x') from e", 0),
+    ("try:\n    f()\nexcept KeyError:\n    pass", 0), ("x = 1  # TODO: more", 1),
+])  # fmt: skip
 def test_forbidden_things_are_found(source, count):
     assert len(forbidden_constructs(source)) == count
 

@@ -44,13 +44,10 @@ WRONG_SIGNS = "13 9+4 5+9-1 9+5-1-0 9+5-1=12 9+5-1=13=13 9+5=13-1 9+5- +9+5-1 9+
 WRONG_COUNTDOWN = "24 8*3 8*3*1=25 8*3=24 8*3*1*1 (8*3 8**3 8*3/1 __import__('os')".split()
 
 
-@pytest.mark.parametrize(
-    ("family", "numbers", "right", "wrong"),
-    [
-        (SIGNS, [9, 5, 1], ["9+5-1", "9+5-1=13"], [*WRONG_SIGNS, "", "9 5 1"]),
-        (COUNTDOWN, [3, 8, 1], ["(8*3)*1", "8*3*1=24"], [*WRONG_COUNTDOWN, ""]),
-    ],
-)
+@pytest.mark.parametrize(("family", "numbers", "right", "wrong"), [
+    (SIGNS, [9, 5, 1], ["9+5-1", "9+5-1=13"], [*WRONG_SIGNS, "", "9 5 1"]),
+    (COUNTDOWN, [3, 8, 1], ["(8*3)*1", "8*3*1=24"], [*WRONG_COUNTDOWN, ""]),
+])  # fmt: skip
 def test_what_breaks_the_rules_is_refused(family, numbers, right, wrong):
     meta = {"numbers": numbers, "target": 13 if family is SIGNS else 24}
     assert [answer for answer in (*right, *wrong) if family.check(answer, meta)] == right
@@ -161,20 +158,17 @@ def test_problems_survive_a_file(tmp_path):
     assert load_problems(file) == problems
 
 
-@pytest.mark.parametrize(
-    ("second", "words"),
-    [
-        (b"{oops", "line 2"),
-        (b'{"family": "signs"}', "line 2"),
-        (b'{"question": "1+1", "answer": "2"}',
-         "found the keys question, answer: .* missing.* with the keys id, family, level"),
-        ('{"prompt": "d\u00e9j\u00e0"}'.encode("latin-1"), "line 2: .*'utf-8' codec.* in UTF-8"),
-        (line(level="3"), "line 2: .*level is '3', of type str"),
-        (line(prompt=5), "line 2: .*prompt is 5, of type int"),
-        (line(meta=None), "line 2: .*meta is None"),
-        (line(tests="f(1)"), "line 2: .*tests is 'f"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("second", "words"), [
+    (b"{oops", "line 2"),
+    (b'{"family": "signs"}', "line 2"),
+    (b'{"question": "1+1", "answer": "2"}',
+     "found the keys question, answer: .* missing.* with the keys id, family, level"),
+    ('{"prompt": "d\u00e9j\u00e0"}'.encode("latin-1"), "line 2: .*'utf-8' codec.* in UTF-8"),
+    (line(level="3"), "line 2: .*level is '3', of type str"),
+    (line(prompt=5), "line 2: .*prompt is 5, of type int"),
+    (line(meta=None), "line 2: .*meta is None"),
+    (line(tests="f(1)"), "line 2: .*tests is 'f"),
+])  # fmt: skip
 def test_a_line_that_is_no_problem_is_named(tmp_path, second, words):
     (tmp_path / "p.jsonl").write_bytes(line() + b"\n" + second + b"\n")
     with pytest.raises(InputError, match=words):

@@ -183,22 +183,19 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
         update(broken, experience)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"group_size": 1}, "group of one"),
-        ({"questions": 5}, "do not split"),
-        ({"grading": "asynchronous"}, "needs grading_rows"),
-        ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0; give at least 0"),
-        ({"lag": -1}, "lag is -1; give"),
-        ({"warmup_steps": -1}, "warmup_steps is -1; give"),
-        ({"max_grad_norm": 0.0}, r"max_grad_norm \(0\) must be above 0"),
-        ({"temperature": 0.0}, r"temperature \(0\) and .* must be above 0"),
-        ({"rollouts": 0}, "rollouts is 0"),
-        ({"caps": ((4, 20),)}, "begin at step 0"),
-    ],
-)
+@pytest.mark.parametrize(("change", "words"), [
+    ({"group_size": 1}, "group of one"),
+    ({"questions": 5}, "do not split"),
+    ({"grading": "asynchronous"}, "needs grading_rows"),
+    ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
+    ({"learning_rate": -1.0}, "learning_rate is -1.0; give at least 0"),
+    ({"lag": -1}, "lag is -1; give"),
+    ({"warmup_steps": -1}, "warmup_steps is -1; give"),
+    ({"max_grad_norm": 0.0}, r"max_grad_norm \(0\) must be above 0"),
+    ({"temperature": 0.0}, r"temperature \(0\) and .* must be above 0"),
+    ({"rollouts": 0}, "rollouts is 0"),
+    ({"caps": ((4, 20),)}, "begin at step 0"),
+])  # fmt: skip
 def test_settings_that_cannot_train_are_refused_by_the_learner_too(change, words):
     with pytest.raises(InputError, match=words):
         replace(SMALL, **change).check(processes=1)

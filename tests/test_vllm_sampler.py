@@ -245,14 +245,11 @@ def test_all_weights_are_handed_over_at_the_start_and_at_each_update(sampler, fa
     assert sampler.weights_version == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"differ": ["model.norm.weight"]}, "of 3 tensors compared, 1 are not .*model.norm.weight"),
-        ({"compared": 0}, "did not take over the weights"),
-        ({"idle": False}, "still sampling"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"differ": ["model.norm.weight"]}, "of 3 tensors compared, 1 are not .*model.norm.weight"),
+    ({"compared": 0}, "did not take over the weights"),
+    ({"idle": False}, "still sampling"),
+])  # fmt: skip
 def test_an_update_without_proof_ends_the_run(sampler, fake, changes, message):
     vars(fake).update(changes)
     with pytest.raises(InputError, match=message):

@@ -246,15 +246,12 @@ def test_a_run_that_breaks_off_says_why(task, tmp_path):
 ROW = '{"kind": "train", "step": 1, "reward": 0.5}\n'
 
 
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "not a run folder"), ({"metrics.jsonl": ""}, "no metrics yet"),
-        ({"metrics.jsonl": "{}\n"}, "line 1"), ({"metrics.jsonl": "half\n\n"}, "cannot be read"),
-        ({"metrics.jsonl": ROW, "config.json": "{"}, "damaged"),
-        ({"metrics.jsonl": ROW, "samples.jsonl": "[]\n"}, "of type list"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("files", "words"), [
+    ({}, "not a run folder"), ({"metrics.jsonl": ""}, "no metrics yet"),
+    ({"metrics.jsonl": "{}\n"}, "line 1"), ({"metrics.jsonl": "half\n\n"}, "cannot be read"),
+    ({"metrics.jsonl": ROW, "config.json": "{"}, "damaged"),
+    ({"metrics.jsonl": ROW, "samples.jsonl": "[]\n"}, "of type list"),
+])  # fmt: skip
 def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):
     for name, text in ({"config.json": "{}"} | files).items():
         (tmp_path / name).write_text(text)

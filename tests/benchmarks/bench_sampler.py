@@ -24,11 +24,9 @@ from pathlib import Path
 # For the workers, and the same for both sides: sleeping threads while others work, and a malloc
 # that keeps its memory (without these, page faults take a third of the time).
 os.environ.update(
-    OMP_WAIT_POLICY="PASSIVE",
-    MALLOC_MMAP_THRESHOLD_=str(2**30),
-    MALLOC_TRIM_THRESHOLD_=str(2**32),
+    OMP_WAIT_POLICY="PASSIVE", MALLOC_MMAP_THRESHOLD_=str(2**30), MALLOC_TRIM_THRESHOLD_=str(2**32),
     MALLOC_TOP_PAD_=str(2**26),
-)
+)  # fmt: skip
 
 import torch  # noqa: E402
 import tyro  # noqa: E402
@@ -57,13 +55,9 @@ class Arm:
 
 
 ARMS = (
-    Arm("r1lab", 1),
-    Arm("r1lab", 2),
-    Arm("generate", 1, 64),
-    Arm("generate", 1, 256),
-    Arm("generate", 2, 64),
-    Arm("generate", 2, 128),
-)
+    Arm("r1lab", 1), Arm("r1lab", 2), Arm("generate", 1, 64), Arm("generate", 1, 256),
+    Arm("generate", 2, 64), Arm("generate", 2, 128),
+)  # fmt: skip
 
 
 def end_chances() -> torch.Tensor:

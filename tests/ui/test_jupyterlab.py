@@ -50,14 +50,11 @@ def run(lab):
     lab.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "words"),
-    [
-        ("advantage_explorer", "ArrowLeft", "Rewards: mean 0.43"),
-        ("clip_landscape", "ArrowRight", "below 0.78"),
-        ("kl_explorer", "ArrowRight", "At shift +1.1"),
-    ],
-)
+@pytest.mark.parametrize(("name", "key", "words"), [
+    ("advantage_explorer", "ArrowLeft", "Rewards: mean 0.43"),
+    ("clip_landscape", "ArrowRight", "below 0.78"),
+    ("kl_explorer", "ArrowRight", "At shift +1.1"),
+])  # fmt: skip
 def test_a_slider_moved_by_keyboard_changes_figure_and_words(run, name, key, words):
     panel = run(name, f"from r1lab.lab.widgets import {name}\n{name}()")
     moved_by_keyboard(panel, 0, key)
