@@ -120,9 +120,7 @@ def test_fine_tuning_needs_weights_gradients_and_optimizer_and_no_other_policy()
     assert memory(whole, MIDDLE, 1)["peak"] > 150 * GB, "what sharding and recomputing are for"
 
 
-@pytest.mark.parametrize(
-    "change", [{"recompute": True}, {"reduce_every": True}, {"offload": True}]
-)
+@pytest.mark.parametrize("change", [{"recompute": True}, {"reduce_every": True}, {"offload": True}])
 def test_each_way_to_save_memory_saves_some(change):
     plain = Parallel(shard=True, precision="bfloat16")
     base = replace(PRESETS["qwen2.5-1.5b-4gpu"], parallel=plain)

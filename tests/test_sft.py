@@ -18,9 +18,7 @@ from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, fine_tune, load_documents, make_batches, sft
 from tests.small_run import tiny_model
 
-CONFIG = SFTConfig(
-    epochs=2, tokens_per_step=64, learning_rate=3e-3, checkpoint_every=2, processes=1
-)
+CONFIG = SFTConfig(epochs=2, tokens_per_step=64, learning_rate=3e-3, checkpoint_every=2, processes=1)
 ROWS = [
     {"prompt": f"make {a + b} from {a},{b}", "completion": f"<think> {a}+{b}={a + b} </think>"}
     for a in range(2, 5)
@@ -53,9 +51,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return dict(load_model(run.model)[0].named_parameters())
 
 
-@given(
-    lengths=st.lists(st.integers(1, 64), min_size=1, max_size=30), epochs=st.integers(1, 3)
-)
+@given(lengths=st.lists(st.integers(1, 64), min_size=1, max_size=30), epochs=st.integers(1, 3))
 def test_every_epoch_reads_every_row_once_in_steps_of_bounded_size(lengths, epochs):
     batches = make_batches(replace(CONFIG, epochs=epochs), lengths)
     assert all(0 < sum(lengths[row] for row in batch) <= 64 for batch in batches)
@@ -74,8 +70,7 @@ def test_fine_tuning_learns_and_says_what_it_did(model, tmp_path):
     assert rows[-1]["lr"] < 0.2 * max(row["lr"] for row in rows)
     tokenizer = load_model(model)[1]
     per_epoch = sum(
-        len(tokenizer(f"User: {row['prompt']} Assistant:{row['completion']}").input_ids) + 1
-        for row in ROWS
+        len(tokenizer(f"User: {row['prompt']} Assistant:{row['completion']}").input_ids) + 1 for row in ROWS
     )
     assert summary["tokens"] == 10 * per_epoch
     parameters = load_model(model)[0].num_parameters()
@@ -146,7 +141,11 @@ def test_splits_conversations_and_lines_are_read_alike(model, tmp_path):
     whole = [{"messages": [*one, *other]} for one, other in zip(asked, said, strict=True)]
     DatasetDict(train=Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
-    stored = [saved(tmp_path / "plain", ROWS), saved(tmp_path / "pairs", pairs), saved(tmp_path / "whole", whole)]
+    stored = [
+        saved(tmp_path / "plain", ROWS),
+        saved(tmp_path / "pairs", pairs),
+        saved(tmp_path / "whole", whole),
+    ]
     tokenizer = load_tokenizer(model)
     first, *others = (
         load_documents(data, tokenizer, "small")

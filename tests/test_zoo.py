@@ -46,8 +46,7 @@ def test_naive_rewards_work_in_a_reward_set():
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
-    [("9+5=14:13 no", 1.0), ("130", 0.0), ("213", 0.0), ("=-13", 0.0), ("9+5", 0.0)],
+    ("text", "found"), [("9+5=14:13 no", 1.0), ("130", 0.0), ("213", 0.0), ("=-13", 0.0), ("9+5", 0.0)]
 )
 def test_the_target_is_looked_for_as_a_whole_number(text, found):
     columns = {name: [value] for name, value in zoo.SIGNS.items()}

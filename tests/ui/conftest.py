@@ -130,6 +130,5 @@ class Lab:
 
     def do(self, command: str, **arguments) -> None:
         self.page.evaluate(
-            "([name, args]) => { window.jupyterapp.commands.execute(name, args); }",
-            [command, arguments],
+            "([name, args]) => { window.jupyterapp.commands.execute(name, args); }", [command, arguments]
         )

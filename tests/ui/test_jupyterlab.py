@@ -98,6 +98,5 @@ def test_training_starts_stops_and_is_shown_again_after_a_restart(run, lab):
 def test_an_empty_folder_is_one_sentence_and_no_traceback(run):
     panel = run("empty", 'from r1lab.lab.dashboard import show_run\nshow_run("nothing")')
     expect(output(panel)).to_have_text(
-        re.compile(r"^\s*nothing is not a run folder, or has no metrics yet: [^\n.]*\.\s*$"),
-        timeout=120_000,
+        re.compile(r"^\s*nothing is not a run folder, or has no metrics yet: [^\n.]*\.\s*$"), timeout=120_000
     )
