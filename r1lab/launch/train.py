@@ -73,7 +73,7 @@ class Start:
 
     Attributes:
         name: the run's folder is runs/NAME; a stopped run goes on from there.
-        resume: insist that there is a run to go on with.
+        resume: insist that there is a run to go on with; a finished one takes more --rollouts.
         overwrite: delete an earlier run of this name first.
     """
 
@@ -137,8 +137,8 @@ def sft(
 
     Args:
         model: a folder or Hub id.
-        data: a folder of `datasets` with the columns prompt and completion, or traces of the
-            Hub, as openr1_math:train[:1000].
+        data: a folder of `datasets` or a .jsonl file, with the columns prompt and completion (texts or
+            messages) or messages; or traces of the Hub, as openr1_math:train[:1000].
         preset: which defaults the options have; a recipe also names model and data.
     """
     estimate.check_machine(config, model)  # before the Hub is asked for the data
