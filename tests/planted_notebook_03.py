@@ -3,7 +3,6 @@ published code write them. Each wrong one is wrong in one way, which its key say
 
 import math
 import re
-import statistics
 from collections import Counter
 from fractions import Fraction
 

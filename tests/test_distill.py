@@ -1,5 +1,7 @@
 """Distillation and its accounts: what it costs, and RL on the student for no less."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

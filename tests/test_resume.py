@@ -5,7 +5,6 @@ import random
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -156,7 +155,7 @@ def test_a_finished_run_with_more_rollouts_ends_as_a_long_one(job, unbroken, tmp
 
 def test_a_task_that_has_only_test_problems_is_refused_before_anything_is_stored(job, tmp_path):
     task = replace(job.task, problems=job.task.test)
-    with pytest.raises(InputError, match="has no problem that is not in its test set"):
+    with pytest.raises(InputError, match="drew 0 of 4 problems that are not in its test set"):
         grpo(job.model, task, CONFIG, "run", runs=tmp_path)
     assert not (tmp_path / "run").exists()
 

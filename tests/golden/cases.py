@@ -20,7 +20,6 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from torch import Tensor
 
-import r1lab
 from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.files import read_rows
 from r1lab.objective import LossConfig
