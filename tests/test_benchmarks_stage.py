@@ -147,6 +147,11 @@ def test_the_number_of_processes_changes_no_row(small_sets, processes):
     assert column(some, world=OneByOne(processes - 1, processes, given=given)) == column(some)
 
 
+def test_each_test_set_is_read_once():
+    """Eight files were parsed 42 times a column."""
+    assert benchmarks.test_sets() is benchmarks.test_sets()
+
+
 def test_where_programs_cannot_be_run_their_row_is_left_out_and_named(small_sets, monkeypatch):
     whole, why = column(best), "programs cannot be run safely on this system: no filter"
     monkeypatch.setattr(benchmarks, "cannot_run_programs", lambda: why)
