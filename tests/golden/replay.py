@@ -29,6 +29,7 @@ os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OF
 
 import torch
 
+import r1lab
 from tests.golden import cases
 
 RECORD = Path(__file__).with_name("record.json")
@@ -159,7 +160,7 @@ def about() -> dict:
     """What the numbers were made by and on."""
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":", 1)[1].strip() for line in cpu.splitlines() if "model name" in line]
-    root = Path(cases.r1lab.__file__).parents[1]
+    root = Path(r1lab.__file__).parents[1]
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
     return {
         "commit": head.stdout.strip(),
