@@ -120,8 +120,8 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
     problems = [problem for problem in load_problems(TEST_SET) if problem.level == 1][:12]
     params = SamplingParams(n=8, temperature=0.6, top_p=0.95, max_tokens=PRESET.rl.cap(0), seed=1)
     drawn = sampler.generate(ask(tokenizer, problems), params)
-    verdicts = []
-    for row, text in enumerate(drawn.texts(tokenizer)):
+    verdicts, texts = [], drawn.texts(tokenizer)
+    for row, text in enumerate(texts):
         problem = problems[row // params.n]
         answer = parse(text).lenient_answer
         if re.fullmatch(r"-?\d+", answer):
@@ -132,9 +132,9 @@ def test_its_real_answers_are_graded_as_a_person_would(real, measured):
             assert correct(text, *gold, lenient=True, **asked) is right, text
             assert correct(told, *gold, **asked) is right, told
             verdicts.append(right)
-    print(f"\n{sum(verdicts)} of {len(verdicts)} plain answers right, {len(drawn)} asked for")
-    assert len(verdicts) >= len(drawn) / 4 and 0 < sum(verdicts) < len(verdicts)
-    counts = {"right": sum(verdicts), "plain": len(verdicts), "asked": len(drawn)}
+    print(f"\n{sum(verdicts)} of {len(verdicts)} plain answers right, {len(texts)} asked for")
+    assert len(verdicts) >= len(texts) / 4 and 0 < sum(verdicts) < len(verdicts)
+    counts = {"right": sum(verdicts), "plain": len(verdicts), "asked": len(texts)}
     measured["graded_answers"] = counts
 
 
