@@ -58,7 +58,7 @@ def test_a_lesson_runs_in_whatever_folder_it_stands(lesson, tmp_path):
     """Its first cells, which find the data, in an empty folder."""
     notebook = json.loads((DATA.parent / f"notebooks/{lesson}.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    told = {**os.environ, "R1LAB_STATIC": "1", "PYTHONPATH": str(DATA.parent)}
+    environment = {**os.environ, "R1LAB_STATIC": "1", "PYTHONPATH": str(DATA.parent)}
     command = [sys.executable, "-c", "\n".join(cells[:3])]
-    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

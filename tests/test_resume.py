@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -150,6 +151,10 @@ def test_a_finished_run_with_more_rollouts_ends_as_a_long_one(job, unbroken, tmp
     other = replace(CONFIG, rollouts=9, learning_rate=1.0, processes=1)
     with pytest.raises(InputError, match=r"other settings \(learning_rate\)"):
         grpo(job.model, job.task, other, "run", runs=tmp_path)
+    shutil.rmtree(run.folder / "checkpoints")
+    longer = replace(CONFIG, rollouts=9, processes=1)
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        grpo(job.model, job.task, longer, "run", runs=tmp_path)
     assert run.finished
 
 

@@ -284,5 +284,5 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, accuracies, best
 def test_a_question_without_room_for_its_answer_is_refused_before_anything_is_sampled():
     trained = learner(replace(SMALL, caps=((0, 500),)))
     with pytest.raises(InputError, match="question q7 has .* tokens .* an answer may have 500, .* reads 512"):
-        refuse_long_questions({"q1": "make 5", "q7": "make 5 from 3,2 " * 4}, trained)
-    refuse_long_questions({"q1": "make 5 from 3,2"}, trained)
+        refuse_long_questions([("q1", "make 5"), ("q7", "make 5 from 3,2 " * 4)], trained)
+    refuse_long_questions([("q1", "make 5 from 3,2")], trained)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +56,10 @@ def grpo(
     check_task(task, config, str(model))
     make = functools.partial(learner or LEARNERS[config.advantage], loss=loss)
     about, run = {"model": str(model), "task": described(task)}, Run(Path(runs) / name)
-    if resume and run.finished and not overwrite:
-        reopen(run, config, about)
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1  # several would look for what one removes
+    if resume and run.finished and alone and not overwrite:
+        with run.locked():
+            reopen(run, config, about)
     return compute(
         run, config, rl_work, processes, str(model), task, config, make, stop_after,
         about=about, resume=resume, overwrite=overwrite, parallel=config.parallel,
@@ -66,11 +69,13 @@ def grpo(
 def reopen(run: Run, config: GRPOConfig, about: dict) -> None:
     """Let a finished run go on, where it is to have more rollouts than it had.
 
-    Raises InputError where other settings differ as well."""
+    Raises InputError where other settings differ as well, or its checkpoints are gone."""
     before = run.config.get("rollouts", config.rollouts)
     if before >= config.rollouts:
         return
     run.prepare(replace(config, rollouts=before), about, resume=True)
+    if not run.checkpoints:
+        raise InputError(f"{run.folder} has no checkpoint to go on from; give --name for another run.")
     last = run.folder / "eval_final.npz"
     if last.exists():
         (run.folder / "evals").mkdir(exist_ok=True)
@@ -98,28 +103,27 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
         )
     validate(RewardSet(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
-    refuse_unknown_words(all_prompts(task, config, tokenizer).values(), tokenizer, model)
+    refuse_unknown_words([text for _, text in all_prompts(task, config, tokenizer)], tokenizer, model)
 
 
-def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> dict[str, str]:
-    """What a run asks, by id: of a task that draws its problems, the first rollout's, and the test's.
+def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> list[tuple[str, str]]:
+    """What a run asks, each with its id (which languages share): of a task that draws its problems, the first rollout's, and the test's.
 
     Raises InputError where the task has nothing to ask in training."""
     asked = task.draw(config.seed, 0, config.questions)
     if not callable(task.problems):
         asked = task.problems
-    return {problem.id: prompt_of(task, problem, tokenizer) for problem in (*asked, *task.test)}
+    return [(problem.id, prompt_of(task, problem, tokenizer)) for problem in (*asked, *task.test)]
 
 
-def refuse_long_questions(prompts: dict[str, str], learner: Learner) -> None:
-    """Refuse questions, given by id, that leave no room for the longest answer in what the model reads."""
+def refuse_long_questions(prompts: list[tuple[str, str]], learner: Learner) -> None:
+    """Refuse questions (id, text) that leave no room for the longest answer in what the model reads."""
     cap = learner.config.cap(learner.config.steps)
     positions = getattr(learner.policy.model.config, "max_position_embeddings", None) or math.inf
-    longest = max(prompts, key=lambda name: len(learner.tokenizer(prompts[name]).input_ids))
-    tokens = len(learner.tokenizer(prompts[longest]).input_ids)
+    tokens, name, text = max((len(learner.tokenizer(t).input_ids), name, t) for name, t in prompts)
     if tokens + cap > positions:
         raise InputError(
-            f"question {longest} has {tokens} tokens ({prompts[longest][:60]!r} ...) and an answer may "
+            f"question {name} has {tokens} tokens ({text[:60]!r} ...) and an answer may "
             f"have {cap}, but the model reads {positions}; leave out such questions, or lower caps."
         )
 

@@ -155,10 +155,10 @@ def stored_rows(data: str | Path) -> Iterable[Mapping]:
     """Read the rows of a .jsonl file or of a folder that `datasets` has saved.
 
     Raises InputError where there are none, or they cannot be read."""
-    from datasets import load_from_disk  # takes seconds to import
-
     if Path(data).suffix == ".jsonl":
         return read_rows(data, complete=True)
+    from datasets import load_from_disk  # takes seconds to import
+
     try:
         rows = load_from_disk(str(data))
         if isinstance(rows, dict):  # of splits
