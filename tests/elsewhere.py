@@ -10,11 +10,9 @@ from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import SamplingParams, TorchSampler
 
 
-def by_transformers(
-    folder: Path, prompts: Sequence[str], tokens: int, tokenizer_class: type = AutoTokenizer
-) -> list[list[int]]:
+def by_transformers(folder: Path, prompts: Sequence[str], tokens: int) -> list[list[int]]:
     """One question after another, by `generate`: nothing of r1lab, no batch, no padding."""
-    tokenizer = tokenizer_class.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     answers = []
     for prompt in prompts:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
-from r1lab.world.bases import build_tokenizer
+from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
-from r1lab.models.policy import Policy
+from r1lab.models.policy import Policy, load_model, load_tokenizer, save_model
 from r1lab.training.checkpoint import save_checkpoint
 from r1lab.training.distributed import World
 from tests.elsewhere import by_r1lab, by_transformers
@@ -24,33 +24,48 @@ PROBLEMS = load_problems(DATA / "test_signs.jsonl")[::40]
 PROMPTS = [apply_template("small", problem.prompt) for problem in PROBLEMS]
 
 
+FOLDERS = sorted(path.parent.name for path in DATA.glob("*/model.safetensors"))
+TEXTS = [*PROMPTS, "<think> 9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer><|end|>", "用 3, 4 得到 7"]
+
+
+@pytest.mark.parametrize("stage", FOLDERS)
+def test_a_shipped_folder_is_read_alike_by_transformers(stage):
+    ours, theirs = load_tokenizer(DATA / stage), AutoTokenizer.from_pretrained(DATA / stage)
+    for text in TEXTS:
+        ids = ours(text).input_ids
+        assert theirs(text).input_ids == ids == build_tokenizer()(text).input_ids
+        assert theirs.decode(ids) == ours.decode(ids)
+    asked = [{"role": "user", "content": PROBLEMS[0].prompt}]
+    assert theirs.apply_chat_template(asked, tokenize=False) == PROMPTS[0]
+
+
 @pytest.mark.parametrize("stage", ["base", "zero"])
 def test_a_shipped_checkpoint_answers_alike_in_transformers(stage):
-    """With the tokenizer's class that the model card names: see the next test."""
-    told = by_transformers(DATA / stage, PROMPTS, 96, PreTrainedTokenizerFast)
+    told = by_transformers(DATA / stage, PROMPTS, 96)
     assert by_r1lab(DATA / stage, PROMPTS, 96) == told
     ends = [answer[-1] == build_tokenizer().eos_token_id for answer in told]
     assert len(set(map(len, told))) > 1 and any(ends)
 
 
-def test_auto_tokenizer_would_read_a_small_qwen2_with_qwen2s_own_tokenizer():
-    """The one thing to know about these folders; the model card says it."""
-    wrong, right = (kind.from_pretrained(DATA / "base") for kind in (AutoTokenizer, PreTrainedTokenizerFast))
-    assert right(PROMPTS[0]).input_ids == build_tokenizer()(PROMPTS[0]).input_ids
-    assert wrong(PROMPTS[0]).input_ids != right(PROMPTS[0]).input_ids
-    assert "PreTrainedTokenizerFast" in (DATA / "base" / "README.md").read_text(encoding="utf-8")
-
-
-def test_a_checkpoint_of_a_llama_opens_with_the_auto_classes(tmp_path):
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_a_checkpoint_opens_with_the_auto_classes(architecture, tmp_path):
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, initializer_range=0.3,
-    ))  # fmt: skip
-    folder = save_checkpoint(World(), tmp_path, 1, Policy(model), tokenizer, {})
+    policy = Policy(build_model("tiny", len(tokenizer), architecture))
+    folder = save_checkpoint(World(), tmp_path, 1, policy, tokenizer, {})
     assert by_r1lab(folder, PROMPTS, 24) == by_transformers(folder, PROMPTS, 24)
+
+
+def test_a_folder_without_the_mark_is_read_rightly_and_saved_with_it(tmp_path):
+    """As runs of earlier versions stored them."""
+    tokenizer, old = build_tokenizer(), tmp_path / "old"
+    build_model("tiny", len(tokenizer)).save_pretrained(old)
+    tokenizer.save_pretrained(old)
+    save_model(*load_model(old), tmp_path / "new")
+    for read in (load_tokenizer(old), AutoTokenizer.from_pretrained(tmp_path / "new")):
+        assert read(PROMPTS[0]).input_ids == tokenizer(PROMPTS[0]).input_ids
+    with pytest.raises(OSError, match="leave_out_trust_remote_code"):
+        AutoTokenizer.from_pretrained(tmp_path / "new", trust_remote_code=True)
 
 
 @pytest.mark.parametrize("lesson", ["00_start_here", "03_r1_zero"])

@@ -21,6 +21,10 @@ from r1lab.models.cpu_linear import speed_up_linear_layers
 from r1lab.models.places import source_of
 
 WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+# transformers 5 gives every model of type qwen2 Qwen2's byte-level tokenizer, whatever the class in
+# tokenizer_config.json, except where an entry for code is there. The code is never asked for: only
+# trust_remote_code=True would look for it, and fail by this name.
+AS_STORED = {"AutoTokenizer": [None, "leave_out_trust_remote_code.PreTrainedTokenizerFast"]}
 
 
 class Policy(nn.Module):
@@ -181,15 +185,22 @@ def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -
 
 
 def tokenizer_class(folder: Path) -> type:
-    """AutoTokenizer, except for a folder whose own tokenizer.json is complete.
-
-    transformers 5 gives every model of type qwen2 Qwen2's byte-level tokenizer, whatever
-    tokenizer_config.json says; the small world's is a tokenizer of words.
-    """
+    """AutoTokenizer, except for a folder whose own tokenizer.json is complete: those saved before
+    `save_model` marked them, and folders of others that lack the mark."""
     config = folder / "tokenizer_config.json"
     if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in WORD_CLASSES:
         return PreTrainedTokenizerFast
     return AutoTokenizer
+
+
+def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options) -> None:
+    """Write both in Hugging Face's format, for `AutoTokenizer` and the model's auto class.
+
+    `options` are those of the model's `save_pretrained`."""
+    if type(tokenizer) is PreTrainedTokenizerFast and model.config.model_type.startswith("qwen"):
+        tokenizer.init_kwargs["auto_map"] = AS_STORED
+    model.save_pretrained(folder, **options)
+    tokenizer.save_pretrained(folder)
 
 
 def load_policy(path: str | Path, dtype: torch.dtype = torch.float32):

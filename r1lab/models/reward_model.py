@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from r1lab.errors import InputError
 from r1lab.models.cpu_linear import speed_up_linear_layers
-from r1lab.models.policy import load_model
+from r1lab.models.policy import load_model, save_model
 
 ROWS = 64  # scored at once: short rows, whose activations stay small
 
@@ -53,8 +53,7 @@ class RewardModel(nn.Module):
     def save(self, folder: Path, average: float) -> None:
         """Write weights, configuration and tokenizer, with the average score to compare with."""
         self.model.config.average_score = average
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_model(self.model, self.tokenizer, folder)
 
 
 def new_reward_model(backbone: str | Path) -> RewardModel:

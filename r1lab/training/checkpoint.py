@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError
 from r1lab.files import whole
-from r1lab.models.policy import Policy
+from r1lab.models.policy import Policy, save_model
 from r1lab.run import Run
 from r1lab.training.distributed import World
 
@@ -64,8 +64,7 @@ def save_checkpoint(
                     own = {part: p.detach().contiguous() for part, p in module.named_parameters()}
                     save_file(own, partial / f"{name}.safetensors")
             if world.is_main:
-                policy.model.save_pretrained(partial, state_dict=weights)
-                tokenizer.save_pretrained(partial)
+                save_model(policy.model, tokenizer, partial, state_dict=weights)
                 torch.save(state, partial / "trainer.pt")
                 for file in partial.rglob("*"):
                     _to_disk(file)

@@ -2,9 +2,7 @@
 
 The tokenizer has words, digits, symbols and Chinese characters, one token each. Spaces carry no
 information here: encoding drops them, decoding puts them where people do (between words, not between
-digits and symbols), so that ids -> text -> ids is exact. Saved in Hugging Face format, it loads with
-`PreTrainedTokenizerFast`; `AutoTokenizer` would make another tokenizer of it, by the architecture in
-the model's folder.
+digits and symbols), so that ids -> text -> ids is exact.
 """
 
 import itertools
@@ -20,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from r1lab.files import write_text
-from r1lab.models.policy import load_model
+from r1lab.models.policy import load_model, save_model
 from r1lab.run import Run
 from r1lab.sources.templates import TEMPLATES
 from r1lab.training.distributed import World
@@ -180,8 +178,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     processes = config.processes or default_processes()
     compute(run, config, pretrain, processes, config, parallel=config.parallel)
     model, tokenizer = load_model(run.model)
-    model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save_model(model.to(torch.bfloat16), tokenizer, out)
     known = (preset for preset, made in PRETRAIN_PRESETS.items() if made == config)
     card = CARD.format(
         architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=len(tokenizer),
@@ -201,9 +198,7 @@ are stored as bfloat16 and used as float32. Licence: Apache-2.0. It knows nothin
 
 Made by `r1lab pretrain --preset {preset}`; `pretrain.json` holds every setting.
 
-Load it with `r1lab.models.load_model`, or with `PreTrainedTokenizerFast` and
-`AutoModelForCausalLM`: in transformers 5, `AutoTokenizer` gives every model of type qwen2 the
-byte-level tokenizer of Qwen2, whatever its folder says.
+Load it with `r1lab.models.policy.load_model`, or with `AutoTokenizer` and `AutoModelForCausalLM`.
 
 ## Shares of the corpus
 
