@@ -1,4 +1,4 @@
-"""What the notebooks' README prints for a task, a loss and a stage of one's own works as printed."""
+"""What the READMEs print for a task, a loss and a stage of one's own works as printed."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ from r1lab.errors import InputError
 from r1lab.training.config import GRPOConfig
 
 TEXT = Path("notebooks/README.md").read_text(encoding="utf-8")
+TASK = re.search(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
 SHORT = GRPOConfig.preset(
     "cpu", rollouts=1, questions=2, group_size=4, minibatches=2, eval_samples=1, final_samples=1,
     caps=((0, 32),), processes=1,
@@ -34,9 +35,8 @@ def names(tmp_path, monkeypatch) -> dict:
 
 
 def test_a_task_of_ones_own(names):
-    code = printed("A task")
-    assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) <= 12
-    exec(code, names)
+    assert len([line for line in TASK.splitlines() if line.strip() and "import" not in line]) <= 12
+    exec(TASK, names)
     run = names["run"]
     assert run.finished and run.config["rollouts"] == 1 + 4
     assert (run.folder / "report.html").is_file()
@@ -48,13 +48,13 @@ def test_a_task_of_ones_own(names):
 
 
 def test_a_loss_of_ones_own(names):
-    exec(printed("A task").split("run = ")[0] + printed("A loss"), names)
+    exec(TASK.split("run = ")[0] + printed("A loss"), names)
     assert names["run"].finished
 
 
 def test_a_stage_of_ones_own(names):
     code = printed("A stage")
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
-    exec(printed("A task").split("run = ")[0] + code, names)
+    exec(TASK.split("run = ")[0] + code, names)
     kept = names["run"].summary["kept"]
     assert len(kept) == 16 and any(kept.values())

@@ -4,6 +4,7 @@ right one; and it answers a hostile or broken function within seconds, too."""
 import functools
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,7 +144,9 @@ def test_checks_draw_from_their_own_generator():
 
 def test_the_kill_table_counts_and_names_survivors():
     verdicts = {planted: verdict_on(planted) for planted in PLANTED}
-    table = kill_table(verdicts).splitlines()
+    printed = kill_table(verdicts)
+    assert printed in Path("notebooks/proofs.md").read_text(encoding="utf-8")
+    table = printed.splitlines()
     assert len(table) == 2 + len(EXERCISES)
     assert not [row for row in table if "survived" in row]
     rejected = sum(int(re.search(r"\| (\d+) of", row)[1]) for row in table[2:])

@@ -240,6 +240,9 @@ def make_targets() -> dict[str, str]:
     return dict(re.findall(r"^([a-z][a-z0-9-]*):.*?## (.+)$", text, re.MULTILINE))
 
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.md"))]
+
+
 def test_every_target_of_make_is_phony_and_explained():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = set(re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE).group(1).split())
@@ -253,10 +256,27 @@ def test_commands_are_found_in_markdown():
     assert commands_in(text, "r1lab") == {"eval"}
 
 
-def test_the_readme_names_only_commands_that_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_only_commands_that_exist(page):
+    text = page.read_text(encoding="utf-8")
     assert commands_in(text, "make") <= set(make_targets())
     assert commands_in(text, "r1lab") <= set(COMMANDS)
+
+
+def test_every_command_has_its_line():
+    text = (ROOT / "notebooks/commands.md").read_text(encoding="utf-8")
+    assert commands_in(text, "r1lab") == set(COMMANDS)
+    assert commands_in(text, "make") | {"help", "notebooks", "golden", "test-gpu", "bench-gpu"} == set(make_targets())
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 8_000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_pages_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_every_folder_of_the_package_is_in_the_wheel():

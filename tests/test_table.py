@@ -1,4 +1,4 @@
-"""The one table: terminal, notebook, page and Markdown say the same; the README is what it prints."""
+"""The one table: terminal, notebook, page and Markdown say the same; the page of claims is what it prints."""
 
 from pathlib import Path
 
@@ -85,21 +85,23 @@ def test_a_table_is_put_between_its_markers(tmp_path):
         put_between(readme, "claims", "| new |")
 
 
-def test_the_readme_s_stage_table_is_what_the_command_writes(tmp_path, monkeypatch, capsys):
+def test_the_page_s_stage_table_is_what_the_command_writes(tmp_path, monkeypatch, capsys):
     """It was pasted by hand."""
-    readme, chain = tmp_path / "README.md", tmp_path / "chain"
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    readme.write_text(text, encoding="utf-8")
+    page, chain = tmp_path / "claims.md", tmp_path / "chain"
+    text = (ROOT / "notebooks/claims.md").read_text(encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     for file in (ROOT / "data/chain").rglob("*.json"):
         copied = chain / file.relative_to(ROOT / "data/chain")
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_bytes(file.read_bytes())
-    assert cli.main(["report", str(chain), "--readme", str(readme)]) == 0
+    assert cli.main(["report", str(chain), "--readme", str(page)]) == 0
     assert str(stage_tables(Run(chain).summary)["chain"]) in capsys.readouterr().out
-    assert readme.read_text(encoding="utf-8") == text, "run `r1lab report data/chain --readme README.md`"
+    assert page.read_text(encoding="utf-8") == text, (
+        "run `r1lab report data/chain --readme notebooks/claims.md`"
+    )
 
 
-def test_the_readme_s_claims_are_those_that_the_command_prints(capsys):
+def test_the_page_s_claims_are_those_that_the_command_prints(capsys):
     assert cli.main(["claims"]) == 0
     printed = capsys.readouterr().out.strip()
-    assert f"<!-- claims:begin -->\n{printed}\n<!-- claims:end -->" in (ROOT / "README.md").read_text()
+    assert f"<!-- claims:begin -->\n{printed}\n<!-- claims:end -->" in (ROOT / "notebooks/claims.md").read_text()

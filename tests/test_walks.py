@@ -58,8 +58,8 @@ def test_a_value_passes_the_files_that_the_page_names_and_no_more_than_promised(
     assert f"**{title}** passes {len(named)} files" in PAGE
 
 
-def test_a_number_reaches_the_readme_through_few_files():
-    named = walk("A number from a run folder to the README")
+def test_a_number_reaches_the_page_of_claims_through_few_files():
+    named = walk("A number from a run folder to the page of claims")
     assert 0 < len(named) <= 4 and all((PACKAGE / name).is_file() for name in named)
 
 

@@ -1,5 +1,5 @@
-"""`python -m tests.experiments`: run the claims that are missing, then print the table, also into the
-README."""
+"""`python -m tests.experiments`: run the claims that are missing, then print the table, also into its
+page."""
 
 import re
 import sys
@@ -30,9 +30,9 @@ def run_claims(only: str | None = None, seed: int | None = None, budget: str | N
     missing = run_missing(laboratory, only=only, seed=seed, budget_seconds=budget_seconds(budget))
     table = claims_table(load_ledger(laboratory.ledger))
     print(table)
-    readme = Path("README.md")
-    if readme.is_file() and "claims:begin" in readme.read_text(encoding="utf-8"):
-        put_between(readme, "claims", table)
+    page = Path("notebooks/claims.md")
+    if page.is_file():
+        put_between(page, "claims", table)
     if missing:
         print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
         print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`; a next step "
