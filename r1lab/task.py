@@ -121,6 +121,8 @@ class Task:
         template: a name of `sources.templates`, or a function from a problem to its prompt.
         attempts: reads the attempts that a completion makes at a problem, where it makes any.
         settings: what the task was made of, as JSON can hold it; stored with a run.
+        examples: questions with their answers, shown before each question.
+        chat_template_kwargs: arguments for the model's chat template, as {"enable_thinking": False}.
     """
 
     name: str
@@ -131,6 +133,8 @@ class Task:
     template: str | Callable[[Problem], str] = "chat"
     attempts: Callable[[Problem, str], list] | None = None
     settings: Mapping = field(default_factory=dict)
+    examples: Sequence[tuple[str, str]] = ()
+    chat_template_kwargs: Mapping = field(default_factory=dict)
 
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
         """Draw the problems of a rollout: the same on every process and after every resume.
@@ -166,6 +170,7 @@ class Task:
         drawn = self.problems(0, 0, 8) if callable(self.problems) else self.problems
         template = source_of(self.template) if callable(self.template) else self.template
         parts = [repr(list(drawn)), repr(list(self.test)), source_of(self.check), template]
+        parts += [repr(shown) for shown in (self.examples, self.chat_template_kwargs) if shown]
         for name, reward in self.rewards.items():
             function, weight = reward if isinstance(reward, tuple) else (reward, 1.0)
             parts.append(f"{name} {weight} {source_of(function)}")

@@ -30,6 +30,7 @@ def from_dataset(
     check: Check | None = None,
     level: str | None = None,
     name: str = "data",
+    **asking,
 ) -> Task:
     """Make a task of rows: a `datasets.Dataset` or `DatasetDict`, or a list of dicts.
 
@@ -40,6 +41,7 @@ def from_dataset(
         prompt, solution, level: names of columns, see `rows.read_problems`.
         rewards: name -> function, or (function, weight); None: accuracy, and a tenth for format.
         test: so many rows are held out; or rows of their own.
+        asking: more fields of the task: `examples`, `chat_template_kwargs`.
     Raises:
         InputError: a column or split is missing, a row cannot be read, or there are too few.
     """
@@ -54,7 +56,7 @@ def from_dataset(
         problems, held = hold_out(problems, test)
     else:
         held = read_problems(rows_of(test), *columns)
-    return Task(name, problems, held, rewards or RULES, check, template)
+    return Task(name, problems, held, rewards or RULES, check, template, **asking)
 
 
 def rows_of(source: Rows) -> Iterable[Mapping]:

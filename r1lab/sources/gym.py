@@ -1,6 +1,6 @@
 """Data sets of `reasoning-gym`, which makes problems and judges answers to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -86,8 +86,9 @@ def _questions(gym: Gym) -> frozenset[str]:
 
 
 def from_gym(
-    name: str, *, test: int = 64, template: str = "chat", rewards: Rewards | None = None, **options
-) -> Task:
+    name: str, *, test: int = 64, template: str = "chat", rewards: Rewards | None = None,
+    examples: Sequence[tuple[str, str]] = (), chat_template_kwargs: Mapping = {}, **options,
+) -> Task:  # fmt: skip
     """Make a task of one of reasoning-gym's data sets, judged and paid by its own scorer.
 
     `options` are that data set's own, as min_terms=2, and `size`, how many items it has. Raises
@@ -100,4 +101,7 @@ def from_gym(
             f"{name} has {len(gym.items)} items, so test={test} of them cannot be held out."
         )
     paid = rewards or {**RULES, "accuracy": (gym.accuracy, 1.0)}
-    return Task(name, gym.draw, gym.tests, paid, gym.check, template)
+    return Task(
+        name, gym.draw, gym.tests, paid, gym.check, template,
+        examples=examples, chat_template_kwargs=chat_template_kwargs,
+    )  # fmt: skip

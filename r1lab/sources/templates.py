@@ -1,6 +1,9 @@
 """From a question to the text that the model completes: `templates.toml` holds the templates."""
 
+import json
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -13,29 +16,78 @@ def prompt_of(task: Task, problem: Problem, tokenizer=None) -> str:
     """Give the text that the model completes when the task asks this problem."""
     if callable(task.template):
         return task.template(problem)
-    return apply_template(task.template, problem.prompt, tokenizer)
+    return apply_template(
+        task.template, problem.prompt, tokenizer, task.examples, task.chat_template_kwargs
+    )
 
 
-def apply_template(template: str, prompt: str, tokenizer=None) -> str:
+def apply_template(
+    template: str, prompt: str, tokenizer=None, examples: Sequence[tuple[str, str]] = (),
+    chat_template_kwargs: Mapping = {},
+) -> str:  # fmt: skip
     """Give the text that the model completes: by the template's own text, or in the tokenizer's chat form.
 
+    Args:
+        template: a name, and after it, as JSON, arguments for the tokenizer's chat template:
+            `chat {"enable_thinking": false}`.
+        examples: questions with their answers, shown before the prompt in turns of their own.
+        chat_template_kwargs: such arguments as a dict.
     Raises:
-        InputError: the template is unknown, or the tokenizer has no chat template.
+        InputError: the template or an argument is unknown, or the tokenizer has no chat template or
+            one that refuses the messages.
     """
-    if template not in TEMPLATES:
-        raise InputError(f"unknown template {template!r}; choose one of {', '.join(TEMPLATES)}.")
-    chosen = TEMPLATES[template]
+    name, _, written = template.partition(" ")
+    if name not in TEMPLATES:
+        raise InputError(f"unknown template {name!r}; choose one of {', '.join(TEMPLATES)}.")
+    chosen = TEMPLATES[name]
     if "text" in chosen:
-        return chosen["text"].format(prompt=prompt)
+        head, user, turn = chosen["text"].rpartition("User:")
+        before = [f"{user}{turn.format(prompt=asked)} {told}\n" for asked, told in examples]
+        return "".join([head, *before, user, turn.format(prompt=prompt)])
     if tokenizer is None or not tokenizer.chat_template:
         raise InputError('this tokenizer has no chat template; use template "r1_zero".')
-    messages = [*chosen.get("examples", ()), {"role": "user", "content": prompt}]
-    if "system" in chosen:
-        messages.insert(0, {"role": "system", "content": chosen["system"]})
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    messages = [_turn("system", chosen["system"])] if "system" in chosen else []
+    messages += chosen.get("examples", ())
+    for asked, told in examples:
+        messages += [_turn("user", asked), _turn("assistant", told)]
+    options = {**_arguments(written), **chat_template_kwargs}
+    text = _render(tokenizer, [*messages, _turn("user", prompt)], options)
     opening = chosen.get("opening", "")
     if not text.rstrip().endswith(opening.strip()):
         text += opening
     # A start token that the template writes and the tokenizer adds again would be there twice.
-    twice = tokenizer.bos_token and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-    return text.removeprefix(tokenizer.bos_token) if twice else text
+    if tokenizer.bos_token and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
+        text = re.sub(rf"^\s*{re.escape(tokenizer.bos_token)}", "", text)
+    return text
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _arguments(written: str) -> dict:
+    """Read the arguments behind a template's name."""
+    try:
+        return dict(json.loads(written or "{}"))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f'{written} are no arguments of a template; write them as {{"enable_thinking": false}}.'
+        ) from error
+
+
+def _render(tokenizer, messages: list[dict], options: Mapping) -> str:
+    """Write a conversation as the tokenizer's chat template does. A system message that it refuses
+    (Gemma's) begins the first question."""
+    if unknown := [name for name in options if name not in str(tokenizer.chat_template)]:
+        raise InputError(f"the model's chat template knows no {', '.join(unknown)}; leave it out.")
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **options
+        )
+    except Exception as error:  # whatever a template raises
+        if messages[0]["role"] == "system":
+            system, question, *rest = messages
+            content = f"{system['content']}\n\n{question['content']}"
+            return _render(tokenizer, [_turn("user", content), *rest], options)
+        why = " ".join(str(error).split())
+        raise InputError(f"the model's chat template refuses the messages ({why}).") from error

@@ -29,7 +29,8 @@ class Zero:
         task: what is asked in place of the small world: my_task.py:task, gym:NAME,
             hub:NAME[:SPLIT], or a file of problems (.jsonl).
         test: held-out problems: a file, or of a task hub:NAME:SPLIT; the task's own if empty.
-        template: see `sources.templates`; the task's own if empty.
+        template: a name of `sources.templates`, and after it arguments for the model's chat template,
+            as 'chat {"enable_thinking": false}'; the task's own if empty.
         reward: paid besides, as my.py:function.
         world: what the small world asks and pays.
         rl: how the policy learns.
