@@ -41,10 +41,10 @@ def test_a_shipped_folder_is_read_alike_by_transformers(stage):
 
 @pytest.mark.parametrize("stage", ["base", "zero"])
 def test_a_shipped_checkpoint_answers_alike_in_transformers(stage):
-    told = by_transformers(DATA / stage, PROMPTS, 96)
-    assert by_r1lab(DATA / stage, PROMPTS, 96) == told
-    ends = [answer[-1] == build_tokenizer().eos_token_id for answer in told]
-    assert len(set(map(len, told))) > 1 and any(ends)
+    theirs = by_transformers(DATA / stage, PROMPTS, 96)
+    assert by_r1lab(DATA / stage, PROMPTS, 96) == theirs
+    ends = [answer[-1] == build_tokenizer().eos_token_id for answer in theirs]
+    assert len(set(map(len, theirs))) > 1 and any(ends)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])

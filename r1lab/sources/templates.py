@@ -42,14 +42,14 @@ def apply_template(
     chosen = TEMPLATES[name]
     if "text" in chosen:
         head, user, turn = chosen["text"].rpartition("User:")
-        before = [f"{user}{turn.format(prompt=asked)} {told}\n" for asked, told in examples]
+        before = [f"{user}{turn.format(prompt=asked)} {reply}\n" for asked, reply in examples]
         return "".join([head, *before, user, turn.format(prompt=prompt)])
     if tokenizer is None or not tokenizer.chat_template:
         raise InputError('this tokenizer has no chat template; use template "r1_zero".')
     messages = [_turn("system", chosen["system"])] if "system" in chosen else []
     messages += chosen.get("examples", ())
-    for asked, told in examples:
-        messages += [_turn("user", asked), _turn("assistant", told)]
+    for asked, reply in examples:
+        messages += [_turn("user", asked), _turn("assistant", reply)]
     options = {**_arguments(written), **chat_template_kwargs}
     text = _render(tokenizer, [*messages, _turn("user", prompt)], options)
     opening = chosen.get("opening", "")
