@@ -22,6 +22,8 @@ from r1lab.files import PACKAGE, Row, read_rows, write_text
 
 # Who computes and when, or which of several results: what may differ when a run goes on.
 WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks")
+# Settings that there were once, with what a run has today.
+FORMER = {"lag": 0, "advantage": "group", "gae_lambda": 1.0, "critic_learning_rate": 1e-3}
 SAMPLE_KEYS = ("id", "step", "level", "prompt", "completion", "rewards")
 
 
@@ -193,7 +195,7 @@ class Run:
                 "again."
             )
         # A setting that is newer than the run had its default's effect.
-        stored = as_json(type(settings)()) | self.config
+        stored, wanted = as_json(type(settings)()) | self.config, FORMER | wanted
         different = [
             key for key in stored if key not in WITHOUT_EFFECT and wanted.get(key) != stored[key]
         ]

@@ -8,8 +8,9 @@ import torch
 from r1lab.rewards import RewardSet
 from r1lab.task import Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
+from r1lab.training.loop import Learner
 from r1lab.training.processes import STOPPED, StopRequest, join_world
-from r1lab.training.rl import described, rl_work
+from r1lab.training.rl import MakeLearner, described, rl_work
 from r1lab.run import Run
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld
@@ -47,6 +48,7 @@ class Job:
     model: str
     task: Task
     config: GRPOConfig
+    learner: MakeLearner = Learner
 
     def start(self, folder: Path) -> Run:
         run = Run(folder)
@@ -58,5 +60,5 @@ class Job:
         stop = StopRequest()
         stop.listen()
         world = join_world(self.config.parallel)
-        args = (self.model, self.task, self.config)
+        args = (self.model, self.task, self.config, self.learner)
         return 0 if rl_work(world, stop, run, *args, stop_after=stop_after) else STOPPED

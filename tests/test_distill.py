@@ -22,7 +22,7 @@ def account(flops: int, mixture: dict | None = None) -> dict:
 def test_a_token_costs_six_operations_a_weight_to_learn_and_two_to_read():
     plain = GRPOConfig(loss=LossConfig(beta=0.0))
     assert plain.flops(10, 3) == 6 * 30 + 2 * 30 and GRPOConfig().flops(10, 3) == 300
-    assert replace(plain, lag=1).flops(10, 3) == 300, "the policy itself reads them, too"
+    assert replace(plain, sampler="vllm").flops(10, 3) == 300, "the policy itself reads them, too"
 
 
 @settings(max_examples=20)  # each loads the student

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ from r1lab.training.rl import rl_work
 from r1lab.run import Run
 from r1lab.training.supervised import SupervisedConfig, add_gradient, train_supervised
 from tests.elsewhere import by_r1lab, by_transformers
+from tests.experiments.lagged import LaggedLearner
+from tests.experiments.ppo import PPOLearner
 from tests.small_run import Job, coin_task, tiny_model
 
 SHARDED = Parallel(shard=True)
@@ -143,11 +146,13 @@ def test_four_processes_that_save_memory_and_pack_learn_the_same(job, alone, tmp
 
 
 @pytest.mark.parametrize(
-    ("settings", "column"),
-    [({"rollouts": 1, "advantage": "gae"}, "value_loss"), ({"lag": 1, "learning_rate": 1e-5}, "drift_mean")],
+    ("learner", "settings", "column"),
+    [(PPOLearner, {"rollouts": 1}, "value_loss"),
+     (partial(LaggedLearner, lag=1), {"learning_rate": 1e-5}, "drift_mean")],
     ids=["a critic", "earlier policies"],
-)
-def test_what_is_beside_the_policy_is_shared_out_as_well(job, tmp_path, settings, column):
+)  # fmt: skip
+def test_what_is_beside_the_policy_is_shared_out_as_well(job, tmp_path, learner, settings, column):
+    job = replace(job, learner=learner)
     whole = trained(changed(job, **settings), tmp_path / "whole", 1)
     shared = trained(changed(job, **settings, parallel=SHARDED), tmp_path / "shared", 2)
     assert_alike(shared, whole)

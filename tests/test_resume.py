@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
+from r1lab.models.policy import load_policy
 from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.processes import STOPPED
 from r1lab.training.rl import grpo
-from r1lab.run import Run
+from r1lab.run import FORMER, Run
 from tests.small_run import Job, coin_task, tiny_model
 
 SEEDED_KILLS, KILLS_WHILE_WRITING = 20, 5
@@ -188,14 +189,17 @@ def test_several_processes_do_not_delete_what_the_others_look_for(tmp_path, monk
     assert run.folder.exists()
 
 
-@pytest.mark.parametrize(("config", "about", "words"), [
-    (replace(CONFIG, learning_rate=1.0), {"task": {"name": "a"}}, "other settings .learning_rate."),
-    (CONFIG, {"task": {"name": "b"}}, "another task: its problems, rewards or check"),
-    (replace(CONFIG, processes=7), {"task": {"name": "a"}}, ""),
+@pytest.mark.parametrize(("config", "about", "former", "words"), [
+    (replace(CONFIG, learning_rate=1.0), {"task": {"name": "a"}}, {}, "other settings .learning_rate."),
+    (CONFIG, {"task": {"name": "b"}}, {}, "another task: its problems, rewards or check"),
+    (replace(CONFIG, processes=7), {"task": {"name": "a"}}, FORMER, ""),
+    (CONFIG, {"task": {"name": "a"}}, FORMER | {"lag": 1}, "other settings .lag."),
 ])  # fmt: skip
-def test_only_the_same_settings_and_task_continue_a_run(tmp_path, config, about, words):
+def test_only_the_same_settings_and_task_continue_a_run(tmp_path, config, about, former, words):
+    """Also one from when there were more settings, if those had today's effect."""
     run = Run(tmp_path / "run")
     run.prepare(CONFIG, {"task": {"name": "a"}})
+    run.write("config.json", run.config | former)
     (run.folder / "metrics.jsonl").touch()
     if words:
         with pytest.raises(InputError, match=words):
@@ -248,3 +252,27 @@ def test_a_sample_of_an_evaluation_is_beside_its_own_question(unbroken):
             if problem in stored:
                 assert stored[problem] == completions[0]
     assert len(base.ids) == 4
+
+
+@pytest.mark.parametrize("stops", [(), (1, 1)])
+def test_a_run_ends_with_the_rollout_in_which_its_compute_is_spent(job, tmp_path, stops):
+    def worked(name: str, config: GRPOConfig) -> Run:
+        run = replace(job, config=config).start(tmp_path / name)
+        for rollouts in (*stops, None):
+            assert replace(job, config=config).work(run, rollouts) == 0
+        return run
+
+    free = worked("free", CONFIG).summary
+    parameters = load_policy(job.model)[0].model.num_parameters()
+    tokens = free["flops"] / CONFIG.flops(parameters, 1)
+    assert free["steps"] == CONFIG.steps and tokens == int(tokens) > 0
+
+    limited = replace(CONFIG, flops_limit=free["flops"] // 2)
+    ended = worked("limited", limited)
+    summary, rows = ended.summary, [row for row in ended.metrics if row["kind"] == "train"]
+    assert summary["flops"] >= limited.flops_limit > 0
+    assert 0 < summary["steps"] == rows[-1]["step"] < CONFIG.steps
+    assert summary["checkpoint"].endswith(f"step-{summary['steps']:06d}")
+    written = rows[-1]["tokens_mean"] * CONFIG.questions * CONFIG.group_size
+    prompts = 20 * CONFIG.questions * CONFIG.group_size  # of the last rollout, at most
+    assert summary["flops"] - CONFIG.flops(parameters, round(written + prompts)) < limited.flops_limit

@@ -189,7 +189,6 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
     ({"grading": "asynchronous"}, "needs grading_rows"),
     ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
     ({"learning_rate": -1.0}, "learning_rate is -1.0; give at least 0"),
-    ({"lag": -1}, "lag is -1; give"),
     ({"warmup_steps": -1}, "warmup_steps is -1; give"),
     ({"max_grad_norm": 0.0}, r"max_grad_norm \(0\) must be above 0"),
     ({"temperature": 0.0}, r"temperature \(0\) and .* must be above 0"),

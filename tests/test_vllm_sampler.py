@@ -418,7 +418,7 @@ def test_no_copy_is_made_for_vllm_and_it_computes_as_a_sharded_run_does(asked, g
             raise AssertionError("vLLM does not use it")
 
     config = GRPOConfig.preset(
-        "cpu", sampler="vllm", lag=1, parallel=Parallel(shard=True, precision="bfloat16"),
+        "cpu", sampler="vllm", parallel=Parallel(shard=True, precision="bfloat16"),
         vllm=VLLMConfig(dtype=asked),
     )  # fmt: skip
     policy = Policy(tiny())

@@ -6,6 +6,7 @@ is one sign and its running total, and it is good while the target can still be 
 enumeration knows. So what goes wrong here goes wrong with perfect labels.
 """
 
+import copy
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -14,8 +15,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,7 +26,6 @@ from r1lab.world import training_problems
 from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
 from r1lab.world.words import NO, OK, REFLECTIVE_SHARES, choose
 from r1lab.training.batching import microbatches, pad_rows
-from r1lab.training.ppo import Critic
 from r1lab.training.processes import Progress
 
 # How the scores of a solution's steps become one reward.
@@ -103,6 +103,21 @@ class PRMConfig:
     seed: int = 0
 
 
+class Critic(nn.Module):
+    """The base model's layers, copied, with one number in place of the vocabulary: 0 at first."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.body = copy.deepcopy(model.get_decoder())
+        self.head = nn.Linear(model.config.hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+        """The value after each token."""
+        return self.head(self.body(input_ids=ids, use_cache=False).last_hidden_state).squeeze(-1)
+
+
 class ProcessRewardModel:
     """The base's layers, copied, with one number as output, read after the last token of a step."""
 
@@ -114,8 +129,7 @@ class ProcessRewardModel:
         coded = self.tokenizer([" ".join(pair) for pair in pairs], return_offsets_mapping=True)
         pad = self.tokenizer.pad_token_id
         ids, _ = pad_rows(coded.input_ids, [[pad]] * len(pairs), pad)
-        hidden = self.critic.body(input_ids=ids, use_cache=False).last_hidden_state
-        values = self.critic.head(hidden).squeeze(-1)  # [pair, token]
+        values = self.critic(ids)  # [pair, token]
         found = []
         for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs, strict=True):
             token_at = {end: token for token, (_, end) in enumerate(spans)}

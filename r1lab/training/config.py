@@ -14,8 +14,8 @@ TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
 
 
 LEAST = {  # what a setting may be
-    "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0, "lag": 0,
-    "flops_limit": 0, "grading_rows": 0, "learning_rate": 0, "critic_learning_rate": 0,
+    "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
+    "flops_limit": 0, "grading_rows": 0, "learning_rate": 0,
 }  # fmt: skip
 
 
@@ -33,8 +33,6 @@ class GRPOConfig:
         flops_limit: the run ends with the rollout in which it has spent this many floating-point
             operations on its answers (see `flops`); 0: with the last rollout.
         warmup_steps: linear; the learning rate is constant after them.
-        lag: rollouts are drawn from the policy as it was this number of rollouts before, as
-            asynchronous sampling does; what that changes is weighed as a sampler's drift is.
         sampler: "torch" samples with the policy itself; "vllm" gives vLLM its weights before each
             rollout, and corrects for what remains of a difference. `vllm` says how vLLM runs.
         grading: "asynchronous" grades completions in a thread as they end, while others are still
@@ -42,11 +40,6 @@ class GRPOConfig:
             programs, a judge).
         grading_rows: how many are graded together, in the order in which they end (0: all at once,
             when the last has ended).
-        advantage: "group" compares answers to the same question (GRPO); "gae" asks a critic what
-            was to be expected at each token (PPO).
-        gae_lambda: 1 takes the reward that came, 0 the critic's word for it, one token later.
-        critic_learning_rate: of the critic, constant; chosen by how well it predicts the base's
-            rewards, before any comparison.
         caps: (from step, longest completion in tokens), raised during the run.
         reference_every: steps after which the reference policy becomes the policy.
         processes: 0 for one per core (or per GPU).
@@ -70,15 +63,11 @@ class GRPOConfig:
     warmup_steps: int = 8
     max_grad_norm: float = 1.0
     temperature: float = 1.0
-    lag: int = 0
     sampler: SamplerName = "torch"
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     grading: Literal["in line", "asynchronous"] = "in line"
     grading_rows: int = 0
     divide_by_std: bool = True
-    advantage: Literal["group", "gae"] = "group"
-    gae_lambda: float = 1.0
-    critic_learning_rate: float = 1e-3
     loss: LossConfig = field(default_factory=LossConfig)
     caps: tuple[tuple[int, int], ...] = ((0, 1_024),)
     reference_every: int = 400
@@ -109,11 +98,6 @@ class GRPOConfig:
     def steps(self) -> int:
         return self.rollouts * self.minibatches
 
-    @property
-    def rescores(self) -> bool:
-        """Does the sampler differ from the policy, which must then score the samples itself?"""
-        return self.sampler != "torch" or self.lag > 0
-
     def cap(self, step: int) -> int:
         """The longest completion allowed from `step` on."""
         return [tokens for start, tokens in self.caps if start <= step][-1]
@@ -121,9 +105,9 @@ class GRPOConfig:
     def flops(self, parameters: int, tokens: int) -> int:
         """Floating-point operations of tokens that are sampled and then learned from once.
 
-        The reference policy reads them too, and so does the policy itself where it `rescores`.
+        The reference policy reads them too, and so does the policy itself where vLLM samples.
         """
-        readings = 1 + (self.loss.beta > 0) + self.rescores
+        readings = 1 + (self.loss.beta > 0) + (self.sampler != "torch")
         return (TRAINING_FLOPS + readings * SAMPLING_FLOPS) * parameters * tokens
 
     def check(self, processes: int) -> None:
@@ -137,7 +121,7 @@ class GRPOConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}.")
         refusals = {
             f"group_size is {self.group_size}: a group of one has no mean to beat, so every advantage "
-            "is 0; use at least 2.": self.group_size < 2 and self.advantage == "group",
+            "is 0; use at least 2.": self.group_size < 2,
             f"{self.questions} questions do not split into {self.minibatches} mini-batches; choose a "
             "multiple.": self.questions % self.minibatches,
             f"{self.questions} questions do not divide over {processes} processes; choose a "
@@ -152,7 +136,6 @@ class GRPOConfig:
             'torch sampler, which alone reports each end; else grade "in line", with 0 rows.': (
                 self.sampler != "torch" if self.grading_rows else self.grading == "asynchronous"
             ),
-            f"gae_lambda is {self.gae_lambda}; it lies between 0 and 1.": not 0 <= self.gae_lambda <= 1,
         }
         for sentence, refused in refusals.items():
             if refused:

@@ -29,7 +29,7 @@ HEAD_BYTES = 0.9 * GB  # workspace of the fused log-prob; all logits are never h
 RUNTIME_BYTES = 1.0 * GB  # Python, its libraries and CUDA's context
 PROMPT_TOKENS = 160  # of a question in its template
 # What sharding divides; with `Parallel.offload` it waits in the host's memory.
-SHARES = ("weights", "gradients", "optimizer", "reference", "earlier policies", "critic")
+SHARES = ("weights", "gradients", "optimizer", "reference")
 FIELDS = (
     "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
     "num_key_value_heads", "vocab_size", "tie_word_embeddings",
@@ -112,21 +112,21 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     """Predict the bytes of one process, part by part.
 
     Sampling and training take turns; "peak" is the larger of the two with what stays, but for what
-    is offloaded. "host's memory" is the most that the process holds there: it loads the model whole and copies it (as reference, as earlier policies, as critic)
-    before the copies are sharded or moved to a GPU; what is offloaded comes back, and vLLM's weights
-    while it sleeps. A row of fine-tuning that is longer than `microbatch_tokens` needs more.
+    is offloaded. "host's memory" is the most that the process holds there: it loads the model whole and copies it
+    (as reference) before the copies are sharded or moved to a GPU; what is offloaded comes back, and
+    vLLM's weights while it sleeps. A row of fine-tuning that is longer than `microbatch_tokens` needs
+    more, and so does what a learner of one's own holds.
     """
     parallel, hidden, (total, layer) = config.parallel, shape.hidden_size, weights_of(shape)
     rl = isinstance(config, GRPOConfig)  # fine-tuning samples nothing and has no other policies
     vllm = rl and config.sampler == "vllm"
-    lag, critic = (config.lag, config.advantage == "gae") if rl else (0, False)
     longest = PROMPT_TOKENS + config.cap(config.steps) if rl else 0
     tokens = max(config.microbatch_tokens, longest)
     each = 2 if parallel.precision == "bfloat16" else 4  # bytes of a number to compute with
     stored = 4 * total / (processes if parallel.shard else 1)
-    times = (1, 1, 2, rl, lag, 4 * critic)  # a critic with its gradients and optimizer
+    times = (1, 1, 2, rl)
     shares = {name: count * stored for name, count in zip(SHARES, times, strict=True)}
-    apart = rl and not vllm and (parallel.shard or lag > 0)
+    apart = rl and not vllm and parallel.shard
     lasting = {"sampler copy": apart * each * total, "runtime": RUNTIME_BYTES}
     sampling = {"vLLM's weights": vllm * (1 + parallel.shard) * each * total}  # the new ones besides
     if rl:
@@ -147,7 +147,7 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     turn, shared = max(sum(sampling.values()), sum(training.values())), sum(shares.values())
     peak = sum(lasting.values()) + turn + shared * (not parallel.offload)
     later = shared * parallel.offload + vllm * each * total
-    host = RUNTIME_BYTES + max(4 * total * (1 + rl + lag + critic), later)
+    host = RUNTIME_BYTES + max(4 * total * (1 + rl), later)
     return shares | lasting | sampling | training | {"peak": peak, "host's memory": host}
 
 

@@ -4,7 +4,6 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,11 +26,19 @@ from r1lab.training.rollout import Experience, Row, gathered, sampled
 class Learner:
     """The weights that change, and the step they are at: all the state that a run has.
 
+    A subclass is another way to learn, given to `grpo` as its `learner`: it may judge each token
+    (`advantages_of`), add another loss (`add_loss`) or sample from another policy (`lags`).
+
+    Attributes:
+        lags: the sampler holds other weights than the policy's, on purpose: its model stands apart,
+            and the policy scores the samples again.
     Args:
         loss: a function with the signature of `objective.policy_loss`, to try another objective.
     Raises:
         InputError: settings that cannot train with this number of processes.
     """
+
+    lags = False
 
     def __init__(
         self, config: GRPOConfig, task: Task, policy: Policy, tokenizer, world: World,
@@ -42,14 +49,13 @@ class Learner:
         self.world, self.loss, self.step, self.skipped_in_a_row = world, loss, 0, 0
         model, vllm = policy.model, config.vllm  # which holds weights of its own
         if config.sampler == "torch":
-            model = world.sampling_copy(model, apart=config.lag > 0)
+            model = world.sampling_copy(model, apart=self.lags)
         elif config.parallel.shard and vllm.dtype == "auto":
             vllm = replace(vllm, dtype=config.parallel.precision)
         self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
-        # Beside the policy in checkpoints: the reference, and it itself 1, 2 ... rollouts ago.
-        self.earlier = [f"earlier_{ago}" for ago in range(1, config.lag + 1)]
-        frozen = ["reference"] * (config.loss.beta > 0) + self.earlier
-        self.modules = {name: copy.deepcopy(policy).requires_grad_(False) for name in frozen}
+        self.modules = {}  # beside the policy in checkpoints
+        if config.loss.beta > 0:
+            self.modules["reference"] = copy.deepcopy(policy).requires_grad_(False)
         self.trained, self.optimizers = {}, {}
         self.optimizer = self.place("optimizer", policy, config.learning_rate)
         for module in self.modules.values():
@@ -92,21 +98,21 @@ class Learner:
         """Where the sampler is not the policy: put the policy's own log-probs beside the sampler's.
 
         Returns what the sampler cost and how far it was off (nats per token), for the metrics.
-        A sampler that lags is as far off as the policy has gone since: that has no limit, but at
+        A sampler that `lags` is as far off as the policy has gone since: that has no limit, but at
         first neither has gone anywhere.
 
         Raises:
             InputError: so far that the sampler cannot hold the policy's weights.
         """
         config, limit = self.config, self.config.vllm.drift_limit
-        if not config.rescores:
+        if config.sampler == "torch" and not self.lags:
             return {}
         own = gathered(self.world, self.scored(self.policy, experience))
         experience.rollout_logps = experience.old_logps
         experience.old_logps = [logps.cpu() for logps in own]
         apart = (torch.cat(experience.old_logps) - torch.cat(experience.rollout_logps)).abs()
         drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
-        if (config.lag == 0 or self.step == 0) and not drift["drift_mean"] <= limit:
+        if (self.step == 0 or not self.lags) and not drift["drift_mean"] <= limit:
             raise InputError(
                 f"the sampler's log-probs are {drift['drift_mean']:.2g} nats per token from the "
                 f"policy's, and {limit:g} is allowed (vllm.drift_limit): it did not take over the "
@@ -125,6 +131,12 @@ class Learner:
         """How much better each completion is than its group (R1 v2 eq. 3)."""
         return group_advantages(experience.totals, divide_by_std=self.config.divide_by_std)
 
+    def advantages_of(
+        self, experience: Experience, rows: list[int], columns: int
+    ) -> Float[Tensor, " rows"] | Float[Tensor, "rows columns"]:
+        """Those of some rows, as the loss takes them: one for each completion, or one for each token."""
+        return experience.advantages.flatten()[rows]
+
     def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
         """Add the gradient of the loss over the given rows of all processes.
 
@@ -138,9 +150,7 @@ class Learner:
             def columns(logps: list | dict | None) -> Float[Tensor, "rows column"] | None:
                 return logps and pad_sequence([logps[row] for row in own], True).to(ids.device)
 
-            advantages = experience.advantages.flatten()[own]
-            if experience.token_advantages is not None:
-                advantages = experience.token_advantages[own, : mask.shape[1]]
+            advantages = self.advantages_of(experience, own, mask.shape[1])
             out = self.policy(ids, completion, config.temperature, config.pack)
             loss, metrics = self.loss(
                 out.logp, columns(experience.old_logps), columns(experience.ref_logps),
@@ -197,11 +207,8 @@ class Learner:
             self.modules["reference"].load_state_dict(self.policy.state_dict())
 
     def refresh_sampler(self) -> None:
-        """Before each rollout: sample from the policy as it was `lag` rollouts before."""
-        line = [self.policy, *(self.modules[name] for name in self.earlier)]
-        self.sample_from(line[-1])
-        for newer, older in reversed(list(pairwise(line))):
-            older.load_state_dict(newer.state_dict())
+        """Before each rollout: sample from the policy as it is now."""
+        self.sample_from(self.policy)
 
     def sample_from(self, policy: Policy) -> None:
         """Give the sampler the weights of this policy."""

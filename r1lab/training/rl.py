@@ -19,12 +19,10 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
 from r1lab.training.loop import Learner
-from r1lab.training.ppo import PPOLearner
 from r1lab.training.processes import Progress, StopRequest, compute, default_processes
 from r1lab.training.recorder import Recorder
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner
-LEARNERS = {"group": Learner, "gae": PPOLearner}  # by where the advantages come from
 
 
 def grpo(
@@ -44,7 +42,7 @@ def grpo(
         overwrite: delete an earlier run of this name first.
         stop_after: train this number of rollouts and save, on a machine that is lent for a while.
         loss: another objective, with the signature of `objective.policy_loss`.
-        learner: makes another kind of learner.
+        learner: makes another kind of learner, see `training.loop.Learner`.
     Raises:
         InputError: anything that makes the run impossible, before any work is lost.
         KeyboardInterrupt: the user stopped it; the run is saved.
@@ -54,7 +52,7 @@ def grpo(
     config.check(processes)
     check_machine(config, str(model))
     check_task(task, config, str(model))
-    make = functools.partial(learner or LEARNERS[config.advantage], loss=loss)
+    make = functools.partial(learner or Learner, loss=loss)
     about, run = {"model": str(model), "task": described(task)}, Run(Path(runs) / name)
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1  # several would look for what one removes
     if resume and run.finished and alone and not overwrite:
@@ -130,7 +128,7 @@ def refuse_long_questions(prompts: list[tuple[str, str]], learner: Learner) -> N
 
 def rl_work(
     world: World, stop: StopRequest, run: Run, model: str, task: Task, config: GRPOConfig,
-    make: MakeLearner | None = None, stop_after: int | None = None,
+    make: MakeLearner = Learner, stop_after: int | None = None,
 ) -> bool:  # fmt: skip
     """One process's share of the run, from its last checkpoint on. False: stopped on the way."""
     # Each process has read its own machine's files.
@@ -139,7 +137,6 @@ def rl_work(
     checkpoints = run.checkpoints
     loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
     world.agree("starting weights", fingerprint(loaded))
-    make = make or LEARNERS[config.advantage]
     learner = make(config, task, Policy(loaded), tokenizer, world)
     refuse_long_questions(all_prompts(task, config, tokenizer), learner)
     clock = learner.restore(checkpoints[-1])["clock"] if checkpoints else {}

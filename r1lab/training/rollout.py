@@ -36,8 +36,7 @@ class Experience:
         completions: the texts.
         rewards: by name; None where one could not score the completion.
         totals: the weighted rewards, NaN where none of them could score the completion.
-        advantages: of the group; with a critic, the means of `token_advantages`.
-        token_advantages, returns: from a critic (PPO), and what it is to learn.
+        advantages: of each completion.
     """
 
     problems: list[Problem]
@@ -51,8 +50,6 @@ class Experience:
     rewards: dict[str, list[float | None]] | None = None
     totals: Float[Tensor, "questions group"] | None = None
     advantages: Float[Tensor, "questions group"] | None = None
-    token_advantages: Float[Tensor, "rows column"] | None = None
-    returns: Float[Tensor, "rows column"] | None = None
 
     @property
     def lengths(self) -> list[int]:

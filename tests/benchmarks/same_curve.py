@@ -21,7 +21,9 @@ import math
 import os
 import re
 import statistics
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import takewhile
@@ -43,6 +45,9 @@ from r1lab.training.rl import grpo
 from r1lab.world.small_world import SmallWorld
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))
+from tests.experiments.lagged import LaggedLearner  # noqa: E402
+
 RUNS = ROOT / "runs" / "same_curve"
 SETTINGS = GRPOConfig.preset(
     "cpu", rollouts=12, questions=16, group_size=8, learning_rate=3e-4, warmup_steps=4,
@@ -51,23 +56,9 @@ SETTINGS = GRPOConfig.preset(
 )  # fmt: skip
 MIXTURE = {"signs/1": 1.0, "signs/2": 2.0, "signs/3": 1.0}
 SHARED = {"processes": 2, "parallel": Parallel(shard=True)}
-ARMS = {
-    "one": {},
-    "fsdp2": SHARED,
-    "vllm": {"sampler": "vllm", "vllm": VLLMConfig(kv_cache_gb=0.25)},
-    "lag 1": {"lag": 1},
-    "lag 1, unweighed": {"lag": 1},
-    "lag 4": {"lag": 4},
-    "lag 4, unweighed": {"lag": 4},
-}
-# Student's t, 95 %, two-sided, for so many seeds.
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
 
 
-NUMBERS = re.compile(r"\[[-\d.,e\s]*\]")  # a list of numbers goes on one line
-
-
-class Unweighed(Learner):
+class Unweighed(LaggedLearner):
     """Takes the answers of an earlier policy as if the present one had given them."""
 
     def rescore(self, experience):
@@ -76,7 +67,23 @@ class Unweighed(Learner):
         return drift
 
 
-def one_thread(kind: type[Learner], *args, **options) -> Learner:
+ARMS = {
+    "one": {},
+    "fsdp2": SHARED,
+    "vllm": {"sampler": "vllm", "vllm": VLLMConfig(kv_cache_gb=0.25)},
+    "lag 1": {"learner": partial(LaggedLearner, lag=1)},
+    "lag 1, unweighed": {"learner": partial(Unweighed, lag=1)},
+    "lag 4": {"learner": partial(LaggedLearner, lag=4)},
+    "lag 4, unweighed": {"learner": partial(Unweighed, lag=4)},
+}
+# Student's t, 95 %, two-sided, for so many seeds.
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
+
+
+NUMBERS = re.compile(r"\[[-\d.,e\s]*\]")  # a list of numbers goes on one line
+
+
+def one_thread(kind: Callable[..., Learner], *args, **options) -> Learner:
     """Make a process's learner. One thread each, so that all arms have the same arithmetic."""
     torch.set_num_threads(1)
     return kind(*args, **options)
@@ -84,8 +91,9 @@ def one_thread(kind: type[Learner], *args, **options) -> Learner:
 
 def train(arm: str, seed: int) -> None:
     """Make one run, or go on with it; one that is finished is left alone."""
-    config, began = replace(SETTINGS, seed=seed, **ARMS[arm]), time.monotonic()
-    learner = partial(one_thread, Unweighed if arm.endswith("unweighed") else Learner)
+    changes, began = dict(ARMS[arm]), time.monotonic()
+    learner = partial(one_thread, changes.pop("learner", Learner))
+    config = replace(SETTINGS, seed=seed, **changes)
     task, name = SmallWorld(mixture=MIXTURE).task(), folder(arm, seed).name
     grpo("data/base", task, config, name, runs=RUNS, learner=learner)
     print(f"{arm}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)

@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci, macro_mean
 from r1lab.files import write_text
+from r1lab.training.rl import grpo
 from tests.experiments.experiment import EXPERIMENTS, Experiment
 from tests.experiments.keys import result_key
 from tests.experiments.measures import ArmRun, StoredRun, evenly
 from tests.experiments.registry import ARMS, CLAIMS, PROOFS, SEEDS, Claim, select
-from tests.experiments.settings import ZERO, Settings, rl_stage
+from tests.experiments.settings import ZERO, Settings, learner_of, rl_stage
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Job:
 
 def run_arm(settings: Settings, name: str, runs: Path) -> None:
     """Train R1-Zero with these settings in `runs/name`, or go on there."""
-    rl_stage(settings).run(settings["model"], name, runs)
+    stage, learner = rl_stage(settings), learner_of(settings)
+    grpo(settings["model"], stage.world.task(), stage.rl, name, runs=runs, learner=learner)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ another name makes nothing stale. What has another effect than before does, by i
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from r1lab.objective import LossConfig
 from r1lab.stages.samples import HarvestConfig
 from r1lab.stages.rl_stages import RLStage
 from r1lab.training.config import GRPOConfig
+from r1lab.training.rl import MakeLearner
 from r1lab.training.sft import SFTConfig
 from r1lab.world.small_world import SmallWorld
+from tests.experiments.ppo import PPOLearner
 
 Settings = Mapping[str, Any]
 
 # R1-Zero in the small world: `make zero`. Arms name what they change.
+GROUP: dict[str, Any] = {"advantage": "group", "gae_lambda": 1.0, "critic_learning_rate": 1e-3}
 ZERO: dict[str, Any] = {
+    **GROUP,
     "model": "data/base",
     "mixture": {"signs/1": 0.5, "signs/2": 1.0, "signs/3": 3.0, "signs/4": 4.0, "signs/5": 2.0},
     "lang_weights": {"en": 0.6, "zh": 0.4},
@@ -37,9 +42,6 @@ ZERO: dict[str, Any] = {
     "max_grad_norm": 1.0,
     "temperature": 1.0,
     "divide_by_std": True,
-    "advantage": "group",
-    "gae_lambda": 1.0,
-    "critic_learning_rate": 1e-3,
     "loss": {"clip_low": 0.2, "clip_high": 0.28, "beta": 0.001, "aggregation": "token"},
     "caps": [[0, 320], [80, 448]],
     "reference_every": 40,
@@ -63,10 +65,18 @@ def rl_stage(settings: Settings) -> RLStage:
     """What a run by reinforcement learning asks and pays, and how it learns; not its model."""
     world_names = {field.name for field in fields(SmallWorld)}
     world = {name: value for name, value in settings.items() if name in world_names}
-    rl = {name: value for name, value in settings.items() if name not in {"model", *world_names}}
+    others = {"model", *GROUP, *world_names}
+    rl = {name: value for name, value in settings.items() if name not in others}
     rl["loss"] = LossConfig(**rl["loss"])
     rl["caps"] = tuple((step, tokens) for step, tokens in rl["caps"])
     return RLStage(SmallWorld(**world), GRPOConfig.preset("cpu", **rl))
+
+
+def learner_of(settings: Settings) -> MakeLearner | None:
+    """PPO's where a critic judges; else None, for GRPO's."""
+    if settings["advantage"] == "group":
+        return None
+    return partial(PPOLearner, **{name: settings[name] for name in GROUP if name != "advantage"})
 
 
 def sft_config(settings: Settings, **changes: Any) -> SFTConfig:

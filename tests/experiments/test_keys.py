@@ -14,7 +14,7 @@ from tests.experiments.fake_ledger import laboratory, verdicts  # the first is a
 from tests.experiments.keys import result_key
 from tests.experiments.registry import CLAIMS, select
 from tests.experiments.runner import Laboratory, run_missing, verdict
-from tests.experiments.settings import CHAIN, SFT, ZERO, leaves, rl_stage
+from tests.experiments.settings import CHAIN, GROUP, SFT, ZERO, leaves, rl_stage
 
 
 def stale(laboratory) -> set[str]:
@@ -73,7 +73,7 @@ def test_what_is_written_down_is_what_the_package_runs():
     for stage, written in CHAIN.items():
         own = getattr(config, stage)
         if stage in ("zero", "reasoning", "scenarios", "student_rl", "hacking"):
-            written = {**{name: value for name, value in ZERO.items() if name != "model"}, **written}
+            written = {**{k: v for k, v in ZERO.items() if k not in ("model", *GROUP)}, **written}
         elif isinstance(written, dict) and "sft" in written:
             written = {**written, "sft": {**SFT, **written["sft"]}}
         found = leaves(own)

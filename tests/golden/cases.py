@@ -49,6 +49,8 @@ from r1lab.world.corpus import few_shot as few_shot_prompt
 from r1lab.world.bases import PRETRAIN_PRESETS, run_pretrain
 from r1lab.world.skills import NAMES, asking, measure_skills
 from r1lab.world.small_world import SmallWorld
+from tests.experiments.lagged import LaggedLearner
+from tests.experiments.ppo import PPOLearner
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
 
 Case = Callable[[Path], dict]
@@ -71,8 +73,8 @@ ARMS: dict[str, dict] = {
     "tiny": {"model": "data/tiny"},
     "noskill": {"model": "data/noskill"},
     "grpo": {},
-    "ppo-0.95": {"advantage": "gae", "gae_lambda": 0.95},
-    "ppo-1.0": {"advantage": "gae", "gae_lambda": 1.0},
+    "ppo-0.95": {"learner": partial(PPOLearner, gae_lambda=0.95)},
+    "ppo-1.0": {"learner": partial(PPOLearner, gae_lambda=1.0)},
     "per-answer": {"loss": LossConfig(aggregation="sequence")},
     "no-std": {"divide_by_std": False},
     "equal-clip": {"loss": LossConfig(clip_low=0.2, clip_high=0.2)},
@@ -188,15 +190,17 @@ def few_problems(name: str, of_each_level: int) -> list[Problem]:
 def train(folder: Path, stop_after: int | None = None, **changes) -> Run:
     """Two rollouts of `make zero` with changes, evaluated on ten problems.
 
-    Among the changes are the `model`, and settings of the world and of the learner.
+    Among the changes are `model` and `learner`, and settings of the world and of the policy.
     """
     file = folder / "test.jsonl"
     save_problems(few_problems("signs", 2), file)
-    model = changes.pop("model", "data/base")
+    model, learner = changes.pop("model", "data/base"), changes.pop("learner", None)
     world = SmallWorld(test=str(file), **{n: v for n, v in changes.items() if n in WORLD})
-    learner = {name: value for name, value in changes.items() if name not in WORLD}
-    config = GRPOConfig.preset("cpu", **(SHORT | learner))
-    return grpo(model, world.task(), config, "run", runs=folder, stop_after=stop_after)
+    rl = {name: value for name, value in changes.items() if name not in WORLD}
+    config = GRPOConfig.preset("cpu", **(SHORT | rl))
+    return grpo(
+        model, world.task(), config, "run", runs=folder, stop_after=stop_after, learner=learner
+    )
 
 
 def short(stage: RLStage, folder: Path, **changes) -> RLStage:
@@ -226,7 +230,7 @@ GRADED = {
     "mixture": {"signs/1": 1.0, "programs/1": 1.0, "logic/1": 1.0}, "grading_rows": 5,
     "language_weight": 0.2,
 }  # fmt: skip
-case("lag", quick=True)(partial(train_alone, lag=1))
+case("lag", quick=True)(partial(train_alone, learner=partial(LaggedLearner, lag=1)))
 case("packing", quick=True)(partial(train_alone, pack=True, microbatch_tokens=256))
 case("grading-in-line")(partial(train_alone, **GRADED))
 case("grading-asynchronous", quick=True)(partial(train_alone, grading="asynchronous", **GRADED))

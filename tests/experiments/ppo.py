@@ -3,35 +3,23 @@
 R1 v2 A.3 compares the two. Everything else is shared: rollouts, clipped objective, KL in the loss.
 """
 
-import copy
 from collections import Counter
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
 
 from r1lab.models.policy import completion_columns
 from r1lab.objective import generalized_advantages, value_loss
+from r1lab.search import prm
 from r1lab.training.config import SAMPLING_FLOPS, TRAINING_FLOPS
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience, Row, gathered
 
 
-class Critic(nn.Module):
-    """The base model's layers, copied, with one number in place of the vocabulary.
-
-    The number is the total reward to be expected when the completion goes on from here. It starts
-    at 0 everywhere.
-    """
-
-    def __init__(self, model: PreTrainedModel):
-        super().__init__()
-        self.body = copy.deepcopy(model.get_decoder())
-        self.head = nn.Linear(model.config.hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+class Critic(prm.Critic):
+    """A critic whose number is the total reward to be expected when the completion goes on."""
 
     def forward(
         self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"]
@@ -41,8 +29,7 @@ class Critic(nn.Module):
         The state of the first token is the prompt: the critic never sees the token it judges.
         """
         at, inside = completion_columns(completion_mask)
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        values = self.head(hidden).squeeze(-1).gather(1, (at - 1).clamp(min=0))
+        values = super().forward(ids).gather(1, (at - 1).clamp(min=0))
         return torch.where(inside, values, 0.0)
 
 
@@ -66,12 +53,20 @@ def judge(
 
 
 class PPOLearner(Learner):
-    """The loop's learner with a critic beside the policy, trained on the same mini-batches."""
+    """The loop's learner with a critic beside the policy, trained on the same mini-batches.
 
-    def __init__(self, config, task, policy, *others, **options):
-        self.critic = Critic(policy.model)  # while the model's weights are whole
+    Args:
+        gae_lambda: 1 takes the reward that came, 0 the critic's word for it, one token later.
+        critic_learning_rate: constant; chosen by how well the critic predicts the base's rewards,
+            before any comparison.
+    """
+
+    def __init__(
+        self, config, task, policy, *others, gae_lambda=1.0, critic_learning_rate=1e-3, **options
+    ):
+        self.gae_lambda, self.critic = gae_lambda, Critic(policy.model)  # while its weights are whole
         super().__init__(config, task, policy, *others, **options)
-        self.place("critic_optimizer", self.critic, config.critic_learning_rate)
+        self.place("critic_optimizer", self.critic, critic_learning_rate)
         self.modules["critic"] = self.critic
 
     def advantage(self, experience: Experience) -> Float[Tensor, "questions group"]:
@@ -81,12 +76,15 @@ class PPOLearner(Learner):
         """
         own = self.read_rows(self.critic, self.critic, experience, minibatches=1)
         values = [row.cpu() for row in gathered(self.world, own)]
-        white, experience.returns = judge(
-            experience.totals.flatten(), values, self.config.gae_lambda
-        )
-        experience.token_advantages = white
+        white, self.returns = judge(experience.totals.flatten(), values, self.gae_lambda)
+        self.token_advantages = white
         lengths = torch.tensor([len(own) for own in values])
         return (white.sum(1) / lengths.clamp(min=1)).view_as(experience.totals)
+
+    def advantages_of(
+        self, experience: Experience, rows: list[int], columns: int
+    ) -> Float[Tensor, "rows columns"]:
+        return self.token_advantages[rows, :columns]
 
     def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
         """Also the critic's, and its gradient."""
@@ -94,7 +92,7 @@ class PPOLearner(Learner):
         tokens = float(max(1, sum(len(experience.completion_ids[row]) for row in rows)))
         for own, ids, completion, mask in self.batches(experience, rows, self.critic):
             values = self.critic(ids, completion)
-            returns = experience.returns[own, : mask.shape[1]].to(values)
+            returns = self.returns[own, : mask.shape[1]].to(values)
             loss = value_loss(values, returns, mask, normalizer=tokens)
             loss.backward()
             sums["value_loss"] += loss.item()
