@@ -2,5 +2,6 @@
 
 from r1lab.lab import check
 from r1lab.lab.lesson import show, style
+from r1lab.lab.widgets import explorer
 
-__all__ = ["check", "show", "style"]
+__all__ = ["check", "explorer", "show", "style"]
