@@ -1,5 +1,6 @@
 """Training: the same gradients for any number of processes, the same weights after any stop."""
 
+import math
 import random
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.stages.rl_stages import REASONING, SCENARIOS
-from r1lab.task import Task
+from r1lab.task import Problem, Task
 from r1lab.run import MetricsLog, Run
 from r1lab.training import processes
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
@@ -23,7 +24,7 @@ from r1lab.training.distributed import World
 from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes
-from r1lab.training.rl import refuse_long_questions
+from r1lab.training.rl import fitting
 from r1lab.world.small_world import SmallWorld
 
 TOKENIZER = build_tokenizer()
@@ -280,8 +281,17 @@ def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, accuracies, best
     assert run.best == run.folder / f"checkpoints/step-00000{best}"
 
 
-def test_a_question_without_room_for_its_answer_is_refused_before_anything_is_sampled():
-    trained = learner(replace(SMALL, caps=((0, 500),)))
-    with pytest.raises(InputError, match="question q7 has .* tokens .* an answer may have 500, .* reads 512"):
-        refuse_long_questions([("q1", "make 5"), ("q7", "make 5 from 3,2 " * 4)], trained)
-    refuse_long_questions([("q1", "make 5 from 3,2")], trained)
+PUZZLES = [Problem(f"q{n}", "own", 1, "en", "make 5 from 3,2 " * n, "5") for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("problems", [PUZZLES, lambda seed, rollout, count: PUZZLES[:count]])
+def test_questions_without_room_for_an_answer_are_named_before_the_run_and_refused_or_left_out(problems):
+    config = replace(SMALL, caps=((0, 495),), questions=2)
+    asked = Task("own", problems, PUZZLES[-2:], {}, template="small")
+    with pytest.raises(InputError, match="of . questions .* 512 tokens .* have 495: q3 has .* q6 has") as error:
+        fitting(replace(asked, test=PUZZLES[4:]), replace(config, questions=4), TOKENIZER, 512)
+    assert "--overlong skip" in str(error.value)
+    left, said = fitting(asked, replace(config, overlong="skip"), TOKENIZER, 512)
+    assert [one.id for one in left.draw(0, 0, 2)] == ["q1", "q2"] or not callable(problems)
+    assert {one.id for one in left.draw(0, 0, 2)} == {"q1", "q2"} and not left.test and "q5 has" in said
+    assert fitting(asked, config, TOKENIZER, math.inf) == (asked, "")

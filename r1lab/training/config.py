@@ -41,6 +41,8 @@ class GRPOConfig:
         grading_rows: how many are graded together, in the order in which they end (0: all at once,
             when the last has ended).
         caps: (from step, longest completion in tokens), raised during the run.
+        overlong: questions that leave no room for the longest completion are refused before the
+            run, or left out.
         reference_every: steps after which the reference policy becomes the policy.
         processes: 0 for one per core (or per GPU).
         microbatch_tokens: with padding; on a CPU 1,024 stay in a core's caches, and 8,192 take half
@@ -70,6 +72,7 @@ class GRPOConfig:
     divide_by_std: bool = True
     loss: LossConfig = field(default_factory=LossConfig)
     caps: tuple[tuple[int, int], ...] = ((0, 1_024),)
+    overlong: Literal["refuse", "skip"] = "refuse"
     reference_every: int = 400
     seed: int = 0
     processes: int = 0

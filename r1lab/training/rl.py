@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from r1lab.objective import policy_loss
 from r1lab.rewards import RewardSet, validate
 from r1lab.run import Run
 from r1lab.sources.templates import prompt_of
-from r1lab.task import Task
+from r1lab.task import Problem, Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
@@ -23,6 +23,7 @@ from r1lab.training.processes import Progress, StopRequest, compute, default_pro
 from r1lab.training.recorder import Recorder
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner
+NAMED = 5  # of the questions that are too long
 
 
 def grpo(
@@ -101,29 +102,48 @@ def check_task(task: Task, config: GRPOConfig, model: str) -> None:
         )
     validate(RewardSet(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
-    refuse_unknown_words([text for _, text in all_prompts(task, config, tokenizer)], tokenizer, model)
+    prompts = [prompt_of(task, problem, tokenizer) for problem in all_questions(task, config)]
+    refuse_unknown_words(prompts, tokenizer, model)
 
 
-def all_prompts(task: Task, config: GRPOConfig, tokenizer) -> list[tuple[str, str]]:
-    """What a run asks, each with its id (which languages share): of a task that draws its problems, the first rollout's, and the test's.
+def all_questions(task: Task, config: GRPOConfig) -> list[Problem]:
+    """What a run asks: of a task that draws its problems, the first rollout's, and the test's.
 
     Raises InputError where the task has nothing to ask in training."""
     asked = task.draw(config.seed, 0, config.questions)
-    if not callable(task.problems):
-        asked = task.problems
-    return [(problem.id, prompt_of(task, problem, tokenizer)) for problem in (*asked, *task.test)]
+    return [*(asked if callable(task.problems) else task.problems), *task.test]
 
 
-def refuse_long_questions(prompts: list[tuple[str, str]], learner: Learner) -> None:
-    """Refuse questions (id, text) that leave no room for the longest answer in what the model reads."""
-    cap = learner.config.cap(learner.config.steps)
-    positions = getattr(learner.policy.model.config, "max_position_embeddings", None) or math.inf
-    tokens, name, text = max((len(learner.tokenizer(t).input_ids), name, t) for name, t in prompts)
-    if tokens + cap > positions:
-        raise InputError(
-            f"question {name} has {tokens} tokens ({text[:60]!r} ...) and an answer may "
-            f"have {cap}, but the model reads {positions}; leave out such questions, or lower caps."
+def fitting(task: Task, config: GRPOConfig, tokenizer, positions: int | float) -> tuple[Task, str]:
+    """Leave out questions without room for the longest answer in what the model reads.
+
+    Returns the task that is left, and a sentence that counts and names what is left out ("" where
+    all fit). Raises InputError with this sentence where `config.overlong` is "refuse".
+    """
+    room = positions - config.cap(config.steps)
+
+    def tokens(problem: Problem) -> int:
+        return len(tokenizer(prompt_of(task, problem, tokenizer)).input_ids)
+
+    def fit(problems: Sequence[Problem]) -> list[Problem]:
+        return [problem for problem in problems if tokens(problem) <= room]
+
+    def draw(seed: int, rollout: int, count: int) -> list[Problem]:
+        return fit(task.problems(seed, rollout, 2 * count))[:count]
+
+    asked, said = all_questions(task, config), ""
+    if long := [problem for problem in asked if tokens(problem) > room]:
+        named = ", ".join(f"{problem.id} has {tokens(problem)} tokens" for problem in long[:NAMED])
+        said = (
+            f"{len(long)} of {len(asked)} questions leave no room for an answer in the {positions} tokens "
+            f"that the model reads, as an answer may have {positions - room}: {named}"
         )
+    if config.overlong == "skip":
+        left = draw if callable(task.problems) else fit(task.problems)
+        return replace(task, problems=left, test=fit(task.test)), said
+    if long:
+        raise InputError(f"{said}; lower caps, or leave these out with --overlong skip.")
+    return task, said
 
 
 def rl_work(
@@ -137,8 +157,11 @@ def rl_work(
     checkpoints = run.checkpoints
     loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
     world.agree("starting weights", fingerprint(loaded))
+    positions = getattr(loaded.config, "max_position_embeddings", None) or math.inf
+    task, left_out = fitting(task, config, tokenizer, positions)
+    if left_out and world.is_main:
+        print(f"Left out: {left_out}.")
     learner = make(config, task, Policy(loaded), tokenizer, world)
-    refuse_long_questions(all_prompts(task, config, tokenizer), learner)
     clock = learner.restore(checkpoints[-1])["clock"] if checkpoints else {}
     with Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress:
         recorder = Recorder(run, learner, clock, progress, stop, stop_after)
