@@ -161,8 +161,8 @@ def items(text):
 
 
 def words(text):
-    """Words of prose: no code, formulas, tables, tags."""
-    text = re.sub(r"```.*?```|\$\$.*?\$\$|^\|[^\n]*$", " ", text, flags=re.DOTALL | re.MULTILINE)
+    """Words of prose: no code, formulas, tables, pictures, tags."""
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)|```.*?```|\$\$.*?\$\$|^\|[^\n]*$", " ", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"</?[a-z][^>\n]*>", " ", re.sub(r"`[^`\n]*`|\$[^$\n]*\$", " x ", text))
     return re.findall(r"[^\W\d_][\w'’-]*", text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def main(
         out: the folder for the copies.
     """
     out.mkdir(parents=True, exist_ok=True)
+    shutil.copytree("notebooks/images", out / "images", dirs_exist_ok=True)
     for path in notebooks or sorted(Path("notebooks").glob("*.ipynb")):
         nbformat.write(student_copy(read_notebook(path)), out / path.name)
         print(f"{out / path.name}: written")
