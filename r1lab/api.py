@@ -1,7 +1,7 @@
 """What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`; and `r1lab sample`."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -18,6 +18,7 @@ from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation, merge
 from r1lab.launch.judge import UNLIMITED, open_model
 from r1lab.objective import group_advantages
+from r1lab.report.answers import Answer, Answers, answer_of, attempts_of
 from r1lab.report.figures import draw
 from r1lab.report.pages import embedded, write_report
 from r1lab.rewards import RewardSet
@@ -82,9 +83,10 @@ class Run(run.Run):
             picture = embedded(figure, "")
             alt = escape(picture["alt"])
             parts.append(f'<img src="{picture["source"]}" alt="{alt}" width="640">')
+        attempts = self._task.attempts if self._task else attempts_of(self)
         for row in self.samples[-3:]:
-            asked, answer = escape(row["prompt"]), escape(row["completion"])
-            parts.append(f"<p>{asked}</p><pre style='white-space: pre-wrap'>{answer}</pre>")
+            answer = answer_of(row, attempts)
+            parts.append(f"<p>{escape(row['prompt'])}</p>{answer._repr_html_()}")
         return "\n".join(parts)
 
 
@@ -146,15 +148,27 @@ class Group:
     rewards: dict[str, list[float | None]]
     advantages: list[float]
 
-    def __rich__(self) -> Text:
-        """Show the prompt, then each answer under its advantage and rewards, the best first."""
+    attempts: list[list] = field(default_factory=list)  # of each completion, where the task reads any
+
+    @property
+    def shown(self) -> Answers:
+        """The answers as a person sees them."""
         gold = self.problem.solution or "not checkable"
-        shown = Text(f"{self.prompt}\n(a right answer: {gold})\n")
-        for row in sorted(range(len(self.completions)), key=lambda row: -self.advantages[row]):
-            scores = "  ".join(f"{name} {values[row]}" for name, values in self.rewards.items())
-            head = f"\nadvantage {self.advantages[row]:+.2f}  {scores}  {self.finish[row]}\n"
-            shown.append(head, style="bold").append(f"{self.completions[row]}\n")
-        return shown
+        answers = [
+            Answer(
+                text, self.attempts[row] if self.attempts else (),
+                {name: values[row] for name, values in self.rewards.items()},
+                self.advantages[row], self.finish[row],
+            )
+            for row, text in enumerate(self.completions)
+        ]  # fmt: skip
+        return Answers(f"{self.prompt}\n(a right answer: {gold})", answers)
+
+    def __rich__(self) -> Text:
+        return self.shown.__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.shown._repr_html_()
 
 
 def sample(
@@ -179,7 +193,8 @@ def sample(
     )
     scores = torch.tensor([[float("nan") if total is None else total for total in totals]])
     advantages = group_advantages(scores)[0].tolist()
-    return Group(problem, prompt, texts, drawn.finish, parts, advantages)
+    attempts = [task.attempts(problem, text) for text in texts] if task.attempts else []
+    return Group(problem, prompt, texts, drawn.finish, parts, advantages, attempts)
 
 
 def ask(

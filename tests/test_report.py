@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r1lab.errors import InputError
-from r1lab.files import read_rows
-from r1lab.report import figures, pages
+from r1lab.files import SHIPPED, read_rows
+from r1lab.report import answers, figures, pages
 from r1lab.run import Run
+from r1lab.world import find_attempts
 
 DRAWN = list(figures.CAPTIONS)
 
@@ -322,3 +323,41 @@ def test_a_broken_run_is_refused_in_one_sentence(tmp_path, name, content, words)
     with pytest.raises(InputError, match=words) as refusal:
         pages.write_report(folder)
     assert "\n" not in str(refusal.value) and not (folder / "report.html").exists()
+
+
+# What a model wrote
+
+SEARCHED = "<think> 9+5=14+1=15:13 no wait 9+5=14+1=15:13 no 9+5=14-1=13:13 ok </think> <answer> 9+5-1 </answer>"
+
+
+def stored_answer(completion, **more):
+    problem = {"id": "a", "family": "signs", "level": 2, "lang": "en", "prompt": "p", "solution": "9+5-1"}
+    return problem | {"completion": completion, "rewards": {"correct": 1.0, "other": None}} | more
+
+
+def test_an_answer_is_shown_one_attempt_a_line_in_terminal_and_page():
+    answer = answers.answer_of(stored_answer(SEARCHED, advantage=-0.5, finish="length"), find_attempts)
+    shown = answer.__rich__().plain.splitlines()
+    assert shown[0] == "advantage -0.50  correct 1  other –  cut off at the cap"
+    assert [line.split() for line in shown[1:]] == [
+        ["1", "9+5+1", "=", "15", "✗"], ["2", "9+5+1", "=", "15", "✗", "again"],
+        ["3", "9+5-1", "=", "13", "✓"], ["answer:", "9+5-1"],
+    ]  # fmt: skip
+    page = answers.Answers("make 13", [answer, answers.Answer("<b>", advantage=1.0)])._repr_html_()
+    assert page.index("&lt;b&gt;") < page.index("9+5+1")  # the best first, and text stays text
+    squares = [f'<span class="{kind}">{square}</span>' for kind, square in
+               (("miss", "□"), ("repeat", "▨"), ("hit", "■"))]  # fmt: skip
+    assert "".join(squares) in page
+
+
+@pytest.mark.parametrize("text", ["The sum is 13.", "<think> I add. </think> 13 <answer>", "", "</answer>"])
+def test_a_text_without_attempts_is_shown_whole_with_its_tags_apart(text):
+    answer = answers.answer_of(stored_answer(text), find_attempts)
+    assert "".join(piece for _, piece in answer.spans) == text
+    assert {piece for kind, piece in answer.spans if kind == "tag"} == set(re.findall("<[^>]*>", text))
+
+
+def test_a_run_whose_task_only_a_notebook_knows_shows_plain_text(tmp_path):
+    assert answers.attempts_of(Run(SHIPPED / "runs/zero")) is find_attempts
+    (tmp_path / "config.json").write_text('{"model": "m", "task": {"name": "mine", "settings": {}}}')
+    assert answers.attempts_of(Run(tmp_path)) is None

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from r1lab.evaluation.suites import paper_value
 from r1lab.evaluation.table import Cell, Measure, Table, level_table, summary_table
+from r1lab.report.answers import SHOWN, answer_of, attempts_of
 from r1lab.report.figures import CAPTIONS, GREY, MARKERS, OKABE_ITO, alt_text, draw, png_bytes, styled
 from r1lab.run import Row, Run
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
@@ -43,7 +44,7 @@ def write_report(run_dir: str | Path) -> Path:
         InputError: the folder holds no run, or one of its files is damaged.
     """
     run = Run(run_dir)
-    rows, samples, config = run.measured, run.samples, run.config
+    rows, attempts, config = run.measured, attempts_of(run), run.config
     facts = config | (run.summary if run.finished else {})
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
@@ -56,7 +57,10 @@ def write_report(run_dir: str | Path) -> Path:
     summaries = {"Base": run.evaluation("base"), last: run.evaluation("final")}
     return write_page(
         run, "page.html", step=rows[-1]["step"], config=config, facts=facts, figures=figures,
-        captions=CAPTIONS, samples=pick_samples(samples),
+        captions=CAPTIONS, answers=SHOWN,
+        samples=[
+            [(row, answer_of(row, attempts)) for row in rows] for rows in pick_samples(run.samples)
+        ],
         headline=summary_table(summaries, changes=True), levels=level_table(summaries, changes=True),
     )  # fmt: skip
 
