@@ -89,9 +89,10 @@ def has_short_code_cells(nb):
 
 
 def talks_between_code(nb):
-    """Point 7: no two code cells in a row, unless the second is an explicit check."""
+    """Point 7: no two code cells in a row, unless the second is an explicit check or folded away."""
     for i, (before, cell) in enumerate(pairwise(nb.cells)):
-        bare = before.cell_type == cell.cell_type == "code" and not is_check(cell)
+        silent = is_check(cell) or cell.metadata.get("jupyter", {}).get("source_hidden")
+        bare = before.cell_type == cell.cell_type == "code" and not silent
         yield bare, f"cells {i} and {i + 1} are code with no prose between them"
 
 
