@@ -15,7 +15,7 @@ from rich.text import Text
 from r1lab import run
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
-from r1lab.evaluation.measure import Evaluation, merge
+from r1lab.evaluation.measure import Evaluation
 from r1lab.launch.judge import UNLIMITED, open_model
 from r1lab.objective import group_advantages
 from r1lab.report.answers import Answer, Answers, answer_of, attempts_of
@@ -127,11 +127,9 @@ def evaluate_work(
     sampler, tokenizer = open_sampler(world, model)
     longest = max(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids) for p in task.test)
     room = getattr(sampler.model.config, "max_position_embeddings", UNLIMITED) - longest
-    share = measure.evaluate(
-        sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room),
-        shard=(world.rank, world.size), **sampling,
-    )  # fmt: skip
-    found = merge(world.gather(share))
+    found = measure.evaluate(
+        sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room), world=world, **sampling
+    )
     if world.is_main:
         found.save(folder.folder / "evaluation.npz")
     return True

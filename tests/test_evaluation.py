@@ -3,6 +3,7 @@
 import itertools
 import random
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,6 +201,8 @@ def test_the_number_of_processes_changes_nothing(processes):
     parts = [run(PROBLEMS, shard=(rank, processes)) for rank in range(processes)]
     whole, merged = run(PROBLEMS), merge(parts[::-1])
     assert same(merged, whole) and not same(run(PROBLEMS, seed=1), whole)
+    others = SimpleNamespace(rank=1, size=processes, gather=lambda own: [parts[0], own, *parts[2:]])
+    assert same(run(PROBLEMS, world=others), whole)
     assert all(merged[name].dtype == whole[name].dtype for name in whole.measures)
 
 

@@ -16,7 +16,7 @@ from r1lab.run import Run
 from r1lab.task import Problem
 from r1lab.stages import preferences
 from r1lab.stages.preferences import (
-    PreferenceConfig, preference_pairs, safety_labels, train_helpfulness, train_reward_models,
+    PreferenceConfig, preference_pairs, safety_labels, train_reward_model, train_reward_models,
 )  # fmt: skip
 from r1lab.training import reward_model as training
 from r1lab.training.reward_model import bradley_terry, label_loss
@@ -151,20 +151,21 @@ REPLIES = ("hello dear Ben, I like you.", "hey Ben, I like you.", "whatever, tha
 
 def test_pairs_differ_enough_and_length_tells_nothing():
     rows = [(CHAT, [completion(reply) for reply in REPLIES] + ["no summary"])]
-    pairs = preference_pairs(replace(SMALL, margin=0.2), rows, 0.0)
+    clean = replace(SMALL, margin=0.2, label_noise=0.0)
+    pairs = preference_pairs(clean, rows)
     assert pairs and all(
         preferences.hidden_preference(prompt, better, CHAT.meta)
         >= preferences.hidden_preference(prompt, worse, CHAT.meta) + 0.2
         for prompt, better, worse in pairs
     )
     assert sum(len(better.split()) - len(worse.split()) for _, better, worse in pairs) == 0
-    turned = preference_pairs(replace(SMALL, margin=0.2), rows, 1.0)
+    turned = preference_pairs(replace(clean, label_noise=1.0), rows)
     assert sorted(turned) == sorted((prompt, worse, better) for prompt, better, worse in pairs)
 
 
 def test_nothing_to_learn_from_is_said():
     with pytest.raises(InputError, match="no two replies"):
-        preference_pairs(SMALL, [(CHAT, [completion("hello Ben.")] * 4)], 0.0)
+        preference_pairs(SMALL, [(CHAT, [completion("hello Ben.")] * 4)])
     with pytest.raises(InputError, match="all safe or all unsafe"):
         safety_labels(SMALL, [(UNSAFE, [completion(REFUSAL)] * 4)])
 
@@ -179,7 +180,7 @@ def test_weights_that_are_not_numbers_are_not_stored(tmp_path, monkeypatch):
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
     monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
-        train_helpfulness(SMALL, tmp_path / "helpfulness")
+        train_reward_model("helpfulness", SMALL, tmp_path / "helpfulness")
     assert not list(tmp_path.iterdir())
 
 

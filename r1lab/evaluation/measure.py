@@ -141,6 +141,7 @@ def evaluate(
     max_tokens: int,
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
+    world=None,
     **asked,
 ) -> Evaluation:
     """Sample k completions for each problem and measure them, as `measure` does.
@@ -149,9 +150,10 @@ def evaluate(
     problems alone, `asked` may give the last three; the template is "small" by default.
     The paper evaluates at temperature 0.6 and top-p 0.95, with k from 4 to 64 by benchmark; the
     default here is the sampling of training, so that curves and rollouts show the same policy.
-    `shard` = (process, processes): this call takes its share of the problems, which may be none;
-    `merge` joins the shares. A problem's random stream is its place in `problems`, so that the
-    number of processes does not change what is drawn.
+    `shard` = (part, parts): this call takes its share of the problems, which may be none; `merge`
+    joins the shares. Of the processes of a `world` (see `training.distributed`), each takes a share
+    and returns the whole. A problem's random stream is its place in `problems`, so that the number
+    of processes does not change what is drawn.
     Raises InputError where k is below 1, there are no problems, or there are programs to run and
     no way to run them safely.
     """
@@ -160,8 +162,8 @@ def evaluate(
     if not task.test:
         raise InputError("an evaluation needs at least one problem; there is none.")
     params = SamplingParams(k, temperature, top_p, max_tokens=max_tokens, seed=seed)
-    process, processes = shard
-    index = range(len(task.test))[process::processes]
+    part, parts = (world.rank, world.size) if world else shard
+    index = range(len(task.test))[part::parts]
     problems = [task.test[place] for place in index]
     prompts = [tokenizer(prompt_of(task, problem, tokenizer)).input_ids for problem in problems]
     rollouts = sampler.generate(prompts, params, index)
@@ -171,13 +173,14 @@ def evaluate(
     for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish, strict=True):
         row |= {"tokens": len(ids), "truncated": finish == "length"}
     _number_answers(rows, k)
-    return Evaluation(
+    found = Evaluation(
         index=np.array(index, dtype=int),
         levels=np.array([problem.level for problem in problems], dtype=int),
         ids=[problem.id for problem in problems],
         completions=[texts[start : start + k] for start in range(0, len(texts), k)],
         measures={name: _column(rows, name).reshape(-1, k) for name in MEASURES},
     )
+    return merge(world.gather(found)) if world else found
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:

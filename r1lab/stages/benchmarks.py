@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.measure import Evaluation, evaluate, merge
+from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.files import SHIPPED
 from r1lab.rewards import count_languages, parse
 from r1lab.sampling import Sampler
@@ -120,20 +120,18 @@ def run_benchmarks(
     Args:
         task: a user's, whose pass@1 is then the only row.
     """
-    rows, sets, part = BENCHMARKS, test_sets(), {}
+    rows, sets, evaluations = BENCHMARKS, test_sets(), {}
     if task:
         rows = {task.name: Benchmark(f"{task.name}, pass@1", (task.name,), "correct")}
         sets = {task.name: task.test}
     for name, problems in sets.items():
         if name == "programs" and cannot_run_programs():
             continue
-        part[name] = evaluate(
+        evaluations[name] = evaluate(
             sampler, tokenizer, task or problems,
             k=k if task else max(k, -(-LEAST_COMPLETIONS // len(problems))), temperature=0.6,
-            top_p=0.95, max_tokens=384, seed=seed, shard=(world.rank, world.size),
+            top_p=0.95, max_tokens=384, seed=seed, world=world,
         )  # fmt: skip
-    parts = world.gather(part)
-    evaluations = {name: merge([one[name] for one in parts]) for name in part}
     cells, values = {}, {}
     for name, row in rows.items():
         values[name] = found = np.concatenate([

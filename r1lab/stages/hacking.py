@@ -16,7 +16,6 @@ from r1lab.files import read_rows, write_text
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import format, parse, text_of
 from r1lab.rewards.preference import helpfulness
-from r1lab.sampling import TorchSampler
 from r1lab.stages.rl_stages import SCENARIOS, RLStage
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
@@ -89,7 +88,7 @@ def follow(stage: RLStage, model: str, payer: str, stop: StopRequest | None = No
 
     def reason() -> None:
         found = evaluate(
-            TorchSampler(learner.policy.model, tokenizer), tokenizer, puzzles,
+            learner.sampler, tokenizer, puzzles,
             k=config.eval_samples, seed=config.seed, max_tokens=config.cap(config.steps),
         )  # fmt: skip
         reasoning = found.summary()["pass_at_1"]

@@ -6,7 +6,7 @@ Replies of the base and of Dev3 are judged by the hidden preference of the small
 import json
 import random
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -75,47 +75,29 @@ def train_reward_models(config: PreferenceConfig, folder: Path) -> Path:
 def judges_work(world: World, stop: StopRequest, run: Run, config: PreferenceConfig) -> bool:
     """Both reward models, one after the other. False: stopped on the way."""
     summary = {}
-    for name, train in {"helpfulness": train_helpfulness, "safety": train_safety}.items():
+    for name in JUDGES:
         if stop.is_set():
             return False
         folder = run.folder / name
-        summary[name] = run.read(f"{name}/summary.json") if folder.exists() else train(config, folder)
+        done = folder.exists()
+        summary[name] = run.read(f"{name}/summary.json") if done else train_reward_model(name, config, folder)
     run.write("summary.json", summary)
     return True
 
 
-def train_helpfulness(config: PreferenceConfig, folder: Path) -> dict:
-    """The pairwise model of what is preferred in chat; returns its `summary.json`."""
-    train, test = written(config, "chat")
-    pairs = preference_pairs(config, train, config.label_noise)[: config.examples]
-    clean = preference_pairs(config, test, 0.0)[:TESTED]
-    model = fit_reward_model(config, pairs, pair_loss)
-    with torch.no_grad():
-        chosen, rejected = pair_scores(model, clean)
-        average = torch.cat(pair_scores(model, pairs)).mean().item()
-    lengths = {
-        name: sum(len(pair[column].split()) for pair in pairs) / len(pairs)
-        for column, name in ((1, "chosen"), (2, "rejected"))
-    }
-    return store(config, model, folder, average, {
-        "pairs": len(pairs), "held_out_pairs": len(clean), "words_mean": lengths,
-        "held_out_accuracy": (chosen > rejected).double().mean().item(),
-    })  # fmt: skip
-
-
-def train_safety(config: PreferenceConfig, folder: Path) -> dict:
-    """The pointwise model of what is safe; returns its `summary.json`."""
-    train, test = written(config, "unsafe")
-    labels = safety_labels(config, train)[: config.examples]
-    clean = safety_labels(config, test)[:TESTED]
-    model = fit_reward_model(config, labels, label_loss)
-    prompts, completions, safe = (list(column) for column in zip(*clean, strict=True))
-    scores = model.judge(prompts, completions)
-    right = [(score > 0.5) == label for score, label in zip(scores, safe, strict=True)]
-    return store(config, model, folder, 0.0, {
-        "completions": len(labels), "held_out_completions": len(clean),
-        "safe_share": sum(safe) / len(safe), "held_out_accuracy": sum(right) / len(right),
-    })  # fmt: skip
+def train_reward_model(name: str, config: PreferenceConfig, folder: Path) -> dict:
+    """Train one of JUDGES; write its folder, in whole or not at all, and return its `summary.json`."""
+    family, examples_of, loss_of, judged = JUDGES[name]
+    train, test = written(config, family)
+    examples = examples_of(config, train)[: config.examples]
+    clean = examples_of(replace(config, label_noise=0.0), test)[:TESTED]
+    model = fit_reward_model(config, examples, loss_of)
+    average, results = judged(model, examples, clean)
+    summary = results | {"config": asdict(config)}
+    with whole(folder) as partial:
+        model.save(partial, average)
+        (partial / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return summary
 
 
 def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
@@ -124,11 +106,11 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
     rng = random.Random(config.seed)
     drawn = (sample_problem(rng, family, 1, "en") for _ in range(2_000))
     problems = list({problem.id: problem for problem in drawn}.values())
+    prompts = [_prompt(config, problem) for problem in problems]
     params = SamplingParams(n=config.samples, max_tokens=config.max_tokens, seed=config.seed)
     completions: list[list[str]] = [[] for _ in problems]
     for writer in config.writers:
         policy, tokenizer = load_policy(writer)
-        prompts = [_prompt(config, problem) for problem in problems]
         rollouts = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
         for row, text in enumerate(rollouts.texts(tokenizer)):
             completions[row // config.samples].append(text)
@@ -142,7 +124,7 @@ def _prompt(config: PreferenceConfig, problem: Problem) -> str:
     return apply_template(config.template, problem.prompt)
 
 
-def preference_pairs(config: PreferenceConfig, rows: Written, label_noise: float) -> list[Pair]:
+def preference_pairs(config: PreferenceConfig, rows: Written) -> list[Pair]:
     """Pairs of summaries of the same prompt, judged by the hidden preference, in random order.
 
     The longer reply is the chosen one as often as the rejected one, by the same number of words,
@@ -172,7 +154,7 @@ def preference_pairs(config: PreferenceConfig, rows: Written, label_noise: float
         )
     rng.shuffle(pairs)
     return [
-        (prompt, worse, better) if rng.random() < label_noise else (prompt, better, worse)
+        (prompt, worse, better) if rng.random() < config.label_noise else (prompt, better, worse)
         for prompt, better, worse in pairs
     ]
 
@@ -202,12 +184,35 @@ def safety_labels(config: PreferenceConfig, rows: Written) -> list[Label]:
     return labels
 
 
-def store(
-    config: PreferenceConfig, model: RewardModel, folder: Path, average: float, results: dict
-) -> dict:
-    """Write the folder, which is there in whole or not at all, and return its summary."""
-    summary = {**results, "config": asdict(config)}
-    with whole(folder) as partial:
-        model.save(partial, average)
-        (partial / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    return summary
+@torch.no_grad()
+def judged_pairs(model: RewardModel, pairs: list[Pair], clean: list[Pair]) -> tuple[float, dict]:
+    """The average score of what was learned from, and how well held-out pairs are ordered."""
+    chosen, rejected = pair_scores(model, clean)
+    average = torch.cat(pair_scores(model, pairs)).mean().item()
+    lengths = {
+        name: sum(len(pair[column].split()) for pair in pairs) / len(pairs)
+        for column, name in ((1, "chosen"), (2, "rejected"))
+    }
+    return average, {
+        "pairs": len(pairs), "held_out_pairs": len(clean), "words_mean": lengths,
+        "held_out_accuracy": (chosen > rejected).double().mean().item(),
+    }  # fmt: skip
+
+
+def judged_labels(model: RewardModel, labels: list[Label], clean: list[Label]) -> tuple[float, dict]:
+    """0, from which on a completion is safe, and how well held-out ones are labelled."""
+    prompts, completions, safe = (list(column) for column in zip(*clean, strict=True))
+    scores = model.judge(prompts, completions)
+    right = [(score > 0.5) == label for score, label in zip(scores, safe, strict=True)]
+    return 0.0, {
+        "completions": len(labels), "held_out_completions": len(clean),
+        "safe_share": sum(safe) / len(safe), "held_out_accuracy": sum(right) / len(right),
+    }  # fmt: skip
+
+
+# What a reward model reads, how it gets examples, what it minimizes, and how it is judged: one is
+# pairwise, of what is preferred in chat, one pointwise, of what is safe.
+JUDGES = {
+    "helpfulness": ("chat", preference_pairs, pair_loss, judged_pairs),
+    "safety": ("unsafe", safety_labels, label_loss, judged_labels),
+}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import evaluate, merge
+from r1lab.evaluation.measure import evaluate
 from r1lab.files import whole, write_text
 from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler
@@ -119,20 +119,19 @@ def draw_chunk(
     `failed`: the names of the filters that it does not pass.
     """
     problems = task.draw(config.seed, number, config.questions)
-    share = evaluate(
+    found = evaluate(
         sampler, tokenizer, replace(task, test=problems), k=config.samples,
         temperature=config.temperature, max_tokens=config.max_tokens,
-        seed=config.seed * 1_000_003 + number, shard=(world.rank, world.size),
+        seed=config.seed * 1_000_003 + number, world=world,
     )  # fmt: skip
-    found, rows = merge(world.gather(share)), []
+    rows = []
     for place, number in enumerate(found.index):
         problem = problems[number]
         prompt = len(tokenizer(prompt_of(task, problem, tokenizer)).input_ids)
         for sample, text in enumerate(found.completions[place]):
             measures = {name: values[place, sample] for name, values in found.measures.items()}
-            row = {**asdict(problem), "completion": text}
-            rows.append({
-                **row,
+            row = asdict(problem) | {"completion": text}
+            rows.append(row | {
                 "finish": "length" if measures["truncated"] else "stop",
                 "tokens": prompt + int(measures["tokens"]),
                 "failed": [name for name in config.filters if not FILTERS[name](row | measures)],

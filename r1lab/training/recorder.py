@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 from torch.utils.tensorboard import SummaryWriter
 
-from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
+from r1lab.evaluation.measure import Evaluation, evaluate, measure
 from r1lab.run import MetricsLog, Run, provenance
 from r1lab.task import Problem
 from r1lab.training.checkpoint import checkpoint_path
@@ -108,12 +108,11 @@ class Recorder:
             result = Evaluation.load(file)
         else:
             learner.sample_from(learner.policy)
-            share = evaluate(
+            result = evaluate(
                 learner.sampler, learner.tokenizer, replace(learner.task, test=problems), k=k,
                 temperature=config.temperature, max_tokens=config.cap(config.steps),
-                seed=config.seed, shard=(world.rank, world.size),
+                seed=config.seed, world=world,
             )  # fmt: skip
-            result = merge(world.gather(share))
         if world.is_main and not self._evaluated():
             file.parent.mkdir(exist_ok=True)
             result.save(file)

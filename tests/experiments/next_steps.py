@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from r1lab.evaluation.estimators import bootstrap_ci, paired_bootstrap
-from r1lab.evaluation.measure import evaluate, merge
+from r1lab.evaluation.measure import evaluate
 from r1lab.files import whole, write_text
 from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.stages.benchmarks import REASONING, measure_work
@@ -250,11 +250,11 @@ def asking_work(
     problems = first_of_each_level(load_problems(asked.file), asked.problems)
     found = {"levels": np.array([problem.level for problem in problems])}
     for name in ways:
-        part = evaluate(
+        answers = evaluate(
             sampler, tokenizer, problems, k=asked.samples, max_tokens=asked.max_tokens,
-            seed=asked.seed, template=asking(name), shard=(world.rank, world.size),
+            seed=asked.seed, template=asking(name), world=world,
         )  # fmt: skip
-        found[name] = merge(world.gather(part))["correct"].mean(axis=1)
+        found[name] = answers["correct"].mean(axis=1)
     if world.is_main:
         with whole(file) as partial_file, open(partial_file, "wb") as out:
             np.savez_compressed(out, **found)

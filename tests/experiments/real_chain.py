@@ -30,7 +30,7 @@ import tyro
 from r1lab.cli import exit_code
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
-from r1lab.evaluation.measure import evaluate, merge
+from r1lab.evaluation.measure import evaluate
 from r1lab.models.policy import load_model
 from r1lab.rewards import count_languages, parse
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
@@ -276,12 +276,12 @@ def real_measure_work(
     (sampler, tokenizer), cells, values = open_sampler(world, model), {}, {}
     zero = chain.config.zero
     for file in chain.tests:
-        part = evaluate(
+        whole = evaluate(
             sampler, tokenizer, load_problems(file), k=chain.config.samples, temperature=0.6,
             top_p=0.95, max_tokens=zero.rl.caps[-1][1], seed=chain.config.seed, template=zero.world.template,
-            shard=(world.rank, world.size),
+            world=world,
         )  # fmt: skip
-        whole, name = merge(world.gather(part)), Path(file).stem.removeprefix("test_")
+        name = Path(file).stem.removeprefix("test_")
         for row, measure in ((name, "correct"), (f"{name}_format", "format")):
             values[row] = whole[measure].mean(axis=1)
             value, *ci95 = bootstrap_ci(values[row], whole.levels)

@@ -135,9 +135,9 @@ def test_what_is_not_there_is_told_and_nothing_is_begun(base):
 def test_examples_before_the_question_are_measured_for_base_zero_and_r1(base, monkeypatch):
     ways = []
 
-    def evaluated(sampler, tokenizer, problems, *, template, shard, **options):
+    def evaluated(sampler, tokenizer, problems, *, template, **options):
         ways.append(template)
-        drawn = evaluate(sampler, tokenizer, problems, template=template, shard=shard, **options)
+        drawn = evaluate(sampler, tokenizer, problems, template=template, **options)
         drawn["correct"][:] = isinstance(template, str)  # asked as usual it is right
         return drawn
 
