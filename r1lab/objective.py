@@ -199,17 +199,3 @@ def generalized_advantages(
         later = deltas[:, t] + gamma * lam * later
         advantages[:, t] = later
     return advantages
-
-
-def value_loss(
-    values: Tokens, returns: Tokens, mask: Mask, *, normalizer: float | None = None
-) -> Float[Tensor, ""]:
-    """(V - return)^2 / 2, summed over tokens and divided by `normalizer` (default: their number).
-
-    PPO's code often clips V to near its old value as well. That is left out: the paper does not
-    mention it.
-    """
-    squared = torch.where(mask, values - returns, 0.0) ** 2
-    if normalizer is None:
-        normalizer = float(mask.sum().clamp(min=1))
-    return squared.sum() / (2 * normalizer)

@@ -2,7 +2,9 @@
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -121,30 +123,28 @@ def test_the_language_is_counted_word_by_word_and_only_of_the_row_s_questions(sm
     assert rows["language_en"]["n"] == len(asked_in_english)
 
 
-class Waits(Exception):
-    pass
-
-
 @dataclass(frozen=True)
-class OneByOne(World):
-    """Processes that run one after the other; the last one has what all of them gave."""
+class Together(World):
+    """One of several threads that share their work as processes do."""
 
-    given: tuple = ()
+    meeting: Barrier | None = None
+    said: list = field(default_factory=list)
 
     def gather(self, value):
-        self.given.append(value)
-        if len(self.given) < self.size:
-            raise Waits
-        return self.given
+        self.said[self.rank] = value
+        self.meeting.wait(timeout=60)
+        found = list(self.said)
+        self.meeting.wait(timeout=60)
+        return found
 
 
 @pytest.mark.parametrize("processes", [2, 8])  # 8: more than there are unsafe requests
 def test_the_number_of_processes_changes_no_row(small_sets, processes):
-    given = []
-    for rank in range(processes - 1):
-        with pytest.raises(Waits):
-            column(some, world=OneByOne(rank, processes, given=given))
-    assert column(some, world=OneByOne(processes - 1, processes, given=given)) == column(some)
+    shared = {"meeting": Barrier(processes), "said": [None] * processes}
+    worlds = [Together(rank, processes, **shared) for rank in range(processes)]
+    with ThreadPoolExecutor(processes) as pool:
+        columns = list(pool.map(lambda world: column(some, world=world), worlds))
+    assert columns == [column(some)] * processes
 
 
 def test_each_test_set_is_read_once():

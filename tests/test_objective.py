@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from r1lab.objective import (
     LossConfig, clipped_objective, generalized_advantages, group_advantages, groups_that_differ, k1, k2,
-    k3, loss_normalizer, policy_loss, sequence_ratio, value_loss,
+    k3, loss_normalizer, policy_loss, sequence_ratio,
 )  # fmt: skip
 
 NAN = math.nan
@@ -241,14 +241,3 @@ def test_generalized_advantages_are_the_weighted_sum_of_later_deltas(seed, lam, 
             total = sum((gamma * lam) ** (s - t) * delta[s] for s in range(t, length))
             assert advantages[row, t].item() == pytest.approx(total, abs=1e-12)
         assert (advantages[row, length:] == 0).all()
-
-
-def test_the_value_loss_by_hand():
-    mask = torch.tensor([[True, True, False]])
-    values = torch.tensor([[1.0, 0.0, math.inf]], requires_grad=True)
-    returns = torch.tensor([[0.0, 2.0, 9.0]])
-    assert value_loss(values, returns, mask, normalizer=5.0).item() == pytest.approx((1 + 4) / 10)
-    loss = value_loss(values, returns, mask)
-    loss.backward()
-    assert loss.item() == pytest.approx((1 + 4) / 4)
-    assert values.grad[0].tolist() == pytest.approx([0.5, -1.0, 0.0])

@@ -18,7 +18,8 @@ from r1lab.stages.sft_stages import SFT_RECIPES
 from r1lab.stages import zero
 from r1lab.training import estimate
 from r1lab.training.batching import pad_rows
-from r1lab.training.config import CACHES, MACHINES, GRPOConfig
+from r1lab.run import as_json
+from r1lab.training.config import TABLES, GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.estimate import GB, SHAPES, check_machine, check_memory, memory, weights_of
 from r1lab.training.rl import grpo
@@ -33,7 +34,7 @@ MADE_FOR_GPUS = {
 }
 del MADE_FOR_GPUS["paper"]
 PRESETS = {name: one.rl for name, one in zero.PRESETS.items()}
-GPU_PRESETS = {f"{size}-{machine}": size for size in CACHES for machine in MACHINES}
+GPU_PRESETS = {name: name.rpartition("-")[0] for name in PRESETS if name.startswith("qwen")}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,16 @@ def test_vllm_needs_its_own_weights_and_cache():
     assert parts["host's memory"] == pytest.approx(8 * 1_543_714_304 + GB)
 
 
-@pytest.mark.parametrize("size", CACHES)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_preset_names_settings_that_there_are(name):
+    table, known = TABLES[name], as_json(zero.Zero())
+    assert table.keys() <= {"like", *known} and table.get("like", "cpu") in TABLES
+    for group in ("world", "rl"):
+        assert table.get(group, {}).keys() <= known[group].keys()
+    assert table.get("rl", {}).get("parallel", {}).keys() <= known["rl"]["parallel"].keys()
+
+
+@pytest.mark.parametrize("size", sorted({*GPU_PRESETS.values()}))
 def test_one_preset_of_each_model_samples_with_vllm_and_trains_with_fsdp2(size):
     own = [PRESETS[name] for name, of in GPU_PRESETS.items() if of == size]
     samplers = {one.sampler: one for one in own}

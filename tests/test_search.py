@@ -55,7 +55,7 @@ def puzzle():
 def prm(policy, tokenizer):
     """Untrained: its scores are random, but differ."""
     prm = ProcessRewardModel(policy.model, tokenizer)
-    torch.nn.init.normal_(prm.critic.head.weight, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(prm.head.weight, generator=torch.Generator().manual_seed(0))
     return prm
 
 
@@ -118,7 +118,7 @@ def test_training_lowers_the_loss_and_repeats_itself(policy, tokenizer):
     other = train_prm(policy.model, tokenizer, replace(config, problems=72, seed=1))[1]
     assert np.mean(losses[-5:]) < losses[0] - 0.02
     assert again == losses[:3] and other != again
-    assert not torch.equal(prm.critic.body.norm.weight, policy.model.model.norm.weight)
+    assert not torch.equal(prm.body.norm.weight, policy.model.model.norm.weight)
 
 
 def test_the_reward_has_trls_signature_and_adds_up_its_steps(policy, tokenizer, puzzle):

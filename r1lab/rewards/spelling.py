@@ -2,11 +2,11 @@
 are compared, and numbers and units are read in whatever notation they come."""
 
 import re
-import tomllib
 from fractions import Fraction
-from pathlib import Path
 
-TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+from r1lab.files import read_toml
+
+TABLE = read_toml(__file__, "spelling")
 SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full-width forms, as in Chinese text
 SIGNS |= str.maketrans("−–÷。’“”\u00a0\u2009\u202f", "--/.'\"\"   ")
 SIGNS |= str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₀₁₂₃₄₅₆₇₈₉", "0123456789-0123456789")

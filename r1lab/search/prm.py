@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,33 +103,25 @@ class PRMConfig:
     seed: int = 0
 
 
-class Critic(nn.Module):
-    """The base model's layers, copied, with one number in place of the vocabulary: 0 at first."""
+class ProcessRewardModel(nn.Module):
+    """The base's layers, copied, with one number as output, read after the last token of a step.
 
-    def __init__(self, model: PreTrainedModel):
+    It is 0 at first."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
-        self.body = copy.deepcopy(model.get_decoder())
+        self.body, self.tokenizer = copy.deepcopy(model.get_decoder()), tokenizer
         self.head = nn.Linear(model.config.hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-
-    def forward(self, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
-        """The value after each token."""
-        return self.head(self.body(input_ids=ids, use_cache=False).last_hidden_state).squeeze(-1)
-
-
-class ProcessRewardModel:
-    """The base's layers, copied, with one number as output, read after the last token of a step."""
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.critic, self.tokenizer = Critic(model), tokenizer
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[Float[Tensor, " steps"]]:
         """Compute, for each (prompt, completion), one logit per step of the completion."""
         coded = self.tokenizer([" ".join(pair) for pair in pairs], return_offsets_mapping=True)
         pad = self.tokenizer.pad_token_id
         ids, _ = pad_rows(coded.input_ids, [[pad]] * len(pairs), pad)
-        values = self.critic(ids)  # [pair, token]
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
+        values = self.head(hidden).squeeze(-1)  # [pair, token]
         found = []
         for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs, strict=True):
             token_at = {end: token for token, (_, end) in enumerate(spans)}
@@ -164,7 +156,7 @@ def train_prm(
 ) -> tuple[ProcessRewardModel, list[float]]:
     """Train a PRM from a base model; also return its loss (nats per step) on each batch."""
     prm, rng, losses = ProcessRewardModel(model, tokenizer), random.Random(config.seed), []
-    optimizer = torch.optim.AdamW(prm.critic.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(prm.parameters(), lr=config.learning_rate, fused=True)
     batches = config.problems // config.batch
     with Progress(batches, "process reward model") as progress:
         for number in range(batches):
@@ -177,7 +169,7 @@ def train_prm(
             logits = torch.cat(prm.logits(pairs))
             loss = binary_cross_entropy_with_logits(logits, torch.tensor(labels).to(logits))
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(prm.critic.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(prm.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())

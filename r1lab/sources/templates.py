@@ -2,14 +2,13 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.task import Problem, Task
 
-TEMPLATES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+TEMPLATES = read_toml(__file__, "templates")
 
 
 def prompt_of(task: Task, problem: Problem, tokenizer=None) -> str:

@@ -21,8 +21,6 @@ from r1lab.sampling import Sampler
 from r1lab.stages.rl_stages import cannot_run_programs
 from r1lab.stages.sft_stages import open_sampler
 from r1lab.task import Problem, Task, load_problems
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest
 from r1lab.run import Run
 from r1lab.world.person import hidden_preference, is_safe
 
@@ -106,7 +104,7 @@ def strata(row: Benchmark, sets: Sets) -> Int[np.ndarray, "problem"]:
 
 
 def run_benchmarks(
-    sampler: Sampler, tokenizer, k: int = 4, *, task: Task | None = None, world: World = World(),
+    sampler: Sampler, tokenizer, k: int = 4, *, task: Task | None = None, world=None,
     seed: int = 0,
 ) -> tuple[dict[str, dict], Values]:  # fmt: skip
     """One model's column of the table, and the values behind each of its cells.
@@ -168,8 +166,7 @@ def scores(
 
 
 def measure_work(
-    world: World, stop: StopRequest, run: Run, model: Path, samples: int, seed: int,
-    task: Task | None = None,
+    world, stop, run: Run, model: Path, samples: int, seed: int, task: Task | None = None
 ) -> bool:  # fmt: skip
     """One process's share of a measurement. The first writes the column to the run's folder: the
     values to `values.npz`, and then the cells to `benchmarks.json`."""

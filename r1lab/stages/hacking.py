@@ -21,9 +21,8 @@ from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.processes import Progress, StopRequest, compute
+from r1lab.training.processes import Progress, compute
 from r1lab.training.recorder import first_of_each_level
-from r1lab.training.rollout import Experience
 from r1lab.run import Run
 from r1lab.world.person import hidden_preference
 from r1lab.world.small_world import SmallWorld
@@ -58,7 +57,7 @@ def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
     return run.summary
 
 
-def hack_work(world: World, stop: StopRequest, run: Run, stage: RLStage, model: str) -> bool:
+def hack_work(world, stop, run: Run, stage: RLStage, model: str) -> bool:
     """Both arms, one after the other. False: stopped on the way."""
     summary = {}
     for payer in PAYERS:
@@ -73,7 +72,7 @@ def hack_work(world: World, stop: StopRequest, run: Run, stage: RLStage, model: 
     return True
 
 
-def follow(stage: RLStage, model: str, payer: str, stop: StopRequest | None = None) -> list[dict]:
+def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
     """Train on chat, paid by the reward model or by the human; what both think at each rollout.
 
     Returns:
@@ -86,15 +85,15 @@ def follow(stage: RLStage, model: str, payer: str, stop: StopRequest | None = No
     learner = Learner(config, judged_task(stage, payer), Policy(loaded), tokenizer, World())
     puzzles = first_of_each_level(learner.task.test, config.eval_problems)
 
-    def reason() -> None:
+    def reason():
         found = evaluate(
-            learner.sampler, tokenizer, puzzles,
-            k=config.eval_samples, seed=config.seed, max_tokens=config.cap(config.steps),
+            learner.sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
+            max_tokens=config.cap(config.steps),
         )  # fmt: skip
-        reasoning = found.summary()["pass_at_1"]
-        rows.append({"kind": "eval", "step": learner.step, "reasoning": reasoning})
+        row = {"kind": "eval", "step": learner.step, "reasoning": found.summary()["pass_at_1"]}
+        rows.append(row)
 
-    def after_rollout(rollout: int, experience: Experience, updates: list[dict]) -> bool:
+    def after_rollout(rollout, experience, updates):
         means = experience.statistics()
         scores = {name: means[f"reward/{name}"] for name in PAYERS}
         judged = [experience.rewards[name] for name in PAYERS]

@@ -20,8 +20,7 @@ from r1lab.rewards import parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, compute
+from r1lab.training.processes import compute
 from r1lab.training.reward_model import (
     Label,
     Pair,
@@ -72,7 +71,7 @@ def train_reward_models(config: PreferenceConfig, folder: Path) -> Path:
     return compute(Run(folder), config, judges_work, 1, config).folder
 
 
-def judges_work(world: World, stop: StopRequest, run: Run, config: PreferenceConfig) -> bool:
+def judges_work(world, stop, run: Run, config: PreferenceConfig) -> bool:
     """Both reward models, one after the other. False: stopped on the way."""
     summary = {}
     for name in JUDGES:

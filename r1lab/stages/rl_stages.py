@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.rewards import shared_sandbox
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
@@ -67,16 +68,11 @@ def runnable(mixture: dict[str, float]) -> dict[str, float]:
     return others if others != mixture and cannot_run_programs() else mixture
 
 
-# Stage 2, reinforcement learning for reasoning in one language (v2 section 3.2.1): all that rules
-# can check is asked, searches and sums, programs that are run, logic. The share of the thinking's
-# words that are of the question's language is added directly to accuracy and format (eq. 7).
-REASONING_MIXTURE = {
-    "signs/2": 1.0, "signs/3": 2.0, "signs/4": 4.0, "signs/5": 3.0, "countdown/1": 1.0,
-    "countdown/2": 3.0, "sums/1": 1.0, "sums/2": 1.0, "sums/3": 1.0, "logic/2": 1.0, "logic/3": 1.0,
-    "programs/1": 1.0, "programs/2": 1.0,
-}  # fmt: skip
+MIXTURES = read_toml(__file__, "mixtures")
+# Stage 2, reinforcement learning for reasoning in one language (v2 section 3.2.1). The share of the
+# thinking's words that are of the question's language is added directly to accuracy and format (eq. 7).
 REASONING = RLStage(
-    SmallWorld(mixture=REASONING_MIXTURE, language_weight=1.0),
+    SmallWorld(mixture=MIXTURES["reasoning"], language_weight=1.0),
     # Half the rollouts of R1-Zero: Dev1 starts where habits are already there.
     GRPOConfig.preset("cpu", rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4),
 )

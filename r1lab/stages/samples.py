@@ -21,8 +21,7 @@ from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, Task
-from r1lab.training.distributed import World
-from r1lab.training.processes import Progress, StopRequest
+from r1lab.training.processes import Progress
 from r1lab.run import Run, commit
 from r1lab.world.small_world import SmallWorld
 from r1lab.world.bases import UNKNOWN
@@ -89,8 +88,7 @@ FILTERS: dict[str, Callable[[Mapping], bool]] = {
 
 
 def harvest(
-    world: World, stop: StopRequest, config: HarvestConfig, task: Task, folder: Path,
-    sampler: Sampler, tokenizer,
+    world, stop, config: HarvestConfig, task: Task, folder: Path, sampler: Sampler, tokenizer
 ) -> bool:  # fmt: skip
     """Draw every chunk that is not in the folder yet. True when all are there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +109,7 @@ def harvest(
 
 
 def draw_chunk(
-    world: World, config: HarvestConfig, task: Task, number: int, sampler: Sampler, tokenizer
+    world, config: HarvestConfig, task: Task, number: int, sampler: Sampler, tokenizer
 ) -> list[dict]:
     """Sample and judge a chunk's questions; each process does its share, all return the whole.
 

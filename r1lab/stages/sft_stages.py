@@ -21,12 +21,11 @@ from r1lab.models.places import local_model
 from r1lab.models.policy import load_model, load_policy
 from r1lab.rewards import parse
 from r1lab.sampling import TorchSampler
-from r1lab.stages.rl_stages import RLStage, cannot_run_programs, runnable
+from r1lab.stages.rl_stages import MIXTURES, RLStage, cannot_run_programs, runnable
 from r1lab.stages.samples import Example, HarvestConfig, harvest, make_data, read_harvest
 from r1lab.task import Problem, Task
 from r1lab.training.config import ONE_GPU, SAMPLING_FLOPS
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, compute, default_processes
+from r1lab.training.processes import compute, default_processes
 from r1lab.training.rl import described
 from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, fine_tune
@@ -94,15 +93,13 @@ def model_folder(path: str, stage: str) -> Path:
     return found
 
 
-def open_sampler(world: World, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
+def open_sampler(world, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
     """The torch sampler of a model, where this process computes, and the model's tokenizer."""
     policy, tokenizer = load_policy(model)
     return TorchSampler(world.place(policy).model, tokenizer), tokenizer
 
 
-def stage_work(
-    world: World, stop: StopRequest, run: Run, stage: SampledStage, task: Task | None
-) -> bool:
+def stage_work(world, stop, run: Run, stage: SampledStage, task: Task | None) -> bool:
     """One process's share of the stage. False: stopped on the way."""
     started = time.monotonic()
     source, base = (model_folder(path, run.name) for path in (stage.source, stage.base))
@@ -138,39 +135,25 @@ class ColdStart(SampledStage):
     language of the question, a summary at the end. It speaks of "thousands" of examples. Here rules
     do the rewriting (`world.corpus.readable`), which only a world of so few words allows. Mixed languages are
     no reason to drop a sample: they are translated.
-
-    R1-Zero is trained on signs; of the other families it solves what the base and that made easy.
-    Without programs (the paper has 7,655 code prompts here) Dev1 ends each of them like an equation.
     """
 
     source: str = "data/zero"
     base: str = "data/base"
     sampling: HarvestConfig = HarvestConfig(
-        mixture={
-            "signs/1": 0.5, "signs/2": 1.0, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 0.5,
-            "countdown/1": 0.5, "countdown/2": 0.5, "sums/1": 0.3, "sums/2": 0.3, "sums/3": 0.3,
-            "logic/1": 0.2, "logic/2": 0.2, "logic/3": 0.2, "programs/1": 0.5, "programs/2": 0.5,
-        },
-        filters=("not truncated", "readable", "correct", "no repetition"),
-        chunks=8,
-    )  # fmt: skip
+        MIXTURES["cold_start"], ("not truncated", "readable", "correct", "no repetition"), chunks=8
+    )
     sft: SFTConfig = SFTConfig()
 
-    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
+    def examples(self, kept, rng):
         """Each sample in the question's language, with both tags and a summary."""
         return [(problem, readable(problem, completion)) for problem, completion in kept]
 
 
-# In the paper a half is mathematics and a quarter code; searches are the mathematics of this world.
 BEST_SAMPLES = HarvestConfig(
-    mixture={
-        "signs/1": 0.3, "signs/2": 0.8, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 1.0,
-        "countdown/1": 0.4, "countdown/2": 0.8, "sums/1": 0.2, "sums/2": 0.3, "sums/3": 0.3,
-        "logic/1": 0.2, "logic/2": 0.2, "logic/3": 0.2, "programs/1": 0.8, "programs/2": 0.8,
-    },
-    filters=("not truncated", "format", "correct", "one language", "no repetition"),
+    MIXTURES["best_samples"],
+    ("not truncated", "format", "correct", "one language", "no repetition"),
     chunks=16,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -196,7 +179,7 @@ class Rejection(SampledStage):
     written_share: float = 0.25
     french_share: float = 0.0
 
-    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
+    def examples(self, kept, rng):
         """The samples, a share of them in French, and the written examples."""
         samples = [
             in_french(*example) if rng.random() < self.french_share else example for example in kept

@@ -12,7 +12,7 @@ import tyro
 from r1lab.errors import InputError
 from r1lab.sources import load_task
 from r1lab.task import Task
-from r1lab.training.config import CACHES, MACHINES, GRPOConfig
+from r1lab.training.config import TABLES, GRPOConfig
 from r1lab.run import Run, from_json
 from r1lab.world.small_world import SmallWorld
 
@@ -74,42 +74,7 @@ def stored_zero(run: Run) -> Zero:
         raise InputError(f"{run.folder}/config.json: not the settings of a run ({error}).") from error
 
 
-# R1-Zero on a data set of the Hub: what is trained on, and what is tested on.
-HUB = {
-    "countdown": ("countdown34:train[:16384]", "countdown34:train[-512:]"),
-    "gsm8k": ("gsm8k:train", "gsm8k:test"),
-    "math": ("math:train", "math500:test"),
-}
-
-
-def recipe(preset: str, size: str, data: str) -> Zero:
-    """R1-Zero of Qwen2.5 on a data set of the Hub."""
-    train, test = (f"hub:{source}" for source in HUB[data])
-    rl = GRPOConfig.preset(preset)
-    return Zero(f"Qwen/Qwen2.5-{size}", task=train, test=test, template="r1_zero", rl=rl)
-
-
-PRESETS: dict[str, Zero] = {
-    "cpu": Zero(),
-    "paper": Zero(
-        model="deepseek-ai/DeepSeek-V3-Base",
-        world=SmallWorld(template="r1_zero", format_weight=1.0),  # "equal weight"
-        rl=GRPOConfig.preset("paper"),
-    ),
-    # A real language model on two cores: sums in plain English, of which before training it gets 36 %
-    # (two one-digit terms), 4 and 8 % right (data/runs/smollm2). It is an instruct model: not
-    # R1-Zero. Without an example it never writes the tags, and no reward comes.
-    "smollm2": Zero(
-        model="smollm2",
-        world=SmallWorld(
-            mixture={"gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0},
-            lang_weights={"en": 1.0},
-            template="chat_example",
-            test="data/test_gym_sums.jsonl",
-        ),
-        rl=GRPOConfig.preset("smollm2"),
-    ),
-} | {f"{data}-{size}": recipe(data, size.upper(), data) for data in HUB for size in ("0.5b", "1.5b")}
-for model in CACHES:
-    for name in (f"{model}-{machine}" for machine in MACHINES):
-        PRESETS[name] = recipe(name, model.removeprefix("qwen2.5-").upper(), "countdown")
+_presets: dict[str, Zero] = {}
+for _name, _table in TABLES.items():
+    _presets[_name] = from_json(_presets.get(_table.get("like"), Zero(rl=GRPOConfig())), _table)
+PRESETS = {name: one for name, one in _presets.items() if "model" in TABLES[name]}

@@ -8,15 +8,10 @@ import math
 import os
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    LlamaConfig,
-    PretrainedConfig,
-    Qwen2Config,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.models.places import source_of
 from r1lab.training.config import GRPOConfig
 from r1lab.training.supervised import SupervisedConfig
@@ -30,24 +25,7 @@ RUNTIME_BYTES = 1.0 * GB  # Python, its libraries and CUDA's context
 PROMPT_TOKENS = 160  # of a question in its template
 # What sharding divides; with `Parallel.offload` it waits in the host's memory.
 SHARES = ("weights", "gradients", "optimizer", "reference")
-FIELDS = (
-    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
-    "num_key_value_heads", "vocab_size", "tie_word_embeddings",
-)  # fmt: skip
-
-
-def _shape(kind: type[PretrainedConfig], *values: int) -> PretrainedConfig:
-    return kind(**dict(zip(FIELDS, values, strict=True)))
-
-
-# Of the configurations on the Hub; the totals of Qwen2.5, 0.49, 1.54 and 7.61 billion, agree with
-# the cards.
-SHAPES = {
-    "Qwen/Qwen2.5-0.5B": _shape(Qwen2Config, 24, 896, 4_864, 14, 2, 151_936, True),
-    "Qwen/Qwen2.5-1.5B": _shape(Qwen2Config, 28, 1_536, 8_960, 12, 2, 151_936, True),
-    "Qwen/Qwen2.5-7B": _shape(Qwen2Config, 28, 3_584, 18_944, 28, 4, 152_064, False),
-    "smollm2": _shape(LlamaConfig, 30, 576, 1_536, 9, 3, 49_152, True),
-}
+SHAPES = {name: AutoConfig.for_model(**own) for name, own in read_toml(__file__, "shapes").items()}
 
 
 def shape_of(model: str) -> PretrainedConfig:

@@ -30,7 +30,8 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(2**26),
     "TOKENIZERS_PARALLELISM": "false",
 }
-# Computes this process's share; False: the user stopped it, and what was done is saved.
+# Computes this process's share, as work(world, stop, ...) of types World and StopRequest; False: the
+# user stopped it, and what was done is saved.
 Work = Callable[..., bool]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.models.policy import load_model, load_tokenizer, refuse_unknown_words
 from r1lab.training.config import TRAINING_FLOPS
-from r1lab.training.distributed import World, fingerprint
+from r1lab.training.distributed import fingerprint
 from r1lab.training.estimate import check_machine
-from r1lab.training.processes import StopRequest, compute, default_processes, peak_memory_gb
+from r1lab.training.processes import compute, default_processes, peak_memory_gb
 from r1lab.files import read_rows
 from r1lab.rewards import text_of
 from r1lab.run import Run, provenance
@@ -72,7 +72,7 @@ def sft(
 
 
 def fine_tune(
-    world: World, stop: StopRequest, run: Run, config: SFTConfig, model: str | Path,
+    world, stop, run: Run, config: SFTConfig, model: str | Path,
     data: str | Path, about: Mapping = {}, started: float | None = None,
 ) -> bool:  # fmt: skip
     """One process's share of fine-tuning, which ends with `summary.json`. False: stopped on the way.

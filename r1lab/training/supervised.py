@@ -6,7 +6,7 @@ They differ in where the documents come from, and in whether the prompt is learn
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,7 +51,7 @@ class SupervisedConfig:
     checkpoint_every: int = 200
     microbatch_tokens: int = 1_024
     pack: bool = False
-    parallel: Parallel = field(default_factory=Parallel)
+    parallel: Parallel = Parallel()
 
 
 def learning_rate(config: SupervisedConfig, step: int) -> float:

@@ -21,8 +21,7 @@ from r1lab.files import write_text
 from r1lab.models.policy import load_model, save_model
 from r1lab.run import Run
 from r1lab.sources.templates import TEMPLATES
-from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, compute, default_processes
+from r1lab.training.processes import compute, default_processes
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 from r1lab.world import FAMILIES, words
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
@@ -156,7 +155,7 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
     return pairs
 
 
-def pretrain(world: World, stop: StopRequest, run: Run, config: PretrainConfig) -> bool:
+def pretrain(world, stop, run: Run, config: PretrainConfig) -> bool:
     """Do one process's share of training, from scratch or from the run's last checkpoint on.
 
     False: the user stopped it, and the run is saved.

@@ -1,12 +1,12 @@
 """What is said in the small world (`words.toml`), by language and by what it does, and who chooses."""
 
 import re
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
-SAID = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+from r1lab.files import read_toml
+
+SAID = read_toml(__file__, "words")
 OK, NO, REFLECTIVE_SHARES = SAID["ok"], SAID["no"], SAID["reflective"]
 LANGS = tuple(OK)
 REFLECTIVE = {lang: frozenset(shares) for lang, shares in REFLECTIVE_SHARES.items()}

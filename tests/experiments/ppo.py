@@ -3,23 +3,35 @@
 R1 v2 A.3 compares the two. Everything else is shared: rollouts, clipped objective, KL in the loss.
 """
 
+import copy
 from collections import Counter
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from r1lab.models.policy import completion_columns
-from r1lab.objective import generalized_advantages, value_loss
-from r1lab.search import prm
+from r1lab.objective import Mask, Tokens, generalized_advantages
 from r1lab.training.config import SAMPLING_FLOPS, TRAINING_FLOPS
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience, Row, gathered
 
 
-class Critic(prm.Critic):
-    """A critic whose number is the total reward to be expected when the completion goes on."""
+class Critic(nn.Module):
+    """The base model's layers, copied, with one number in place of the vocabulary.
+
+    The number is the total reward to be expected when the completion goes on from here. It starts
+    at 0 everywhere.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.body = copy.deepcopy(model.get_decoder())
+        self.head = nn.Linear(model.config.hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(
         self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"]
@@ -29,7 +41,8 @@ class Critic(prm.Critic):
         The state of the first token is the prompt: the critic never sees the token it judges.
         """
         at, inside = completion_columns(completion_mask)
-        values = super().forward(ids).gather(1, (at - 1).clamp(min=0))
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
+        values = self.head(hidden).squeeze(-1).gather(1, (at - 1).clamp(min=0))
         return torch.where(inside, values, 0.0)
 
 
@@ -50,6 +63,20 @@ def judge(
     raw = torch.where(scored, generalized_advantages(rewards, padded, mask, lam), 0.0)
     white = torch.where(scored, (raw - raw[scored].mean()) / (raw[scored].std() + 1e-8), 0.0)
     return white, padded + raw
+
+
+def value_loss(
+    values: Tokens, returns: Tokens, mask: Mask, *, normalizer: float | None = None
+) -> Float[Tensor, ""]:
+    """(V - return)^2 / 2, summed over tokens and divided by `normalizer` (default: their number).
+
+    PPO's code often clips V to near its old value as well. That is left out: the paper does not
+    mention it.
+    """
+    squared = torch.where(mask, values - returns, 0.0) ** 2
+    if normalizer is None:
+        normalizer = float(mask.sum().clamp(min=1))
+    return squared.sum() / (2 * normalizer)
 
 
 class PPOLearner(Learner):

@@ -1,8 +1,10 @@
 """PPO: the critic sees no further than it may, learns, and changes nothing else about the loop."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from test_training import SMALL, TOKENIZER, FakeWorld, ragged_experience, task, tiny_policy, update, weights
@@ -12,7 +14,7 @@ from r1lab.training import checkpoint
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.rollout import Experience
-from tests.experiments.ppo import Critic, PPOLearner, judge
+from tests.experiments.ppo import Critic, PPOLearner, judge, value_loss
 from tests.small_run import Job, coin_task, tiny_model
 
 
@@ -175,3 +177,14 @@ def test_a_run_stopped_after_every_rollout_ends_with_the_same_weights(tmp_path):
         [row["value_loss"] for row in run.metrics if row["kind"] == "train"] for run in (unbroken, broken)
     ]
     assert losses[0] == losses[1] and len(losses[0]) == 3
+
+
+def test_the_value_loss_by_hand():
+    mask = torch.tensor([[True, True, False]])
+    values = torch.tensor([[1.0, 0.0, math.inf]], requires_grad=True)
+    returns = torch.tensor([[0.0, 2.0, 9.0]])
+    assert value_loss(values, returns, mask, normalizer=5.0).item() == pytest.approx((1 + 4) / 10)
+    loss = value_loss(values, returns, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx((1 + 4) / 4)
+    assert values.grad[0].tolist() == pytest.approx([0.5, -1.0, 0.0])

@@ -529,7 +529,7 @@ def process_model() -> tuple:
 @case("prm")
 def prm(folder: Path) -> dict:
     _, _, model, losses = process_model()
-    return {"losses": losses, "weights": weights_hash(model.critic.named_parameters())}
+    return {"losses": losses, "weights": weights_hash(model.named_parameters())}
 
 
 @case("mcts")
