@@ -150,10 +150,9 @@ def evaluate(
     problems alone, `asked` may give the last three; the template is "small" by default.
     The paper evaluates at temperature 0.6 and top-p 0.95, with k from 4 to 64 by benchmark; the
     default here is the sampling of training, so that curves and rollouts show the same policy.
-    `shard` = (part, parts): this call takes its share of the problems, which may be none; `merge`
-    joins the shares. Of the processes of a `world` (see `training.distributed`), each takes a share
-    and returns the whole. A problem's random stream is its place in `problems`, so that the number
-    of processes does not change what is drawn.
+    `shard` = (part, parts): this call takes its share of the problems; `merge` joins the shares. Of
+    the processes of a `world`, each takes a share and returns the whole. A problem's random stream
+    is its place in `problems`, so that the number of processes does not change what is drawn.
     Raises InputError where k is below 1, there are no problems, or there are programs to run and
     no way to run them safely.
     """
