@@ -27,7 +27,7 @@ from r1lab.sources import load_task
 from r1lab.sources.templates import prompt_of
 from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.zero import stored_zero
-from r1lab.task import Problem, Task, columns_of
+from r1lab.task import Problem, Task, columns_of, gold_answer
 from r1lab.training import rl
 from r1lab.training import sft as supervised
 from r1lab.training.config import GRPOConfig
@@ -151,7 +151,7 @@ class Group:
     @property
     def shown(self) -> Answers:
         """The answers as a person sees them."""
-        gold = self.problem.solution or "not checkable"
+        gold = gold_answer(self.problem) or "not checkable"
         answers = [
             Answer(
                 text, self.attempts[row] if self.attempts else (),

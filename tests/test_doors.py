@@ -13,6 +13,7 @@ import pytest
 import r1lab
 from r1lab import Task
 from r1lab.errors import InputError
+from r1lab.rewards import RewardSet, validate
 from r1lab.sources import hub, load_object, load_task
 from r1lab.task import columns_of, load_problems, normalized
 from tests.hub_rows import put
@@ -148,7 +149,23 @@ def test_the_gym_judges_its_own_answers():
         assert reward(prompts=["", ""], completions=[said, "no"], **columns) == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(("name", "levels"), [
+    ("chain_sum", {1, 2, 3, 4, 5}), ("spell_backward", {2, 3, 4, 5}), ("bitwise_arithmetic", {2}),
+    ("coin_flip", {1, 2, 3, 4, 5}), ("products", {1}), ("gsm_symbolic", {1}), ("syllogism", {1}),
+    ("acre", {1}), ("word_ladder", {1}), ("propositional_logic", {1, 2, 3, 4}), ("graph_color", {1}), ("power_function", {1, 3, 4, 5}),
+])  # fmt: skip
+def test_a_set_of_the_gym_has_levels_and_takes_its_own_answers(name, levels):
+    task = Task.from_gym(name, test=12)
+    asked = [*task.draw(0, 0, 12), *task.test]
+    assert {problem.level for problem in asked} == levels
+    validate(RewardSet(task.rewards), asked, task.check)
+    assert not {normalized(p) for p in task.draw(0, 0, 12)} & {normalized(p) for p in task.test}
+    assert all(task.check("<answer> no answer </answer>", problem) < 1 for problem in asked)
+
+
 @pytest.mark.parametrize(("name", "options", "words"), [
+    ("game_of_life_halting", {}, "scorer of game_of_life_halting takes any text for right"),
+    ("composite", {}, "does not make 'composite' of .*at least one dataset"),
     ("leg_countin", {}, "no data set 'leg_countin'; the nearest of its .* leg_counting,"),
     ("chain_sum", {"min_terms": 0}, "does not make 'chain_sum' of .*must be positive"),
     ("chain_sum", {"size": 64}, "chain_sum has 64 items, so test=64 of them cannot"),

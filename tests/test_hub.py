@@ -1,20 +1,21 @@
 """Hub data sets become problems, from local files of the same schemas: no network."""
 
 import base64
+import json
 import os
 import pickle
+import time
 import zlib
 from contextlib import closing
 from dataclasses import replace
-from fractions import Fraction
 
 import datasets
 import pytest
 
 from r1lab.errors import InputError
-from r1lab.rewards import correct
+from r1lab.rewards import RewardSet, accuracy, correct, validate
 from r1lab.sandbox import Outcome, Sandbox
-from r1lab.task import Task, checker
+from r1lab.task import Task, checker, gold_answer
 from r1lab.sources import hub
 from r1lab.sources.hub import solve_countdown
 from tests.hub_rows import ROWS, put
@@ -107,10 +108,13 @@ def test_a_pickle_is_searched_and_never_loaded(home):
 
 def test_countdown_rows_have_a_solution_that_their_checker_accepts(home):
     problems = load("countdown34", home)
-    assert [problem.meta["target"] for problem in problems] == [24, 94, 7]  # 1000 is out of reach
-    for problem in problems:
-        assert checker(problem.family)(problem.solution, problem.meta) is True
-        assert checker(problem.family)("0", problem.meta) is False
+    solved = [problem for problem in problems if gold_answer(problem)]
+    assert [problem.meta["target"] for problem in solved] == [24, 94, 7]  # 1000 is out of reach
+    for problem in solved:
+        judged = problem.solution, problem.family, problem.meta
+        assert correct(f"<answer> {gold_answer(problem)} </answer>", *judged, lenient=True) is True
+        assert correct("<answer> 0 </answer>", *judged, lenient=True) is False
+    validate(RewardSet({"accuracy": accuracy}), problems)
     assert problems[0].family == "countdown" and problems[1].level == 3
     meta = {"numbers": [3, 4], "target": 0, "operators": "+-*/"}
     assert checker("countdown")("3/(4-4)", meta) is False  # and no error
@@ -118,10 +122,16 @@ def test_countdown_rows_have_a_solution_that_their_checker_accepts(home):
 
 
 def test_the_solver_finds_what_only_a_fraction_reaches():
-    parts = tuple((Fraction(n), str(n)) for n in (3, 3, 8, 8))
-    solution = solve_countdown(parts, 24)
-    assert checker("countdown")(solution, {"numbers": [3, 3, 8, 8], "target": 24, "operators": "+-*/"})
-    assert solve_countdown(parts[:2], 7) is None
+    meta = {"numbers": [3, 3, 8, 8], "target": 24, "operators": "+-*/"}
+    assert checker("countdown")(solve_countdown(meta), meta)
+    assert solve_countdown({"numbers": [3, 3], "target": 7}) == ""
+
+
+def test_the_whole_of_countdown_is_read_in_seconds(home):
+    started = time.monotonic()
+    for n in range(20_000):
+        hub.read_countdown({"nums": [n, 7, 11, 13], "target": n % 90})
+    assert time.monotonic() - started < 2  # of 490,364 rows
 
 
 def test_traces_are_stored_whole_by_whichever_process_is_first(home, tmp_path, monkeypatch):
@@ -192,7 +202,7 @@ def test_unknown_sources_are_bad_input(home, source):
 
 
 def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home):
-    problems = load("gsm8k", home) * 3 + load("countdown34", home)
+    problems = load("gsm8k", home) * 3 + load("countdown34", home)[:3]
     asked = [replace(problem, prompt=f"{problem.prompt} {n}") for n, problem in enumerate(problems)]
     task = Task("own", asked, asked[:1], {})
     steps = [task.draw(1, step, 4) for step in range(6)]
@@ -203,3 +213,38 @@ def test_questions_come_once_an_epoch_and_the_same_after_a_resume(home):
     assert task.draw(1, 4, 4) == steps[4] and task.draw(2, 0, 4) != steps[0]
     with pytest.raises(InputError, match="drew 0 of 4 problems that are not in its test set"):
         replace(task, test=asked).draw(1, 0, 4)
+
+
+def test_rows_in_the_columns_of_known_sets_are_read_as_those(home, tmp_path):
+    """From a file, a list or a Dataset, without the Hub."""
+    for name, solutions in (("gsm8k", {"1234", "35"}), ("math", {r"\frac{5}{6}", "4"}), ("countdown34", {""})):
+        rows = ROWS[name][1]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        for task in (Task.from_jsonl(path, test=1), Task.from_dataset(datasets.Dataset.from_list(rows), test=1)):
+            every = [*task.problems, *task.test]
+            assert {problem.solution for problem in every} == solutions
+            validate(RewardSet(task.rewards), every)
+    assert {problem.family for problem in every} == {"countdown"} and every[0].level > 1
+
+
+@pytest.mark.parametrize(("answer", "gold"), [
+    ("so 3*4=12\n#### 1,234 ", "1234"), ("#### -5", "-5"), (r"It is $\boxed{4}$.", "4"), ("12", "12"),
+    (r"\boxed{1} or \boxed{\frac12}", r"\frac12"), (7, "7"), (7.0, "7"), (None, ""), ("x = 3", "x = 3"),
+    (r"\boxed{7}", "7"), ([1, 2], "[1, 2]"),
+])  # fmt: skip
+def test_the_gold_answer_is_found_in_a_worked_solution(answer, gold):
+    [problem] = Task.from_dataset([{"question": "a?", "answer": answer}], test=[{"question": "b?", "answer": 1}]).problems
+    assert problem.solution == gold
+
+
+@pytest.mark.parametrize(("name", "change", "words"), [
+    ("math", {"solution": "It is 4."}, r"math, row 1: cannot be read .*no .boxed answer"),
+    ("countdown34", {"target": None, "nums": 3}, "countdown34, row 1: cannot be read"),
+    ("gsm8k", {"question": " "}, "row 1: cannot be read .*empty"),
+])  # fmt: skip
+def test_a_malformed_row_of_a_known_set_is_named(name, change, words):
+    rows = [{**row, **change} for row in ROWS[name][1]]
+    with pytest.raises(InputError, match=words) as error:
+        Task.from_dataset(rows, test=1)
+    assert "\n" not in str(error.value)

@@ -22,7 +22,7 @@ from r1lab.objective import group_advantages, groups_that_differ, loss_normalize
 from r1lab.rewards import RewardSet, validate
 from r1lab.sampling import SamplingParams, end_ids
 from r1lab.sources.templates import prompt_of
-from r1lab.task import columns_of
+from r1lab.task import columns_of, gold_answer
 from r1lab.training.config import GRPOConfig
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience
@@ -126,7 +126,8 @@ def gold(trial: Trial) -> dict:
     task, refused, passes, earned = trial.learner.task, "", "", []
     rewards = RewardSet(task.rewards)
     asked = trial.experiences[0].problems[:: trial.learner.config.group_size]
-    problems = [problem for problem in asked if problem.solution]
+    solved = [replace(problem, solution=gold_answer(problem)) for problem in asked]
+    problems = [problem for problem in solved if problem.solution]
     try:
         validate(rewards, problems, task.check)
     except InputError as error:

@@ -5,11 +5,12 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from r1lab.errors import InputError
 from r1lab.rewards.languages import THOUGHTS
 from r1lab.rewards.parsing import text_of
-from r1lab.task import Check, Problem, Reward, Scores, columns_of
+from r1lab.task import Check, Problem, Reward, Scores, columns_of, gold_answer
 
 
 class TrainerState(dict):
@@ -128,7 +129,10 @@ def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = 
     Problems without a gold answer are left out, and so are rewards that judge no answers: those with
     the attribute `blind`, and a user's own that name no column of the problems. Raises InputError
     naming reward and problem."""
+    problems = [replace(problem, solution=gold_answer(problem)) for problem in problems]
     problems = [problem for problem in problems if problem.solution]
+    if not problems:
+        return
     completions = [
         f"<think> {THOUGHTS.get(p.lang, p.prompt)} </think> <answer> {p.solution} </answer>"
         for p in problems

@@ -78,13 +78,14 @@ def correct(
 
     A family with a checker of its own decides (`task.CHECKERS`); for all others the answer must be
     a clean way to write the solution, by math-verify behind `guard.py`."""
-    if not solution or not solution.strip():
+    check = checker(family)
+    if not check and not (solution or "").strip():
         return None
     parsed = parse(completion, question)
     answer = parsed.lenient_answer if lenient else parsed.answer
     if not answer:
         return False
-    if check := checker(family):
+    if check:
         return check(answer, meta or {})
     return equivalent(solution, answer, question)
 

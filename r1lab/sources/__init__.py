@@ -13,10 +13,13 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.files import read_rows
 from r1lab.sources.gym import RULES, Rewards, from_gym
-from r1lab.sources.hub import load_rows
+from r1lab.sources.hub import SETS, load_rows, read_set
 from r1lab.sources.rows import hold_out, read_problems
+from r1lab.sources.verifiers import from_verifiers
 from r1lab.task import Check, Problem, Task
 
+# Columns that tell whose rows these are, in whatever file.
+SCHEMAS = {"countdown34": {"nums", "target"}, "math": {"problem", "level", "type", "solution"}}
 Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
 
 
@@ -60,13 +63,17 @@ def from_dataset(
 
 
 def rows_of(source: Rows) -> Iterable[Mapping]:
-    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub; keep rows as they are."""
-    if not isinstance(source, (str, Path)):
-        return source
-    text = str(source)
-    if text.endswith(".jsonl"):
-        return read_rows(text, complete=True)
-    return load_rows(text.removeprefix("hub:"))
+    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub. Rows in the columns
+    of Countdown or MATH are read as those; others stay as they are."""
+    if isinstance(source, (str, Path)):
+        if not str(source).endswith(".jsonl"):
+            return load_rows(str(source).removeprefix("hub:"))
+        source = read_rows(source, complete=True)
+    rows = list(source)
+    for name, columns in SCHEMAS.items():
+        if rows and columns <= dict(rows[0]).keys():
+            return read_set(name, SETS[name], rows)
+    return rows
 
 
 def from_jsonl(path: str | Path, **options) -> Task:
@@ -83,7 +90,7 @@ def from_hub(source: str, **options) -> Task:
     return from_dataset(f"hub:{source}", **{"name": source.partition(":")[0], **options})
 
 
-for _door in (from_dataset, from_jsonl, from_hub, from_gym):
+for _door in (from_dataset, from_jsonl, from_hub, from_gym, from_verifiers):
     setattr(Task, _door.__name__, staticmethod(_door))
 
 

@@ -1,5 +1,6 @@
 """Data sets of `reasoning-gym`, which makes problems and judges answers to them."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +15,10 @@ from r1lab.task import Problem, Reward, Task, normalized, problem_id
 Rewards = Mapping[str, Reward | tuple[Reward, float]]
 # What is paid where nobody says it: the right answer, and a tenth of that for the format.
 RULES: Rewards = {"accuracy": (accuracy, 1.0), "format": (format, 0.1)}
-ITEMS = 100_000  # of each data set
+ITEMS = 100_000  # of each data set, but for
+FEWER = {"acre": 500, "word_ladder": 20_000}  # which take no more, or make all of them at once
+LEVELS = 5  # at most, from the easiest to the hardest items of a data set
+PATIENCE = 30  # seconds for the test problems
 
 
 @lru_cache
@@ -30,7 +34,8 @@ def open_dataset(name: str, **options: object):
             f"{', '.join(near)}."
         )
     try:
-        return reasoning_gym.create_dataset(name, **{"seed": 0, "size": ITEMS, **options})
+        usual = {"seed": 0, "size": FEWER.get(name, ITEMS)}
+        return reasoning_gym.create_dataset(name, **usual | options)
     except Exception as error:  # each set checks its options in its own way
         raise InputError(f"reasoning-gym does not make {name!r} of {options} ({error}).") from error
 
@@ -48,14 +53,27 @@ class Gym:
         return open_dataset(self.name, **dict(self.options))
 
     def problem(self, index: int) -> Problem:
-        item = self.items[index]
+        item = _item(self, index)
         asked, answer = item["question"], str(item["answer"] or "")
         name, family = problem_id(self.name, asked), f"gym:{self.name}"
-        return Problem(name, family, 1, "en", asked, answer, meta={"index": index})
+        level = level_of(item["metadata"])
+        return Problem(name, family, level, "en", asked, answer, meta={"index": index})
 
     @property
     def tests(self) -> list[Problem]:
         return [self.problem(index) for index in range(self.test)]
+
+    def refuse_what_cannot_teach(self) -> None:
+        """Raise InputError where items take too long to make, or the scorer takes any text for right."""
+        started = time.monotonic()
+        for index in range(self.test):
+            if _item(self, index)["answer"] and self.score("no answer", index) == 1:
+                raise InputError(f"the scorer of {self.name} takes any text for right; use another set.")
+            if time.monotonic() - started > PATIENCE:
+                raise InputError(
+                    f"{self.name} made {index + 1} of {self.test} test problems in {PATIENCE} s; give a "
+                    "smaller test, or options of the data set that make easier problems."
+                )
 
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:
         """Draw a rollout's problems, none of which is among the tests."""
@@ -66,7 +84,7 @@ class Gym:
 
     def score(self, answer: str | None, index: int) -> float:
         try:
-            return float(self.items.score_answer(answer=answer, entry=self.items[index]))
+            return float(self.items.score_answer(answer=answer, entry=_item(self, index)))
         except Exception:  # a scorer that breaks on a model's text has not found it right
             return 0.0
 
@@ -78,6 +96,28 @@ class Gym:
         """Score the answers in the right format as the gym does: the reward."""
         rows = zip(completions, index, strict=True)
         return [self.score(parse(completion).answer, place) for completion, place in rows]
+
+
+@lru_cache(maxsize=2**13)
+def _item(gym: Gym, index: int) -> dict:
+    return gym.items[index]  # made again each time, in some sets in seconds
+
+
+def level_of(metadata: Mapping) -> int:
+    """Return the set's difficulty, or the place, from 1 to LEVELS, of the first of its attributes that
+    the item has a number for in the range of that attribute; 1 where there is neither."""
+    difficulty = metadata.get("difficulty") or {}
+    if not isinstance(difficulty, Mapping):
+        return int(difficulty)
+    for name, values in difficulty.items():
+        if name == "difficulty" and isinstance(values, int):
+            return values
+        number = metadata.get(name)
+        if isinstance(number, int) and isinstance(values, Sequence) and len(values) == 2:
+            low, high = values
+            place = int((number - low) * LEVELS // max(LEVELS, high - low + 1))
+            return 1 + min(max(place, 0), LEVELS - 1)
+    return 1
 
 
 @lru_cache
@@ -92,7 +132,7 @@ def from_gym(
     """Make a task of one of reasoning-gym's data sets, judged and paid by its own scorer.
 
     `options` are that data set's own, as min_terms=2, and `size`, how many items it has. Raises
-    InputError where there is no such set or option, or it has no items beyond the test.
+    InputError where there is no such set or option, it has no items beyond the test, or it cannot teach.
     """
     settings = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
     gym = Gym(name, test, tuple(sorted(settings.items())))
@@ -100,6 +140,7 @@ def from_gym(
         raise InputError(
             f"{name} has {len(gym.items)} items, so test={test} of them cannot be held out."
         )
+    gym.refuse_what_cannot_teach()
     paid = rewards or {**RULES, "accuracy": (gym.accuracy, 1.0)}
     return Task(
         name, gym.draw, gym.tests, paid, gym.check, template,

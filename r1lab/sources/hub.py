@@ -14,14 +14,13 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 from r1lab.errors import InputError
-from r1lab.rewards import parse
-from r1lab.sources.rows import read_problems
+from r1lab.sources.rows import final_answer, read_problems
 from r1lab.task import Problem, load_problems, problem_id
 
 LOCAL = Path("data/hub")
@@ -33,14 +32,15 @@ TRACE = ("id", "family", "level", "lang", "prompt", "completion")
 
 def read_gsm8k(row: dict) -> dict:
     """Read a word problem. Its answer follows #### at the end of the worked solution."""
-    solution = row["answer"].rpartition("####")[2].strip().replace(",", "")
-    return {"prompt": row["question"], "solution": solution}
+    return {"prompt": row["question"], "solution": final_answer(row["answer"])}
 
 
 def read_math(row: dict) -> dict:
     """Read MATH, whose answer is in the solution's last box, and MATH-500, which has a column."""
     level = re.search(r"\d", str(row["level"]))  # 1 to 5
-    solution = row.get("answer") or parse(row["solution"]).boxed[-1]
+    solution = row.get("answer") or final_answer(row["solution"])
+    if solution == row["solution"]:
+        raise ValueError("its solution has no \\boxed answer")
     return {"prompt": row["problem"], "solution": solution, "level": int(level[0]) if level else 0}
 
 
@@ -101,24 +101,28 @@ def _private(text: str) -> list[dict]:
     return json.loads(text)
 
 
-def read_countdown(row: dict) -> dict | None:
-    """Ask for any operators, each number once; None where nothing reaches the target."""
+def read_countdown(row: dict) -> dict:
+    """Ask for any operators, each number once. A solution is looked for only where it is read
+    (`task.gold_answer`): half a million of them take an hour."""
     numbers, target = list(row["nums"]), row["target"]
-    solution = solve_countdown(tuple((Fraction(n), str(n)) for n in numbers), target)
     prompt = (
         f"Use each of the numbers {', '.join(map(str, numbers))} exactly once, with + - * / and "
         f"parentheses, to write an expression that equals {target}"
     )
-    return solution and {
-        "family": "countdown", "prompt": prompt, "solution": solution, "level": len(numbers) - 1,
+    return {
+        "family": "countdown", "prompt": prompt, "solution": "", "level": len(numbers) - 1,
         "meta": {"numbers": numbers, "target": target, "operators": "+-*/"},
     }  # fmt: skip
 
 
-def solve_countdown(parts: tuple[tuple[Fraction, str], ...], target: int) -> str | None:
-    """Find an expression of all parts (value, text) that has the target's value, if there is one."""
+def solve_countdown(meta: Mapping) -> str:
+    """Find an expression of all numbers that has the target's value; "" if there is none."""
+    return _joined(tuple((Fraction(n), str(n)) for n in meta["numbers"]), meta["target"])
+
+
+def _joined(parts: tuple[tuple[Fraction, str], ...], target: int) -> str:
     if len(parts) == 1:
-        return parts[0][1] if parts[0][0] == target else None
+        return parts[0][1] if parts[0][0] == target else ""
     for left, right in itertools.permutations(range(len(parts)), 2):
         (a, x), (b, y) = parts[left], parts[right]
         rest = tuple(part for place, part in enumerate(parts) if place not in (left, right))
@@ -126,9 +130,9 @@ def solve_countdown(parts: tuple[tuple[Fraction, str], ...], target: int) -> str
         if left < right:
             joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")]
         for part in joined:
-            if found := solve_countdown((part, *rest), target):
+            if found := _joined((part, *rest), target):
                 return found
-    return None
+    return ""
 
 
 def read_openr1(row: dict) -> dict | None:
@@ -212,8 +216,16 @@ def load_rows(source: str) -> list[dict]:
             f"there are no problems {source!r}: give a .jsonl file, a set of the Hub as owner/name, or "
             f"one of {', '.join(SETS)}, with a split if need be, as in math:train[:2000]."
         )
-    rows = []
-    for number, row in enumerate(_open(name, spec, split or spec.split), 1):
+    rows = read_set(name, spec, _open(name, spec, split or spec.split))
+    if not rows:
+        raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
+    return rows
+
+
+def read_set(name: str, spec: HubSet, rows: Iterable[Mapping]) -> list[dict]:
+    """Read rows of a set's columns. Raises InputError naming the row that cannot be read."""
+    found = []
+    for number, row in enumerate(rows, 1):
         try:
             fields = spec.read(row)
         except Exception as error:  # a reader may fail in any way on columns of another kind
@@ -225,10 +237,8 @@ def load_rows(source: str) -> list[dict]:
             usual = {"id": problem_id(name, fields["prompt"]), "family": name, "level": 1, "lang": "en"}
             fields = usual | fields
         if fields:
-            rows.append(fields)
-    if not rows:
-        raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
-    return rows
+            found.append(fields)
+    return found
 
 
 def _open(name: str, spec: HubSet, split: str) -> Iterable[dict]:

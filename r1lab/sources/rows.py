@@ -8,6 +8,7 @@ from itertools import chain
 from random import Random
 
 from r1lab.errors import InputError
+from r1lab.rewards import parse
 from r1lab.task import CHECKERS, REQUIRED, Problem, normalized, problem_id, problem_of
 
 # Where a column of the default's name is missing, the first of these that is there.
@@ -61,7 +62,7 @@ def _problem(row: dict, name: str, asked: str, given: str | None, level: str | N
         level=int(re.findall(r"\d+", str(row[level]))[0]) if level else 1,
         lang=row.get("lang") or "en",
         prompt=question,
-        solution=_answer(row.get(given)) if given else reply,
+        solution=_answer(row.get(given) if given else reply),
         tests=row["tests"] if isinstance(row.get("tests"), list) else None,
         meta={key: row[key] for key in row if key not in NEVER_PASSED},
     )
@@ -90,10 +91,19 @@ def read_question(value: object) -> tuple[str, str]:
     return text, reply
 
 
+def final_answer(solution: str) -> str:
+    """Take the answer out of a worked solution: what follows ####, or the last box. A text that has
+    neither is the answer."""
+    _, mark, last = solution.rpartition("####")
+    if mark:
+        return last.strip().replace(",", "")
+    return (parse(solution).boxed or [solution])[-1]
+
+
 def _answer(value: object) -> str:
     """Write the right answer as text: numbers as people write them."""
     if value is None or isinstance(value, str):
-        return value or ""
+        return final_answer(value or "")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value, ensure_ascii=False, default=str)
