@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.rewards import accuracy, code, program_of, rules, validate
 from r1lab.sandbox import Limits, Sandbox, pool, zygote
-from r1lab.sandbox.pool import Ended, judge, same
+from r1lab.sandbox.pool import judge, same
 from r1lab.world import sample_problem
 from tests.small_run import reward_set
 
@@ -46,7 +47,7 @@ def run(sandbox, program, value=3, output=SECRET):
     ("def f(x): return (x, {'a': [None, x > 2]})", [3, {"a": [None, True]}]),
     ("import time\ndef f(x):\n    time.sleep(0.3)\n    return 7", 7),  # waits, computes little
     ("def f(x): return 7 if x is 3 else 8", 7),  # Python warns about this on stderr
-    ("def f(x): return 0.1 + 0.2", 0.3),
+    ("def f(x): return 0.1 + 0.2", 0.3), ("def f(x): return 0.1 + 0.2 - 0.3", 0.0),
     ("\n".join(f"import {name}" for name in zygote.MODULES) + "\nf = lambda x: 7", 7),
     ("import datetime\nf = lambda x: datetime.date.today().year > 2000", True),
     ("import random\nf = lambda x: random.Random().random() < 1", True),
@@ -62,13 +63,13 @@ def test_a_right_program_passes(sandbox, program, output):
 @pytest.mark.parametrize(("program", "verdict", "detail"), [
     ("def f(x): return 8", "wrong", "for 3 it gave 8 in place of 7"),
     ("def f(x): return True", "wrong", "True"), ("def f(x) return", "error", "SyntaxError"),
-    ("def g(x): return 7", "error", "KeyError: 'f'"),
+    ("def g(x): return 7", "error", "name 'f' is not defined"),
     ("def f(x): return 1 / 0", "error", "ZeroDivisionError"),
     ("f = lambda x: f(x)", "error", "RecursionError"),
     ("import numpy", "error", "No module named 'numpy'"),
     ("import ctypes\nctypes.string_at(0)", "error", "Segmentation fault"),
     ("def f(x): return {1, 2}", "error", "not JSON serializable"),
-    ("\ud800", "error", "surrogates"), ("", "error", "KeyError"),
+    ("\ud800", "error", "surrogates"), ("", "error", "NameError"),
 ])  # fmt: skip
 def test_a_faulty_program_is_told_what_it_did(sandbox, program, verdict, detail):
     outcome = run(sandbox, program, output=7)
@@ -338,8 +339,8 @@ plain = st.recursive(
 @given(plain, plain)
 def test_equal_data_is_the_same_and_what_python_tells_apart_is_not(left, right):
     assert same(json.loads(json.dumps(left)), left)
-    if left != right and not isinstance(left, float):
-        assert not same(left, right) or "." in repr(left)  # floats may differ in their last digits
+    if left != right and not re.search(r"\d(?:\.|e-)", repr(left)):  # floats may differ in their last digits
+        assert not same(left, right)
 
 
 @pytest.mark.parametrize("pair", [(1, True), (0, False), ([1], [True]), ("1", 1), ([], None)])
@@ -350,9 +351,9 @@ def test_values_of_another_type_differ(pair):
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200) | plain.map(lambda data: json.dumps({"outputs": data}).encode()),
-       st.booleans(), st.integers(0, 64))  # fmt: skip
-def test_whatever_a_program_writes_there_is_a_verdict_and_it_is_not_ok(written, late, number):
-    outcome = judge(Ended(late, number, written), [1], [SECRET])
+       st.integers(0, 64))  # fmt: skip
+def test_whatever_a_program_writes_there_is_a_verdict_and_it_is_not_ok(written, number):
+    outcome = judge(number, written, [1], [SECRET])
     assert outcome.verdict in ("wrong", "error", "timeout", "memory", "forbidden")
 
 

@@ -19,11 +19,7 @@ def sandbox():
     [
         "n = int(input())\nprint(sum(map(int, input().split())))\nprint('yes' if n > 2 else 'no')",
         "import sys\nn, *x = map(int, sys.stdin.read().split())\nprint(float(sum(x)))\nprint('yes' * (n > 2) or 'no')",
-        "import sys\nlines = sys.stdin.buffer.readlines()\nsys.stdout.write(str(sum(map(int, lines[1].split()))) + '\\n')\n"
-        "if int(lines[0]) > 2:\n    print('yes  ')\n    exit()\nprint('no')",
         "n, rest = open(0).read().split('\\n', 1)\nprint(reduce(add, map(int, rest.split())))\nprint(['no', 'yes'][int(n) > 2])",
-        "def main():\n    n = int(input())\n    print(sum(Counter(map(int, input().split())).elements()))\n"
-        "    print('yes' if n > 2 else 'no')\nif __name__ == '__main__':\n    main()",
     ],
 )
 def test_a_whole_program_reads_its_input_and_prints(sandbox, program):

@@ -214,7 +214,8 @@ def measure(
     """
     running = [None] * len(problems)
     if check is None:
-        running = submit(list(completions), [problem.tests for problem in problems], lenient=True)
+        asked = [problem.prompt for problem in problems]
+        running = submit(asked, completions, [problem.tests for problem in problems], lenient=True)
     rows = []
     for problem, completion, outcome in zip(problems, completions, running, strict=True):
         parsed = parse(completion)
@@ -240,7 +241,7 @@ def _grades(
         return value, value
     if outcome is not None:  # the strict reading finds the same program, or none
         passed = outcome.result().verdict == "ok"
-        return passed, passed and program_of(completion) is not None
+        return passed, passed and program_of(completion, prompt=problem.prompt) is not None
     gold = (problem.solution, problem.family, problem.meta)
     return tuple(
         correct(completion, *gold, lenient=lenient, question=problem.prompt) is True

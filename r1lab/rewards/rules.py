@@ -9,14 +9,40 @@ import os
 import re
 from concurrent.futures import Future
 from functools import cache
+from textwrap import dedent
 
 from r1lab.rewards.guard import equivalent
 from r1lab.rewards.parsing import parse, text_of
 from r1lab.sandbox import Outcome, Sandbox
 from r1lab.task import Scores, checker
 
-FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b).)*", re.DOTALL)
+# A fenced block: its mark, a tag, the program, and its end: the mark in a line that is not deeper
+# than the first, or at the end of one, or anywhere if it is the last; or the next block's start.
+FENCE = re.compile(
+    r"(?P<indent>(?:^[ \t]*)?)(?<![\w`~)\]])(?P<mark>`{3,}|~{3,})[^`\n]*\n(?P<program>.*?)"
+    r"(?:(?=^(?P=indent)? {0,3}(?P=mark)\w)|^(?P=indent)? {0,3}(?P=mark)|(?<=\S)(?P=mark)[ \t]*$"
+    r"|(?P=mark)(?!.*(?P=mark))|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+OPENED = re.compile(r"^[ \t]*(`{3,}|~{3,})\w[^`\n]*(?:\n(?:(?!```|~~~).)*)?\Z", re.DOTALL | re.MULTILINE)
+# Which block is the program: the last that defines one of these names, or else that is marked as
+# Python (not as pycon or python-repl), or bears no mark and reads as code, no session, or else any.
+CHOICES = (
+    r"^(?:[ \t]*(?:async +)?(?:def|class)[ \t]+(?:NAMES)\b|(?:NAMES)[ \t]*=[^=])",
+    r"\A[ \t]*[`~]+\W*i?py(?:thon)?[\d.]*(?![\w-])",
+    r"\A[ \t]*[`~]+[ \t]*\n(?!\s*>>>)(?s:.*)(?:\b(?:def|class|import|print|for|while|return)\b|=)",
+    "",
+)
+# Lines of code that nothing marks: each begins as only code does, or deeper, or holds nothing.
+LINES = re.compile(
+    r"(?:^(?:def \w(?:(?!\bdef\b).)*|(?:class|for|while|if|elif|else|try|except|finally|with)\b.*:.*"
+    r"|import \w.*|from [\w.]+ import .*|\w[\w, .\[\]]*[-+*/|&^%]?= ?\S.*|[\w.]+\(.*\)|[@#)\]}].*"
+    r"|[ \t]+\S.*|[ \t]*)(?:\n|\Z))+",
+    re.MULTILINE,
+)
+USEFUL = re.compile(r"\b(?:def|print|lambda)\b")
+AGAIN = re.compile(r"^def (\w+)\b.*^def \1\b", re.DOTALL | re.MULTILINE)
+LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b)[^`])*", re.DOTALL)
 
 
 @cache
@@ -30,39 +56,60 @@ def shared_sandbox() -> Sandbox:
 os.register_at_fork(after_in_child=shared_sandbox.cache_clear)  # a forked child has its own
 
 
-def program_of(completion: str | list[dict[str, str]], lenient: bool = False) -> str | None:
+def program_of(
+    completion: str | list[dict[str, str]], lenient: bool = False, prompt: str = "", entry: str = "f"
+) -> str | None:
     """Return the program that a completion answers with, or None: the one final `<answer>`, or else
-    the last fenced block after the thinking. `lenient` finds it blind to format; where nothing marks
-    it, from the last `def` on."""
-    parsed = parse(completion)
+    a fenced block after the thinking, which may start at the end of the prompt; of several blocks
+    the last of the first of CHOICES that fits. `entry` has the names that it should define. `lenient`
+    finds it blind to format; where nothing marks it, the last lines of code, or what begins with the
+    last `def`."""
+    parsed = parse(completion, prompt)
     answer = parsed.lenient_answer if lenient else parsed.answer
-    if parsed.has_answer_tag:
-        blocks = FENCE.findall(answer or "")
-    else:
-        blocks = FENCE.findall(parsed.final)
-        if not lenient:
-            answer = None  # a box holds no program
-        elif not blocks:
-            blocks = LAST_FUNCTION.findall(parsed.final)
-    return blocks[-1] if blocks else answer or None
+    text = answer if parsed.has_answer_tag else parsed.final.partition("<think>")[0]
+    text = (text or "").replace("\r\n", "\n")
+    if opened := OPENED.search(prompt):
+        text = f"{opened[0]}\n{text}"
+    elif text.count("```") % 2 and LINES.match(text.lstrip()):  # only its end stands here
+        text = f"```python\n{text}"
+    fences = list(FENCE.finditer(text))
+    for choice in CHOICES:
+        wanted = choice.replace("NAMES", "|".join(re.findall(r"\w+", entry)))
+        if fitting := [fence for fence in fences if re.search(wanted, fence[0], re.MULTILINE)]:
+            return dedent(fitting[-1]["program"])
+    if parsed.has_answer_tag or not lenient:
+        return answer if parsed.has_answer_tag else None  # a box holds no program
+    runs = list(filter(USEFUL.search, LINES.findall(text)))
+    if not runs or AGAIN.search(runs[-1]):
+        runs = LAST_FUNCTION.findall(text)
+    return runs[-1] if runs else text.strip() and answer or None
 
 
-def submit(completions: list, tests: list, lenient: bool = False) -> list[Future[Outcome] | None]:
+def submit(
+    prompts: list, completions: list, tests: list, lenient: bool = False
+) -> list[Future[Outcome] | None]:
     """Start grading and return at once, so that the next samples can be drawn meanwhile.
 
     None for a row without tests; an answer without a program is an empty program, an error."""
-    return [
-        shared_sandbox().submit(program_of(completion, lenient) or "", cases) if cases else None
-        for completion, cases in zip(completions, tests, strict=True)
-    ]
+    futures = []
+    for prompt, completion, cases in zip(prompts, completions, tests, strict=True):
+        future = None
+        if cases:
+            first = next(iter(cases))
+            entry = first.get("entry", "f") if isinstance(first, dict) else first
+            program = program_of(completion, lenient, text_of(prompt), str(entry))
+            future = shared_sandbox().submit(program or "", cases)
+        futures.append(future)
+    return futures
 
 
 def code(prompts: list, completions: list, tests: list | None = None, **columns: object) -> Scores:
     """1.0 if the answer's program passes all of its tests, else 0.0; None for a row without tests.
 
     TRL's signature. Column read: `tests`, each a list of `{"input": x, "output": y}` on the
-    function `f`. Raises InputError where programs cannot be run safely."""
-    futures = submit(completions, tests or [None] * len(completions))
+    function `f`, or of another form of `Sandbox.submit`. Raises InputError where programs cannot be
+    run safely."""
+    futures = submit(prompts, completions, tests or [None] * len(completions))
     return [future and float(future.result().verdict == "ok") for future in futures]
 
 

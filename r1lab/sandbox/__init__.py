@@ -6,12 +6,16 @@ over frames), only on two things outside of it:
 
 1. What it can reach. Each program has a process of its own, forked from a clean one that holds no
    tests, no other programs and nothing of the trainer, as `nobody` where the trainer is root. There
-   the kernel allows sixteen system calls (`zygote.SYSTEM_CALLS`): memory, time, random numbers, the
-   end, and writing to one file that only the grader reads. Opening a file or a socket, making a
-   process or a thread, sending a signal, tracing: each ends the process at once (`forbidden`).
-   Computing time, memory, output and the wall clock are limited.
+   the kernel allows seventeen system calls (`zygote.SYSTEM_CALLS`): memory, time, random numbers,
+   its own number, the end, and writing to one file that only the grader reads. Opening a file or a
+   socket, making a process or a thread, sending a signal, tracing: each ends the process at once
+   (`forbidden`). Computing time, memory, output and the wall clock are limited.
 2. What it knows. It is given the inputs and must write the outputs. The expected ones never enter
    its process; `judge` compares outside, as plain data. A forged answer is only a wrong answer.
+
+What an honest program finds: of the standard library what computes on data in memory
+(`zygote.MODULES`). Importing the rest, `threading` say, is `forbidden`, with a reason: programs are
+only told so early, for the kernel would end them at the first use.
 
 Needed: Linux, libseccomp (`apt install libseccomp2`; most systems have it), and for root the right
 to become `nobody`. A container's default settings allow it all. Each start tries what programs must

@@ -1,18 +1,20 @@
 """The trusted side: a pool of clean processes, each running one program after another, and what a
 program's end means, decided outside of it from plain data."""
 
+import ast
 import json
 import math
 import os
+import re
 import reprlib
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from decimal import Decimal, InvalidOperation
+from itertools import repeat
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -34,15 +36,6 @@ TRIES = {
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a program's process ended: killed at the wall deadline, wait status, what it wrote."""
-
-    late: bool
-    status: int
-    written: bytes
-
-
-@dataclass(frozen=True)
 class Outcome:
     """A verdict: ok, wrong, error, timeout, memory or forbidden; and why ("" for ok)."""
 
@@ -50,16 +43,24 @@ class Outcome:
     detail: str = ""
 
 
-# SIGPROF is the end of the computing time, SIGSYS a forbidden system call, SIGKILL (where it is not
-# the deadline's) the kernel short of memory.
-BY_SIGNAL = {signal.SIGPROF: "timeout", signal.SIGSYS: "forbidden", signal.SIGKILL: "memory"}
+# What ended a program's process. SIGSYS is a forbidden system call, SIGKILL the kernel short of memory.
+BY_SIGNAL = {
+    signal.SIGPROF: ("timeout", "its computing time was over"),
+    signal.SIGALRM: ("timeout", "it was still running at the wall deadline"),
+    signal.SIGSYS: ("forbidden", "no program gets files, network, processes, threads or signals"),
+    signal.SIGKILL: ("memory", "the system has no more memory"),
+}
+BY_ERROR = {"MemoryError": "memory", "Forbidden": "forbidden"}  # the names that its process wrote
+PARTS = re.compile(r"([\s,;:=()\[\]{}]+)")  # of a printed line: words, and what is between them
+FLOAT = re.compile(r"(?=.*[.eE])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity)")
 
 
-def same(answer: object, expected: object) -> bool:
-    """Compare two values of JSON: 6 is 6.0, but True is not 1; floats may differ by 1e-9, relatively."""
+def same(answer: object, expected: object, near: float = 1e-9) -> bool:
+    """Compare two values of JSON: 6 is 6.0, but True is not 1; floats may differ by `near`, or by this
+    part of their size."""
     kinds = (type(answer), type(expected))
     if kinds == (list, list):
-        return len(answer) == len(expected) and all(map(same, answer, expected))
+        return len(answer) == len(expected) and all(map(same, answer, expected, repeat(near)))
     if kinds == (dict, dict):
         return answer.keys() == expected.keys() and all(
             same(answer[key], expected[key]) for key in expected
@@ -67,49 +68,55 @@ def same(answer: object, expected: object) -> bool:
     if bool in kinds:
         return answer is expected
     if kinds == (float, float):
-        return math.isclose(answer, expected, rel_tol=1e-9)
+        return math.isclose(answer, expected, rel_tol=near, abs_tol=near)
     return answer == expected
 
 
 def same_text(answer: object, expected: object) -> bool:
-    """Compare two printed texts line by line, without blanks around a line; lines of numbers are
-    compared by their values: 1.0 is 1."""
+    """Compare two printed texts line by line, without blanks around a line.
+
+    A line of numbers is compared by values, 1.0 is 1; any other as it is printed. In both, numbers
+    that are printed with a point or an exponent may differ by 1e-6, or by this part of their size."""
     if not isinstance(answer, str) or not isinstance(expected, str):
         return False
     ours, theirs = (text.strip().split("\n") for text in (answer, expected))
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
 
 
-def _same_line(ours: str, theirs: str) -> bool:
-    if ours.strip() == theirs.strip():
+def _same_line(*lines: str) -> bool:
+    if lines[0].strip() == lines[1].strip():
         return True
+
+    def values(split: Callable, exact: Callable) -> list:
+        return [
+            [float(word) if FLOAT.fullmatch(word) else exact(word) for word in split(line.strip())]
+            for line in lines
+        ]
+
     try:
-        return [Decimal(word) for word in ours.split()] == [Decimal(word) for word in theirs.split()]
-    except InvalidOperation:  # words, or no number at all
-        return False
+        ours, theirs = values(str.split, int)
+    except ValueError:  # words, or an integer that is too long to read
+        ours, theirs = values(PARTS.split, str)
+    return same(ours, theirs, near=1e-6)
 
 
 def judge(
-    ended: Ended, inputs: list, expected: list, same: Callable[[object, object], bool] = same
+    status: int, written: bytes, inputs: list, expected: list, same: Callable[[object, object], bool] = same
 ) -> Outcome:
-    """Give the verdict on a program; `same` compares an output with the expected one. The signal that
-    ended it is the kernel's word, what it wrote is only the program's: that can be an answer, right
-    or wrong, and never a verdict."""
-    killer = -min(0, os.waitstatus_to_exitcode(ended.status))
-    if ended.late:
-        return Outcome("timeout", "it was still running at the wall deadline")
-    if killer:
-        return Outcome(BY_SIGNAL.get(killer, "error"), f"ended: {signal.strsignal(killer)}")
+    """Give the verdict on a program; `same` compares an output with the expected one. The signal in
+    its wait status is the kernel's word, what it wrote is only the program's: that can be an answer,
+    right or wrong, or a confession, and never more."""
+    if killer := -min(0, os.waitstatus_to_exitcode(status)):
+        return Outcome(*BY_SIGNAL.get(killer, ("error", f"ended: {signal.strsignal(killer)}")))
     try:
-        answer = json.loads(ended.written)
+        answer = json.loads(written)
         outputs, error = (answer.get(key) for key in ("outputs", "error"))
     except (ValueError, RecursionError, AttributeError):  # it ended early, or wrote what it liked
         return Outcome("error", "it ended without an answer that can be read")
-    if error == "MemoryError":
-        return Outcome("memory", "it ran out of memory")
     if not isinstance(outputs, list) or len(outputs) != len(expected):
         text = error[:300] if isinstance(error, str) else "some outputs are missing"
-        return Outcome("error", text.encode(errors="backslashreplace").decode())
+        verdict = BY_ERROR.get(text.partition(":")[0], "error")
+        return Outcome(verdict, text.encode(errors="backslashreplace").decode())
     for value, output, wanted in zip(inputs, outputs, expected, strict=True):
         if not same(output, wanted):
             shown = map(reprlib.repr, (value, output, wanted))  # short, however large they are
@@ -132,14 +139,40 @@ class Limits:
 CONTEST = Limits(cpu_seconds=30.0, wall_seconds=90.0, memory_mb=1024, output_kb=16 * 1024)
 
 
+def read_tests(tests: list) -> tuple[str, list, list]:
+    """Return how the program is called, with `_` for an input, the inputs, and what each must give."""
+    if isinstance(tests[0], str):
+        call = "eval(_)"
+        pairs = [pair for text in tests for pair in read_asserts(text)]
+    else:
+        entry = tests[0].get("entry", "f")
+        key = "arguments" if "arguments" in tests[0] else "input"
+        call = entry.replace(".", "().") + ("(*_)" if "." in entry or key == "arguments" else "(_)")
+        pairs = [(test[key], test["output"]) for test in tests]
+    return call, *map(list, zip(*json.loads(json.dumps(pairs)), strict=True))
+
+
+def read_asserts(text: str) -> Iterator[tuple[str, object]]:
+    """Split each assert of a text into what the program computes and what it should be. Only the
+    first is given to the program. Raises ValueError where the second is not a plain value."""
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assert(ast.Compare(call, [ast.Eq() | ast.Is()], [value])):
+                yield ast.unparse(call), ast.literal_eval(value)
+            case _:
+                raise ValueError(ast.unparse(statement))
+
+
 class Zygote:
     """A clean process, started when it is first needed, and the socket to it."""
 
     process: subprocess.Popen | None = None
 
-    def run(self, job: dict, limits: Limits) -> Ended:
-        """Run one program. Raises OSError where the clean process ended; the next run has a new
-        one. Raises InputError where it cannot be set up."""
+    def run(self, job: dict) -> tuple[int, bytes]:
+        """Run one program. Returns the wait status of its process, and what it wrote.
+
+        Raises OSError where the clean process ended; the next run has a new one. Raises InputError
+        where it cannot be set up."""
         if self.process is None:
             self._start()
         try:
@@ -149,13 +182,13 @@ class Zygote:
                 open(os.memfd_create("outputs"), "w+b", buffering=0) as outputs,
             ):
                 program.write(json.dumps(job).encode())
-                self.control.settimeout(limits.wall_seconds + GRACE_SECONDS)
+                self.control.settimeout(job["limits"]["wall_seconds"] + GRACE_SECONDS)
                 files = [program.fileno(), outputs.fileno()]
-                socket.send_fds(self.control, [json.dumps(asdict(limits)).encode()], files)
+                socket.send_fds(self.control, [b"run"], files)
                 if not (reply := self.control.recv(1000)):
                     raise ConnectionError("a clean process of the sandbox was ended")
                 outputs.seek(0)
-                return Ended(*json.loads(reply), outputs.read())
+                return int(reply), outputs.read()
         except OSError:
             self.close()
             raise
@@ -206,24 +239,24 @@ class Sandbox:
     def submit(self, program: str, tests: list) -> Future[Outcome]:
         """Start grading one program: `f(input)` must give `output`, for each test.
 
-        The first test may name another `entry`, as contests have them: `Solution.method`, called
-        with the input as the list of its arguments, or `stdin`: the input is a text for the whole
-        program to read, the output the text that it must print (see `same_text`).
+        A test may have a list of `arguments` in place of the input, or be the text of asserts, as in
+        HumanEval and MBPP: `assert f(1, 2) == 3`. The first may name another `entry`: a function;
+        `Solution.method`, called with the input as the list of its arguments; or `stdin`: the input
+        is a text for the whole program to read, the output what it must print (see `same_text`).
         Raises InputError for tests that cannot be used."""
+        if not tests:
+            raise InputError("a program without tests cannot be graded; give at least one test.")
         try:
-            entry = tests[0].get("entry", "f") if tests else "f"
-            pairs = json.loads(json.dumps([(test["input"], test["output"]) for test in tests]))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            call, inputs, expected = read_tests(tests)
+        except (TypeError, KeyError, ValueError, AttributeError, SyntaxError) as error:
             raise InputError(
                 f"these tests of a program cannot be used ({error!r}): each must be an object with "
-                "the keys input and output, both plain data."
+                "the keys input (or arguments) and output, both plain data, or the text of an assert "
+                "that a call is a plain value, as in assert f(1, 2) == 3."
             ) from error
-        if not pairs:
-            raise InputError("a program without tests cannot be graded; give at least one test.")
-        inputs, expected = map(list, zip(*pairs, strict=True))
-        job = {"program": program, "inputs": inputs, "entry": entry}
-        limits = self.contest if entry == STDIN or "." in entry else self.limits
-        return self.threads.submit(self._grade, job, expected, limits)
+        limits = self.contest if call == STDIN or "." in call else self.limits
+        job = {"program": program, "inputs": inputs, "call": call, "limits": asdict(limits)}
+        return self.threads.submit(self._grade, job, expected)
 
     def close(self) -> None:
         """Wait for what is running, then end the clean processes."""
@@ -231,26 +264,26 @@ class Sandbox:
         for zygote in self.zygotes:
             zygote.close()
 
-    def _grade(self, job: dict, expected: list, limits: Limits) -> Outcome:
+    def _grade(self, job: dict, expected: list) -> Outcome:
         zygote = self.idle.pop()
         try:
             try:
-                ended = zygote.run(job, limits)
+                status, written = zygote.run(job)
             except OSError:  # ended from outside, for want of memory perhaps: once is bad luck
-                ended = zygote.run(job, limits)
+                status, written = zygote.run(job)
         finally:
             self.idle.append(zygote)
-        if os.waitstatus_to_exitcode(ended.status) == -signal.SIGABRT:  # see zygote.run_child
-            raise _refusal(ended.written.decode(errors="replace"))
-        compare = same_text if job["entry"] == STDIN else same
-        return judge(ended, job["inputs"], expected, compare)
+        if os.waitstatus_to_exitcode(status) == -signal.SIGABRT:  # see zygote.run_child
+            raise _refusal(written.decode(errors="replace"))
+        compare = same_text if job["call"] == STDIN else same
+        return judge(status, written, job["inputs"], expected, compare)
 
     def _check_isolation(self) -> None:
         """Try what a program must not be able to do. Raises InputError if any of it works."""
         missing = []
+        job = {"inputs": [1], "call": "f(_)", "limits": asdict(Limits(cpu_seconds=0.1))}
         for name, (verdict, program) in TRIES.items():
-            job = {"program": program, "inputs": [1], "entry": "f"}
-            if self._grade(job, [1], Limits(cpu_seconds=0.1)).verdict != verdict:
+            if self._grade({**job, "program": program}, [1]).verdict != verdict:
                 missing.append(name)
         if missing:
             raise _refusal(f"this system lacks {', '.join(missing)}")

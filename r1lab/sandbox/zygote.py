@@ -5,10 +5,11 @@ inherits anything of the process that trains: `fork` copies memory, and this mem
 standard library and nothing else. A job (program and inputs) is read by the child that runs it,
 never here: no child finds another one's program. Python starts once; a fork takes a millisecond.
 
-Standard input is a socket. Each message holds the limits and two files: the job to read, and an
-empty one for the outputs. The answer says whether the wall deadline passed, and the wait status.
+Standard input is a socket. Each message brings two files: the job to read, with its limits, and an
+empty one for the outputs. The answer is the child's wait status.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -21,24 +22,34 @@ import signal
 import socket
 import sys
 import time
+import types
 
-# Loaded here, once, because a program can open no file: it can import these and nothing else.
+# Loaded here, once, because a program can open no file: what computes on data in memory. The rest
+# of the standard library is refused by name, as its use would be: files, network, processes, threads.
 MODULES = (
-    "abc array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq "
-    "itertools json math numbers operator random re statistics string textwrap time typing"
+    "__future__ abc array ast atexit base64 binascii bisect bz2 calendar cmath codecs collections "
+    "collections.abc colorsys configparser contextlib contextvars copy copyreg csv dataclasses datetime "
+    "decimal difflib dis enum errno fileinput fnmatch fractions functools getopt graphlib hashlib heapq "
+    "hmac html html.parser inspect io ipaddress itertools json keyword linecache locale logging lzma "
+    "marshal math numbers operator pathlib pickle platform pprint queue quopri random re reprlib "
+    "sched secrets shlex stat statistics string stringprep struct symtable textwrap time timeit token "
+    "tokenize tomllib traceback types typing unicodedata urllib.parse uuid warnings weakref "
+    "xml.etree.ElementTree zlib "
+    "_strptime encodings.ascii encodings.cp1252 encodings.hex_codec encodings.idna encodings.latin_1 "
+    "encodings.punycode encodings.rot_13 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig"
 ).split()
-# What the programs of a contest find there without importing it, as on the contests' own sites.
+# What programs find there without importing it, as on the contests' own sites.
 AT_HAND = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools "
-    "operator builtins typing"
+    "sys string re datetime collections heapq bisect copy math random statistics itertools functools "
+    "operator io json builtins typing"
 ).split()
-STDIN = "stdin"  # as the entry: a whole program, from standard input to standard output
+STDIN = "stdin(_)"  # the call of a whole program, from standard input to standard output
 # The system calls that a child may make once it is locked in: memory, waiting, random numbers, the
 # time, writing to a file that is already open, and the end. Any other call ends the process, and
 # so what is not in this list needs no rule: files, sockets, processes, signals, tracing.
 SYSTEM_CALLS = (
     "brk mmap mremap munmap mprotect madvise futex write clock_gettime clock_nanosleep gettimeofday "
-    "restart_syscall rt_sigreturn getrandom exit exit_group"
+    "restart_syscall rt_sigreturn getrandom getpid exit exit_group"
 ).split()
 KILL_PROCESS, ALLOW = ctypes.c_uint32(0x80000000), ctypes.c_uint32(0x7FFF0000)  # seccomp.h
 SET_PARENT_DEATH_SIGNAL = 1  # prctl.h
@@ -46,7 +57,8 @@ NOBODY = 65534
 Rules = tuple[ctypes.CDLL, ctypes.c_void_p]  # libseccomp and its filter
 OPEN_FILES = 16  # of this process; a child keeps four: /dev/null three times and its outputs
 OUTPUTS = 3
-NO_FILE = "\ud800"  # a program's file name: after a syntax error Python opens what it can
+AS_IN_CONTESTS = 50_000  # digits of a printed number, and depth of recursion (LiveCodeBench's harness)
+NO_FILE = "<\ud800>"  # a program's file name: no file, as Python would open it for an error's text
 
 
 def system_call_filter() -> Rules:
@@ -83,6 +95,7 @@ def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
     for name, limit in {**sizes, **seconds, "NPROC": 0, "CORE": 0}.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(limit), int(limit)))
     signal.setitimer(signal.ITIMER_PROF, limits["cpu_seconds"])  # computing time, then SIGPROF
+    signal.setitimer(signal.ITIMER_REAL, limits["wall_seconds"])  # the wall deadline, then SIGALRM
     library, filters = rules
     if ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL) or os.getppid() != parent:
         raise OSError("the child would outlive its parent")
@@ -90,40 +103,51 @@ def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
         raise OSError(-error, "the kernel takes no filter of system calls (seccomp)")
 
 
+class Forbidden(ImportError):
+    """Part of the standard library that no program gets: `judge` makes a verdict of this name."""
+
+
+def refuse(module: str, *rest: object) -> None:
+    """Refuse a module of the standard library; `import` asks here when it is nowhere else."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise Forbidden(f"no {module} for a program: it gets no files, network, processes or threads")
+
+
+def names_of(module: str) -> dict:
+    """Make an empty module for a program to run in and return its names."""
+    sys.modules[module] = types.ModuleType(module)
+    return vars(sys.modules[module])
+
+
 def contest_names() -> dict:
     """Make the names that a program of a contest starts with: all of AT_HAND's, then the modules."""
-    names = {"__name__": "__main__", "exit": sys.exit, "quit": sys.exit, "sys": sys}
+    names = names_of("__main__")
     stars = [f"from {name} import *" for name in AT_HAND]
-    exec("\n".join([*stars, *(f"import {name}" for name in AT_HAND)]), names)
+    exec("\n".join([*stars, *(f"import {name}" for name in AT_HAND), "quit = exit"]), names)
     return names
 
 
-def printed(program: object, names: dict, text: str) -> str:
+def printed(program: object, text: str) -> str:
     """Return what a whole program prints when `text` is its standard input."""
     sys.stdin = given = io.TextIOWrapper(io.BytesIO(text.encode()))
     sys.stdout = written = io.TextIOWrapper(io.BytesIO())
-    read = {"open": lambda file, *rest, **more: given if file == 0 else open(file, *rest, **more)}
-    try:
-        exec(program, {**names, **read})
-    except SystemExit:  # an ordinary way to end
-        pass
+    names = contest_names()
+    names["open"] = lambda file, *rest, **more: given if file == 0 else open(file, *rest, **more)
+    with contextlib.suppress(SystemExit):  # an ordinary way to end
+        exec(program, names)
     written.flush()
     return written.buffer.getvalue().decode(errors="replace")
 
 
 def outputs_of(job: dict) -> list:
-    """Return what a program gives for each input. Its entry is a function, called with the input;
-    `Class.method`, called with the input as the list of its arguments; or `STDIN`."""
-    program, entry = compile(job["program"], NO_FILE, "exec"), job["entry"]
-    if entry == STDIN:
-        names = contest_names()
-        return [printed(program, names, text) for text in job["inputs"]]
-    kind, _, method = entry.partition(".")
-    space = {**(contest_names() if method else {}), "__name__": "program"}
-    exec(program, space)
-    if method:
-        return [getattr(space[kind](), method)(*arguments) for arguments in job["inputs"]]
-    return [space[entry](x) for x in job["inputs"]]
+    """Return what a program gives for each input `_` of its call: `f(_)`, `Class().method(*_)`,
+    `eval(_)` where each input is an expression, or `STDIN`."""
+    program, call = compile(job["program"], NO_FILE, "exec"), job["call"]
+    if call == STDIN:
+        return [printed(program, text) for text in job["inputs"]]
+    names = contest_names() if "." in call else names_of("program")
+    exec(program, names)
+    return list(map(eval(f"lambda _: {call}", names), job["inputs"]))
 
 
 def answer(job: dict) -> bytes:
@@ -136,13 +160,13 @@ def answer(job: dict) -> bytes:
         outputs = outputs_of(job)
         return json.dumps({"outputs": outputs}).encode()
     except MemoryError:
-        return b'{"error": "MemoryError"}'  # made without memory
+        return b'{"error": "MemoryError: it ran out of memory"}'  # made without memory
     except BaseException as error:  # SystemExit too: a program that stops early gave no answer
         text = f"{type(error).__name__}: {error}".replace(NO_FILE, "program")
         return json.dumps({"error": text[:300]}).encode()
 
 
-def run_child(files: list[int], limits: dict[str, float], parent: int, rules: Rules) -> None:
+def run_child(files: list[int], parent: int, rules: Rules) -> None:
     """Read the job, lock the process in, run the program and end."""
     source, outputs = files
     with open(source, "rb") as file:
@@ -152,7 +176,7 @@ def run_child(files: list[int], limits: dict[str, float], parent: int, rules: Ru
     os.dup2(outputs, OUTPUTS)
     os.closerange(OUTPUTS + 1, OPEN_FILES)
     try:
-        lock_in(limits, parent, rules)
+        lock_in(job["limits"], parent, rules)
     except (OSError, ValueError) as error:
         os.write(OUTPUTS, str(error).encode())
         os.abort()  # no program can end so: it can send no signal, not even to itself
@@ -162,17 +186,6 @@ def run_child(files: list[int], limits: dict[str, float], parent: int, rules: Ru
         os._exit(0)
 
 
-def wait(child: int, seconds: float) -> tuple[bool, int]:
-    """Return (was it killed at the wall deadline?, wait status). SIGCHLD must be blocked."""
-    deadline = time.monotonic() + seconds
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        left = max(0.0, deadline - time.monotonic())
-        if signal.sigtimedwait({signal.SIGCHLD}, left) is None:
-            os.kill(child, signal.SIGKILL)
-            return True, os.waitpid(child, 0)[1]
-    return False, ended[1]
-
-
 def serve(control: socket.socket, rules: Rules) -> None:
     """Run one program after another, until the other end of the socket is closed."""
     parent = os.getpid()
@@ -180,32 +193,38 @@ def serve(control: socket.socket, rules: Rules) -> None:
         message, files, _, _ = socket.recv_fds(control, 1000, 2)
         if not message:
             return
-        limits = json.loads(message)
         child = os.fork()
         if child == 0:
-            run_child(files, limits, parent, rules)
+            run_child(files, parent, rules)
         for file in files:
             os.close(file)
-        control.send(json.dumps(wait(child, limits["wall_seconds"])).encode())
+        control.send(str(os.waitpid(child, 0)[1]).encode())
 
 
 def main() -> None:
     """Prepare all that the children share and report "ready", or what is missing."""
     control = socket.socket(fileno=0)
     try:
+        sys.modules["_hashlib"] = None  # OpenSSL is large; Python's own hashes are not
         for name in MODULES:
             importlib.import_module(name)
+        del sys.modules["threading"]  # `queue` and `logging` hold it; a program is refused it
         sys.path.clear()
         sys.path_importer_cache.clear()
+        sys.meta_path.append(types.SimpleNamespace(find_spec=refuse))
+        sys.set_int_max_str_digits(AS_IN_CONTESTS)
+        sys.setrecursionlimit(AS_IN_CONTESTS)
         time.localtime()  # reads the time zone
         random.seed(0)  # the same program gives the same outputs
+        most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+        resource.setrlimit(resource.RLIMIT_STACK, (most, most))  # deep recursion needs it
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         rules = system_call_filter()
         drop_root()
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     except OSError as error:
         control.send(str(error).encode())
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     gc.collect()
     gc.freeze()  # a child's collector then leaves these pages alone, and they stay shared
     control.send(b"ready")
