@@ -19,7 +19,7 @@ from r1lab.task import Scores, checker
 # A fenced block: its mark, a tag, the program, and its end: the mark in a line that is not deeper
 # than the first, or at the end of one, or anywhere if it is the last; or the next block's start.
 FENCE = re.compile(
-    r"(?P<indent>(?:^[ \t]*)?)(?<![\w`~)\]])(?P<mark>`{3,}|~{3,})[^`\n]*\n(?P<program>.*?)"
+    r"(?P<indent>(?:^[ \t]*)?)(?<![\w`~)\]])(?P<mark>`{3,}|~{3,})[^`\n(]*\n(?P<program>.*?)"
     r"(?:(?=^(?P=indent)? {0,3}(?P=mark)\w)|^(?P=indent)? {0,3}(?P=mark)|(?<=\S)(?P=mark)[ \t]*$"
     r"|(?P=mark)(?!.*(?P=mark))|\Z)",
     re.DOTALL | re.MULTILINE,
@@ -35,9 +35,9 @@ CHOICES = (
 )
 # Lines of code that nothing marks: each begins as only code does, or deeper, or holds nothing.
 LINES = re.compile(
-    r"(?:^(?:def \w(?:(?!\bdef\b).)*|(?:class|for|while|if|elif|else|try|except|finally|with)\b.*:.*"
-    r"|import \w.*|from [\w.]+ import .*|\w[\w, .\[\]]*[-+*/|&^%]?= ?\S.*|[\w.]+\(.*\)|[@#)\]}].*"
-    r"|[ \t]+\S.*|[ \t]*)(?:\n|\Z))+",
+    r"^(?=[\w@#])(?:^(?!.*\S.*\bdef\b)(?:(?:class|for|while|if|elif|else|try|except|finally|with)\b.*:.*"
+    r"|def \w.*|import \w.*|from [\w.]+ import .*|\w[\w, .\[\]]*[-+*/|&^%]?= ?\S.*|[\w.]+\(.*\)|[)\]}]+"
+    r"|@\w.*|#.*|[ \t]+\S.*|[ \t]*)(?:\n|\Z))+",
     re.MULTILINE,
 )
 USEFUL = re.compile(r"\b(?:def|print|lambda)\b")
@@ -70,9 +70,9 @@ def program_of(
     text = (text or "").replace("\r\n", "\n")
     if opened := OPENED.search(prompt):
         text = f"{opened[0]}\n{text}"
-    elif text.count("```") % 2 and LINES.match(text.lstrip()):  # only its end stands here
+    elif text.count("```") % 2 and USEFUL.search((LINES.match(text.lstrip()) or [""])[0]):  # its end alone
         text = f"```python\n{text}"
-    fences = list(FENCE.finditer(text))
+    fences = [fence for fence in FENCE.finditer(text) if fence["program"].strip()]
     for choice in CHOICES:
         wanted = choice.replace("NAMES", "|".join(re.findall(r"\w+", entry)))
         if fitting := [fence for fence in fences if re.search(wanted, fence[0], re.MULTILINE)]:
