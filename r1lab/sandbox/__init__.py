@@ -13,9 +13,9 @@ over frames), only on two things outside of it:
 2. What it knows. It is given the inputs and must write the outputs. The expected ones never enter
    its process; `judge` compares outside, as plain data. A forged answer is only a wrong answer.
 
-What an honest program finds: of the standard library what computes on data in memory
-(`zygote.MODULES`). Importing the rest, `threading` say, is `forbidden`, with a reason: programs are
-only told so early, for the kernel would end them at the first use.
+An honest program finds those parts of the standard library that compute on data in memory
+(`zygote.MODULES`). Importing another part, such as `threading`, is `forbidden` with a sentence that
+says why. This protects nothing: the kernel would end the program at its first use anyway.
 
 Needed: Linux, libseccomp (`apt install libseccomp2`; most systems have it), and for root the right
 to become `nobody`. A container's default settings allow it all. Each start tries what programs must
