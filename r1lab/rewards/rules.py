@@ -57,13 +57,14 @@ os.register_at_fork(after_in_child=shared_sandbox.cache_clear)  # a forked child
 
 
 def program_of(
-    completion: str | list[dict[str, str]], lenient: bool = False, prompt: str = "", entry: str = "f"
+    completion: str | list[dict[str, str]], lenient: bool = False, prompt: str = "", tests: list | None = None
 ) -> str | None:
     """Return the program that a completion answers with, or None: the one final `<answer>`, or else
-    a fenced block after the thinking, which may start at the end of the prompt; of several blocks
-    the last of the first of CHOICES that fits. `entry` has the names that it should define. `lenient`
-    finds it blind to format; where nothing marks it, the last lines of code, or what begins with the
-    last `def`."""
+    a fenced block after the thinking, which may start at the end of the prompt. Of several blocks it
+    is the last that the first of CHOICES fits; `tests` have the names that a program must define.
+
+    `lenient` finds it blind to format; where nothing marks it, it is the last lines of code, or what
+    begins with the last `def`."""
     parsed = parse(completion, prompt)
     answer = parsed.lenient_answer if lenient else parsed.answer
     text = answer if parsed.has_answer_tag else parsed.final.partition("<think>")[0]
@@ -72,10 +73,13 @@ def program_of(
         text = f"{opened[0]}\n{text}"
     elif text.count("```") % 2 and USEFUL.search((LINES.match(text.lstrip()) or [""])[0]):  # its end alone
         text = f"```python\n{text}"
+    first = next(iter(tests or ()), {})
+    entry = first.get("entry", "f") if isinstance(first, dict) else first
+    names = "|".join(re.findall(r"\w+", str(entry)))
     fences = [fence for fence in FENCE.finditer(text) if fence["program"].strip()]
     for choice in CHOICES:
-        wanted = choice.replace("NAMES", "|".join(re.findall(r"\w+", entry)))
-        if fitting := [fence for fence in fences if re.search(wanted, fence[0], re.MULTILINE)]:
+        wanted = re.compile(choice.replace("NAMES", names), re.MULTILINE)
+        if fitting := [fence for fence in fences if wanted.search(fence[0])]:
             return dedent(fitting[-1]["program"])
     if parsed.has_answer_tag or not lenient:
         return answer if parsed.has_answer_tag else None  # a box holds no program
@@ -91,16 +95,10 @@ def submit(
     """Start grading and return at once, so that the next samples can be drawn meanwhile.
 
     None for a row without tests; an answer without a program is an empty program, an error."""
-    futures = []
-    for prompt, completion, cases in zip(prompts, completions, tests, strict=True):
-        future = None
-        if cases:
-            first = next(iter(cases))
-            entry = first.get("entry", "f") if isinstance(first, dict) else first
-            program = program_of(completion, lenient, text_of(prompt), str(entry))
-            future = shared_sandbox().submit(program or "", cases)
-        futures.append(future)
-    return futures
+    return [
+        shared_sandbox().submit(program_of(answer, lenient, prompt, cases) or "", cases) if cases else None
+        for prompt, answer, cases in zip(map(text_of, prompts), completions, tests, strict=True)
+    ]
 
 
 def code(prompts: list, completions: list, tests: list | None = None, **columns: object) -> Scores:

@@ -80,24 +80,15 @@ def same_text(answer: object, expected: object) -> bool:
     if not isinstance(answer, str) or not isinstance(expected, str):
         return False
     ours, theirs = (text.strip().split("\n") for text in (answer, expected))
-    return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
+    return ours == theirs or same(list(map(_values, ours)), list(map(_values, theirs)), near=1e-6)
 
 
-def _same_line(*lines: str) -> bool:
-    if lines[0].strip() == lines[1].strip():
-        return True
-
-    def values(split: Callable, exact: Callable) -> list:
-        return [
-            [float(word) if FLOAT.fullmatch(word) else exact(word) for word in split(line.strip())]
-            for line in lines
-        ]
-
+def _values(line: str) -> list[float | int | str]:
+    """Read a line of numbers, or else the words of a line and what is between them."""
     try:
-        ours, theirs = values(str.split, int)
-    except ValueError:  # words, or an integer that is too long to read
-        ours, theirs = values(PARTS.split, str)
-    return same(ours, theirs, near=1e-6)
+        return [float(word) if FLOAT.fullmatch(word) else int(word) for word in line.split()]
+    except ValueError:  # a word, or an integer that is too long to read
+        return [float(word) if FLOAT.fullmatch(word) else word for word in PARTS.split(line.strip())]
 
 
 def judge(
