@@ -81,7 +81,7 @@ def test_a_program_that_nothing_marks_keeps_its_helpers(text, program):
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with closing(Sandbox(1, Limits(cpu_seconds=0.5), contest=Limits(cpu_seconds=2.0))) as sandbox:
+    with closing(Sandbox(1, Limits(cpu_seconds=0.5), contest=Limits(cpu_seconds=1.0))) as sandbox:
         yield sandbox
 
 
@@ -93,6 +93,16 @@ LONG = {"program": "print(int(input()) + 1)", "input": "9" * 5000, "output": "1"
 def test_an_honest_program_passes(sandbox, case):
     outcome = sandbox.submit(case["program"], [{**case, "entry": "stdin"}]).result()
     assert outcome.verdict == "ok", outcome
+
+
+def test_each_run_of_a_whole_program_counts(sandbox):
+    tests = [{"input": "3\n1 2\n", "output": "3\n", "entry": "stdin"}, {"input": "2\n4 5\n", "output": "9"}]
+    program = "n = int(input())\nprint(sum(map(int, input().split())))"
+    files = "print(open('/etc/hostname').read())"
+    wrong = [tests[0], {**tests[1], "output": "8"}]
+    runs = [(program, tests), (program, wrong), (files, tests), ("while True: pass", tests)]
+    verdicts = [sandbox.submit(*run).result().verdict for run in runs]
+    assert verdicts == ["ok", "wrong", "forbidden", "timeout"]
 
 
 @pytest.mark.parametrize("module", (
@@ -119,14 +129,17 @@ def test_what_no_program_gets_is_named(sandbox, module):
     ("[0.1, 0.30000000000000004]", "[0.1, 0.3]", True), ("[1.0, 2]", "[1, 2]", False), ("x 2", "x 2.0", False),
     ("a  b", "a b", False), ("1  2", "1 2", True), ("1.0 0.33333333", "1 0.333333", True), ("0.5 0.5", "0.5", False),
     ("YES 0010", "YES 10", False), ("0010", "10", True), ("1.2.3", "1.2.30", False), ("abc", "1.0", False), ("1.5", "", False),
+    ("1 2\nOK", "1 2\nok", False), ("1 2", "1 2\n\n", False), (" 1.0  2 ", "1 2", True), ("1 sNaN", "1 2", False),
     ("1.0 inf", "1 inf", True), ("9" * 5000, "9" * 5000, True), ("9" * 5000, "9" * 4999 + "8", False),
 ])  # fmt: skip
 def test_printed_floats_are_near_and_all_else_is_exact(printed, expected, equal):
     assert same_text(f"{printed}\nok", f"{expected}\nok") is equal
+    assert not same_text(None, expected)
     assert same(0.1 + 0.2 - 0.3, 0.0)
     assert not same(0.333333, 1 / 3)
 
 
+METHOD = "class S:\n    def add(self, x: List[int], n: int) -> int:\n        return sum(x) * n"
 ADD = "def add(a, b=1, *more):\n    return a + b"
 
 
@@ -137,7 +150,8 @@ ADD = "def add(a, b=1, *more):\n    return a + b"
     (ADD, [{"arguments": [2, 3], "output": 6, "entry": "add"}], "wrong"), ("f = sorted", ["assert f((2, 1)) == [1, 2]"], "ok"),
     ("f = lambda x: (x, -x)", ["assert f(1) == (1, -1)", "assert sum(f(2)) == 0"], "ok"), ("f = max", ["assert f(1, 2) == 2"], "ok"),
     ("class f:\n    def __init__(s, x): pass\n    def __eq__(s, o): return True", ["assert f(1) == 3"], "error"),
-    ("f = len", [{"input": [1, 2], "output": 2}], "ok"), ("def g(x): return x", [{"input": 7, "output": 7, "entry": "g"}], "ok"),
+    (METHOD, [{"input": [[1, 2], 3], "output": 9, "entry": "S.add"}, {"input": [[], 1], "output": 0}], "ok"),
+    ("class S: pass", [{"input": [1], "output": 0, "entry": "S.add"}], "error"), ("f = len", [{"input": [1, 2], "output": 2}], "ok"), ("def g(x): return x", [{"input": 7, "output": 7, "entry": "g"}], "ok"),
 ])  # fmt: skip
 def test_tests_may_be_asserts_or_lists_of_arguments(sandbox, monkeypatch, program, tests, verdict):
     assert sandbox.submit(program, tests).result().verdict == verdict
