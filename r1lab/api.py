@@ -125,8 +125,14 @@ def evaluate_work(
 ) -> bool:  # fmt: skip
     """One process's share of `evaluate`; the first writes the whole."""
     sampler, tokenizer = open_sampler(world, model)
-    longest = max(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids) for p in task.test)
+    asked = [(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids), p.id) for p in task.test]
+    longest, name = max(asked)
     room = getattr(sampler.model.config, "max_position_embeddings", UNLIMITED) - longest
+    if room < (max_tokens or 1):
+        raise InputError(
+            f"question {name} has {longest} tokens, which leaves room for {room} more; ask it of another "
+            "model, leave it out, or lower max_tokens."
+        )
     found = measure.evaluate(
         sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room), world=world, **sampling
     )

@@ -144,7 +144,7 @@ class Task:
     template: str | Callable[[Problem], str] = "chat"
     attempts: Callable[[Problem, str], list] | None = None
     settings: Mapping = field(default_factory=dict)
-    examples: Sequence[tuple[str, str]] = ()
+    examples: Sequence[Sequence[str]] = ()
     chat_template_kwargs: Mapping = field(default_factory=dict)
 
     def draw(self, seed: int, rollout: int, count: int) -> list[Problem]:

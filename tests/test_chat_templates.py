@@ -1,15 +1,20 @@
 """Prompts in the chat forms of other people's models: one start token, system messages, examples, thinking."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from r1lab import Problem, Task
+from r1lab import Problem, Run, Task
+from r1lab.api import evaluate_work
 from r1lab.errors import InputError
 from r1lab.models.policy import load_tokenizer, save_model
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template, prompt_of
+from r1lab.training.distributed import World
+from r1lab.training.processes import StopRequest
 from r1lab.world.bases import build_model
 
 QWEN = """\
@@ -121,6 +126,12 @@ def test_arguments_that_cannot_be_read_are_refused(written):
         apply_template(written, "2 + 2 =", made("qwen"))
 
 
+@pytest.mark.parametrize("examples", [("2 + 2 =", "4"), [("a", "b", "c")], ["ab"]])
+def test_examples_are_pairs(examples):
+    with pytest.raises(InputError, match="pairs of a question and its answer"):
+        apply_template("small", "2 + 2 =", None, examples)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", ["qwen", "llama", "line first"])
 def test_padding_changes_no_answer_on_whatever_side_and_with_whatever_token(kind, side, tmp_path):
@@ -136,3 +147,9 @@ def test_padding_changes_no_answer_on_whatever_side_and_with_whatever_token(kind
     together = TorchSampler(model, tokenizer).generate(prompts, params).completion_ids
     alone = [TorchSampler(model, tokenizer).generate([one], params).completion_ids[0] for one in prompts]
     assert together == alone and len(prompts[0]) > len(prompts[1])
+
+
+def test_an_evaluation_names_the_question_that_leaves_no_room(tmp_path):
+    task = Task("own", [], [replace(PROBLEM, id=f"q{n}", prompt="1+" * 9 * n) for n in (1, 2)], {}, template="small")
+    with pytest.raises(InputError, match="question q2 has .* lower max_tokens"):
+        evaluate_work(World(), StopRequest(), Run(tmp_path), "data/tiny", task, {"k": 1}, max_tokens=480)

@@ -127,7 +127,7 @@ def _questions(gym: Gym) -> frozenset[str]:
 
 def from_gym(
     name: str, *, test: int = 64, template: str = "chat", rewards: Rewards | None = None,
-    examples: Sequence[tuple[str, str]] = (), chat_template_kwargs: Mapping = {}, **options,
+    examples: Sequence[Sequence[str]] = (), chat_template_kwargs: Mapping = {}, **options,
 ) -> Task:  # fmt: skip
     """Make a task of one of reasoning-gym's data sets, judged and paid by its own scorer.
 

@@ -21,7 +21,7 @@ def prompt_of(task: Task, problem: Problem, tokenizer=None) -> str:
 
 
 def apply_template(
-    template: str, prompt: str, tokenizer=None, examples: Sequence[tuple[str, str]] = (),
+    template: str, prompt: str, tokenizer=None, examples: Sequence = (),
     chat_template_kwargs: Mapping = {},
 ) -> str:  # fmt: skip
     """Give the text that the model completes: by the template's own text, or in the tokenizer's chat form.
@@ -35,6 +35,8 @@ def apply_template(
         InputError: the template or an argument is unknown, or the tokenizer has no chat template or
             one that refuses the messages.
     """
+    if any(isinstance(pair, str) or len(pair) != 2 for pair in examples):
+        raise InputError("examples are pairs of a question and its answer, in a list.")
     name, _, written = template.partition(" ")
     if name not in TEMPLATES:
         raise InputError(f"unknown template {name!r}; choose one of {', '.join(TEMPLATES)}.")
