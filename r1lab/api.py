@@ -17,8 +17,10 @@ from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation
 from r1lab.launch.judge import UNLIMITED, open_model
+from r1lab.models.policy import refuse_unknown_words
 from r1lab.objective import group_advantages
 from r1lab.report.answers import Answer, Answers, answer_of, attempts_of
+from r1lab.report.export import export, push
 from r1lab.report.figures import draw
 from r1lab.report.pages import embedded, write_report
 from r1lab.rewards import RewardSet
@@ -63,8 +65,10 @@ class Run(run.Run):
             raise InputError(f"{self.folder} is no finished run of RL; resume it before you extend it.")
         return self._train(rollouts)
 
+    export, push = export, push  # for others: as a folder, and to the Hub
+
     def _train(self, more: int) -> "Run":
-        config = run.from_json(GRPOConfig(), self.config)
+        config = GRPOConfig.of_run(self.config)
         config = replace(config, rollouts=config.rollouts + more)
         rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
         return self
@@ -189,6 +193,7 @@ def sample(
     problem = problem or task.test[seed % len(task.test)]
     drawing, tokenizer, _ = open_model(str(model), sampler, vllm, max_tokens)
     prompt = prompt_of(task, problem, tokenizer)
+    refuse_unknown_words([prompt], tokenizer, model)
     params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
     drawn = drawing.generate([tokenizer(prompt).input_ids], params)
     texts = drawn.texts(tokenizer)
@@ -203,6 +208,7 @@ def sample(
 
 def ask(
     model: tyro.conf.Positional[Path],
+    prompt: str = "",
     task: str = "",
     family: str = "signs",
     level: int = 3,
@@ -215,10 +221,11 @@ def ask(
     sampler: SamplerName = "torch",
     vllm: VLLMConfig = VLLMConfig(),
 ) -> None:
-    """Ask a held-out question, see the group's answers with rewards and advantages.
+    """Ask a question, see the group's answers with rewards and advantages.
 
     Args:
         model: a folder, a run's folder or a Hub id.
+        prompt: your own question, whose right answer nobody knows; else a held-out one is asked.
         task: asked in place of the small world, as my_task.py:task or gym:NAME.
         family: of the question: signs, countdown, sums ...
         level: its difficulty.
@@ -231,6 +238,8 @@ def ask(
     else:
         asked, names = SmallWorld(template=template).task(), family_and_level(f"{family}/{level}")
         problem = sample_problem(random.Random(seed), *names, lang, for_test=True)
+    if prompt:
+        problem = Problem("your own", "your own", 0, lang, prompt, "")
     group = sample(
         model, asked, problem, group_size, max_tokens=max_tokens, temperature=temperature, seed=seed,
         sampler=sampler, vllm=vllm,

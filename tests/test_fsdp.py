@@ -21,6 +21,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig
+from r1lab.models.lora import LoRA
 from r1lab.models.policy import Policy, load_model
 from r1lab.sources.templates import apply_template
 from r1lab.training import checkpoint
@@ -132,6 +133,16 @@ def two(job, tmp_path_factory) -> Run:
 
 def test_two_sharded_processes_learn_what_one_learns(alone, two):
     assert_alike(two, alone)
+
+
+def test_an_adapter_is_learned_by_two_sharded_processes_as_by_one(job, tmp_path):
+    found = []
+    for count, parallel in ((1, Parallel()), (2, SHARDED)):
+        small = changed(job, rollouts=2, lora=LoRA(4), parallel=parallel)
+        run = trained(small, tmp_path / f"of-{count}", count)
+        found.append(load_file(run.model / "adapter_model.safetensors"))
+    assert max(value.abs().max() for name, value in found[0].items() if "lora_B" in name) > 1e-4
+    assert max((value - found[1][name]).abs().max() for name, value in found[0].items()) < 1e-5
 
 
 def test_their_checkpoint_opens_in_transformers_and_answers_alike(two):

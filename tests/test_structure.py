@@ -100,7 +100,8 @@ def canonical(name: str) -> str:
 
 def declared_packages() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = project["dependencies"] + project["optional-dependencies"]["real"]
+    extras = project["optional-dependencies"]
+    requirements = project["dependencies"] + extras["real"] + extras["lora"]
     return {canonical(re.match(r"[\w.-]+", item).group()) for item in requirements}
 
 

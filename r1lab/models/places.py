@@ -7,6 +7,7 @@ not quite the model of the Hub. It is tuned on instructions: reinforcement learn
 later than the paper's R1-Zero, which starts from a base model.
 """
 
+import json
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from r1lab.files import shipped
 from r1lab.run import Run
 
 HUB_SECONDS = 5.0  # to wait for the Hub's answer, once
+ADAPTER = "adapter_config.json"  # PEFT's; lies where an adapter does
 MODELS = ("data", "runs")  # folders of models; no owner on the Hub
 SMOLLM2 = "smollm2"
 
@@ -48,23 +50,44 @@ def local_model(place: str | Path) -> Path | None:
     """Find the model in this place on this machine: its folder or its .gguf file.
 
     Args:
-        place: a model's folder, a run's (its last checkpoint is meant), a .gguf file or "smollm2".
+        place: a model's folder, an adapter's, a run's (its last checkpoint is meant), a .gguf file or
+            "smollm2".
     """
     if str(place) == SMOLLM2:
         return smollm2_file()
     folder = shipped(place)
     if (folder / "checkpoints").is_dir():  # a run: its config.json holds settings
         return next(reversed(Run(folder).checkpoints), None)
-    needed = folder if folder.suffix == ".gguf" else folder / "config.json"
-    return folder if needed.is_file() else None
+    needed = [folder] if folder.suffix == ".gguf" else [folder / name for name in ("config.json", ADAPTER)]
+    return folder if any(path.is_file() for path in needed) else None
+
+
+def adapter_at(place: str | Path) -> Path | None:
+    """Find the LoRA adapter in this place: the folder of one, in PEFT's format; None for a whole model."""
+    found = local_model(place)
+    return found if found and (found / ADAPTER).is_file() else None
+
+
+def base_of(adapter: Path) -> str:
+    """Read where the model is that an adapter was trained on. Raises InputError where it does not say."""
+    file = adapter / ADAPTER
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    if not base:
+        raise InputError(f"{file} does not name the adapter's base; write it there as base_model_name_or_path.")
+    return base
 
 
 def source_of(place: str | Path) -> dict:
-    """Say what `from_pretrained` needs to read the model in this place.
+    """Say what `from_pretrained` needs to read the model in this place; of an adapter, its base.
 
     Raises:
         InputError: there is none, and the name is none that the Hub could have.
     """
+    if adapter := adapter_at(place):
+        return source_of(base_of(adapter))
     found = local_model(place)
     if found is None:
         name = hub_name(place)

@@ -18,7 +18,8 @@ from transformers import (
 from r1lab.errors import InputError
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
-from r1lab.models.places import source_of
+from r1lab.models.lora import LoRA, adapted, add_adapter, merge, read_adapter, write_adapter
+from r1lab.models.places import adapter_at, base_of, source_of
 
 WORD_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 # transformers 5 gives every model of type qwen2 Qwen2's byte-level tokenizer, whatever the class in
@@ -104,18 +105,24 @@ def completion_columns(
 
 
 def load_model(
-    path: str | Path, dtype: torch.dtype = torch.float32, kind: type = AutoModelForCausalLM
-):
+    path: str | Path, dtype: torch.dtype = torch.float32, kind: type = AutoModelForCausalLM,
+    merged: bool = True,
+):  # fmt: skip
     """(model, tokenizer), checked to fit each other.
 
     Args:
         path: a folder, a run's folder (its last checkpoint is meant), a Hub id, a .gguf file (its
-            weights are dequantised) or "smollm2".
+            weights are dequantised) or "smollm2"; or the folder of a LoRA adapter, read with its base.
         kind: the class that reads the model.
+        merged: an adapter becomes part of the weights; False keeps it apart, to be trained further.
 
     Raises:
         InputError: missing, damaged, or the tokenizer has ids that the model has no embedding for.
     """
+    if adapter := adapter_at(path):
+        model, tokenizer = load_model(base_of(adapter), dtype, kind)
+        read_adapter(model, adapter)
+        return merge(model) if merged else model, tokenizer
     source = source_of(path)
     tokenizer = load_tokenizer(path, source)
     options = {"dtype": dtype}
@@ -131,6 +138,14 @@ def load_model(
             "embeddings; they do not belong together."
         )
     return model, tokenizer
+
+
+def load_start(model: str | Path, lora: LoRA | None, seed: int, checkpoint: Path | None = None):
+    """(model, tokenizer) of a run: as its checkpoint has it, or fresh, where asked with an adapter."""
+    loaded, tokenizer = load_model(checkpoint or model, merged=not checkpoint)
+    if lora and not checkpoint:
+        add_adapter(loaded, lora, model, seed)
+    return loaded, tokenizer
 
 
 def load_tokenizer(path: str | Path, source: dict | None = None):
@@ -194,12 +209,14 @@ def tokenizer_class(folder: Path) -> type:
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options) -> None:
-    """Write both in Hugging Face's format, for `AutoTokenizer` and the model's auto class.
+    """Write both in Hugging Face's format, for `AutoTokenizer` and the model's auto class; of a model
+    with an adapter, the adapter alone.
 
     `options` are those of the model's `save_pretrained`."""
     if type(tokenizer) is PreTrainedTokenizerFast and model.config.model_type.startswith("qwen"):
         tokenizer.init_kwargs["auto_map"] = AS_STORED
-    model.save_pretrained(folder, **options)
+    write = write_adapter if adapted(model) else type(model).save_pretrained
+    write(model, folder, **options)
     tokenizer.save_pretrained(folder)
 
 

@@ -61,7 +61,7 @@ def stored_zero(run: Run) -> Zero:
     old = config | {"test": config.get("eval_file", SmallWorld.test)}  # of runs before tasks
     task = config.get("task", {"name": "small world", "settings": old})
     try:
-        rl = from_json(GRPOConfig(), config)
+        rl = GRPOConfig.of_run(config)
         if task["name"] == "small world":
             return Zero(config["model"], world=from_json(SmallWorld(), task["settings"]), rl=rl)
         if not task["settings"]:

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError
 from r1lab.files import whole
+from r1lab.models.lora import own_parameters
 from r1lab.models.policy import Policy, save_model
 from r1lab.run import Run
 from r1lab.training.distributed import World
@@ -61,7 +62,7 @@ def save_checkpoint(
                 partial.mkdir(parents=True)
                 state = state | {name: one.state_dict() for name, one in optimizers.items()}
                 for name, module in modules.items():
-                    own = {part: p.detach().contiguous() for part, p in module.named_parameters()}
+                    own = {part: p.detach().contiguous() for part, p in own_parameters(module).items()}
                     save_file(own, partial / f"{name}.safetensors")
             if world.is_main:
                 save_model(policy.model, tokenizer, partial, state_dict=weights)
@@ -136,7 +137,7 @@ def _tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor]:
                 own |= {part: torch.zeros_like(parameter) for part in ("exp_avg", "exp_avg_sq")}
             tensors |= {f"{name}.{number}.{part}": value for part, value in own.items()}
     for name, module in modules.items():
-        tensors |= {f"{name}.{part}": p.detach() for part, p in module.named_parameters()}
+        tensors |= {f"{name}.{part}": p.detach() for part, p in own_parameters(module).items()}
     return tensors
 
 

@@ -1,10 +1,13 @@
 """How a run of GRPO learns: every number that changes its result, beside model and task, and presets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Literal
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml
+from r1lab.models.lora import LoRA, MaybeLoRA
 from r1lab.objective import LossConfig
 from r1lab.run import from_json
 from r1lab.sampling import SamplerName, VLLMConfig
@@ -46,6 +49,8 @@ class GRPOConfig:
         overlong: questions that leave no room for the longest completion are refused before the
             run, or left out.
         reference_every: steps after which the reference policy becomes the policy.
+        lora: train an adapter in place of all weights; on the command line RANK, ALPHA, LAYERS. The
+            reference policy is then the adapter as it was, at first the model without one.
         processes: 0 for one per core (or per GPU).
         microbatch_tokens: with padding; on a CPU 1,024 stay in a core's caches, and 8,192 take half
             again as long.
@@ -55,6 +60,7 @@ class GRPOConfig:
             `eval_problems` test problems of each level (0: all); before the first step and after
             the last, all of them are asked, with `final_samples`.
         sample_rows: completions of each rollout that are stored.
+        track: send metrics to trackio or Weights & Biases, besides TensorBoard's files.
         skipped_limit: this many updates in a row with a NaN loss end the run.
     """
 
@@ -64,6 +70,7 @@ class GRPOConfig:
     group_size: int = 16
     minibatches: int = 4
     learning_rate: float = 1e-6
+    lora: MaybeLoRA = None
     warmup_steps: int = 8
     max_grad_norm: float = 1.0
     temperature: float = 1.0
@@ -87,7 +94,13 @@ class GRPOConfig:
     final_samples: int = 4
     checkpoint_every: int = 10
     sample_rows: int = 32
+    track: Literal["", "trackio", "wandb"] = ""
     skipped_limit: int = 3
+
+    @classmethod
+    def of_run(cls, stored: Mapping) -> "GRPOConfig":
+        """The settings that a run's config.json holds; what is missing there is the default's."""
+        return from_json(cls(lora=LoRA() if stored.get("lora") else None), stored)
 
     @classmethod
     def preset(cls, name: str, **changes) -> "GRPOConfig":
@@ -142,6 +155,8 @@ class GRPOConfig:
                 self.sampler != "torch" if self.grading_rows else self.grading == "asynchronous"
             ),
         }
+        if self.track and find_spec(self.track) is None:
+            raise InputError(f"track is {self.track!r}, which is not installed: pip install {self.track}.")
         for sentence, refused in refusals.items():
             if refused:
                 raise InputError(sentence)

@@ -90,7 +90,7 @@ class World:
 
     def sampling_copy(self, model: nn.Module, apart: bool = False) -> nn.Module:
         """The model that this process samples from: the trained one, unless it is to stand apart."""
-        return copy.deepcopy(model).requires_grad_(False).to(self.device) if apart else model
+        return (copy.deepcopy(model).requires_grad_(False) if apart else model).to(self.device)
 
     def full_parameters(self, policy: Policy) -> Iterator[tuple[str, Tensor]]:
         """Name and whole value of every parameter of the policy's model, for a sampler."""

@@ -102,9 +102,10 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     tokens = max(config.microbatch_tokens, longest)
     each = 2 if parallel.precision == "bfloat16" else 4  # bytes of a number to compute with
     stored = 4 * total / (processes if parallel.shard else 1)
-    times = (1, 1, 2, rl)
+    full = getattr(config, "lora", None) is None  # an adapter is small beside what it spares
+    times = (1, full, 2 * full, rl and (full or parallel.shard))
     shares = {name: count * stored for name, count in zip(SHARES, times, strict=True)}
-    apart = rl and not vllm and parallel.shard
+    apart = rl and not vllm and (parallel.shard or not full)
     lasting = {"sampler copy": apart * each * total, "runtime": RUNTIME_BYTES}
     sampling = {"vLLM's weights": vllm * (1 + parallel.shard) * each * total}  # the new ones besides
     if rl:

@@ -1,6 +1,5 @@
 """Group relative policy optimization: the loop, and one update of it."""
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from r1lab.errors import InputError
+from r1lab.models.lora import merged, own_parameters, plain_model, sharing_copy
 from r1lab.models.policy import Policy, completion_columns
 from r1lab.objective import group_advantages, loss_normalizer, policy_loss
 from r1lab.sampling import build_sampler
@@ -47,7 +47,7 @@ class Learner:
         config.check(world.size)
         self.config, self.task, self.policy, self.tokenizer = config, task, policy, tokenizer
         self.world, self.loss, self.step, self.skipped_in_a_row = world, loss, 0, 0
-        model, vllm = policy.model, config.vllm  # which holds weights of its own
+        model, vllm = plain_model(policy.model), config.vllm  # which holds weights of its own
         if config.sampler == "torch":
             model = world.sampling_copy(model, apart=self.lags)
         elif config.parallel.shard and vllm.dtype == "auto":
@@ -55,7 +55,7 @@ class Learner:
         self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
         self.modules = {}  # beside the policy in checkpoints
         if config.loss.beta > 0:
-            self.modules["reference"] = copy.deepcopy(policy).requires_grad_(False)
+            self.modules["reference"] = sharing_copy(policy)
         self.trained, self.optimizers = {}, {}
         self.optimizer = self.place("optimizer", policy, config.learning_rate)
         for module in self.modules.values():
@@ -65,7 +65,7 @@ class Learner:
         """Put a module where it is trained; its optimizer, which checkpoints hold by this name."""
         self.trained[name] = self.world.place(module)
         self.optimizers[name] = torch.optim.AdamW(
-            module.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+            own_parameters(module).values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )
         return self.optimizers[name]
 
@@ -212,7 +212,7 @@ class Learner:
 
     def sample_from(self, policy: Policy) -> None:
         """Give the sampler the weights of this policy."""
-        self.sampler.load_weights(self.world.full_parameters(policy))
+        self.sampler.load_weights(merged(self.world.full_parameters(policy), self.config.lora))
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""

@@ -3,8 +3,10 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from importlib import import_module
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -19,14 +21,34 @@ from r1lab.training.rollout import Experience
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 
 
+Track = Callable[[dict[str, float], int], None]  # of metrics and their step
+
+
+@contextmanager
+def tracking(name: str, run: Run) -> Iterator[Track]:
+    """Open a run in trackio or Weights & Biases ("wandb") for metrics; with no name they go nowhere."""
+    if not name:
+        yield lambda row, step: None
+        return
+    options = {"project": "r1lab", "name": run.name, "config": run.config, "resume": "allow"}
+    if name == "wandb":  # which finds a run again by its id, trackio by its name
+        options["id"] = run.name
+    opened = import_module(name).init(**options)
+    try:
+        yield lambda row, step: opened.log(row, step=step)
+    finally:
+        opened.finish()
+
+
 class Recorder:
     """Writes a run folder as the run goes on. Only the main process writes; all evaluate."""
 
     def __init__(
         self, run: Run, learner: Learner, clock: dict[str, float], progress: Progress,
-        stop: StopRequest, stop_after: int | None = None,
+        stop: StopRequest, stop_after: int | None = None, track: Track = lambda row, step: None,
     ):  # fmt: skip
         self.run, self.learner, self.progress, self.stop = run, learner, progress, stop
+        self.track = track
         self.clock, self.notes = Counter(clock), {}
         self.started = time.monotonic() - self.clock["wall_seconds"]
         self.rollout_started = time.monotonic()
@@ -92,9 +114,10 @@ class Recorder:
     def _write_metrics(self, kind: str, row: dict) -> None:
         step = self.learner.step
         self.metrics.write({"kind": kind, "step": step, **row})
-        for name, value in row.items():
-            if isinstance(value, int | float):
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {f"{kind}/{name}": v for name, v in row.items() if isinstance(v, int | float)}
+        for name, value in numbers.items():
+            self.board.add_scalar(name, value, step)
+        self.track(numbers, step)
 
     def _write_sample(self, problem: Problem, **shown) -> None:
         place = {"step": self.learner.step, "source_run": self.run.name}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation
-from r1lab.models.policy import Policy, load_model, load_tokenizer, refuse_unknown_words
+from r1lab.models.policy import Policy, load_start, load_tokenizer, refuse_unknown_words
 from r1lab.objective import policy_loss
 from r1lab.rewards import RewardSet, validate
 from r1lab.run import Run
@@ -20,7 +20,7 @@ from r1lab.training.distributed import World, fingerprint
 from r1lab.training.estimate import check_machine
 from r1lab.training.loop import Learner
 from r1lab.training.processes import Progress, StopRequest, compute, default_processes
-from r1lab.training.recorder import Recorder
+from r1lab.training.recorder import Recorder, tracking
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner
 NAMED = 5  # of the questions that are too long
@@ -154,17 +154,20 @@ def rl_work(
     # Each process has read its own machine's files.
     world.agree("settings", config)
     world.agree("problems, rewards or check of the task", task.fingerprint())
-    checkpoints = run.checkpoints
-    loaded, tokenizer = load_model(checkpoints[-1] if checkpoints else model)
+    last = next(reversed(run.checkpoints), None)
+    loaded, tokenizer = load_start(model, config.lora, config.seed, last)
     world.agree("starting weights", fingerprint(loaded))
     positions = getattr(loaded.config, "max_position_embeddings", None) or math.inf
     task, left_out = fitting(task, config, tokenizer, positions)
     if left_out and world.is_main:
         print(f"Left out: {left_out}.")
     learner = make(config, task, Policy(loaded), tokenizer, world)
-    clock = learner.restore(checkpoints[-1])["clock"] if checkpoints else {}
-    with Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress:
-        recorder = Recorder(run, learner, clock, progress, stop, stop_after)
+    clock = learner.restore(last)["clock"] if last else {}
+    with (
+        Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress,
+        tracking(config.track if world.is_main else "", run) as track,
+    ):
+        recorder = Recorder(run, learner, clock, progress, stop, stop_after, track)
         tested = task.test, config.final_samples
         if learner.step == 0:
             base = recorder.evaluate("eval_base.npz", *tested)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.models.policy import load_model, load_tokenizer, refuse_unknown_words
+from r1lab.models.lora import MaybeLoRA
+from r1lab.models.policy import load_start, load_tokenizer, refuse_unknown_words
 from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.distributed import fingerprint
 from r1lab.training.estimate import check_machine
@@ -30,6 +31,7 @@ class SFTConfig(SupervisedConfig):
 
     Attributes:
         steps: at most this many; 0: as many as the epochs have.
+        lora: train an adapter in place of all weights; on the command line RANK, ALPHA, LAYERS.
         template: that the questions are put into, see `sources.templates`.
     """
 
@@ -37,6 +39,7 @@ class SFTConfig(SupervisedConfig):
     epochs: int = 3
     tokens_per_step: int = 8_192
     learning_rate: float = 1e-3
+    lora: MaybeLoRA = None
     final_share: float = 0.1
     warmup_steps: int = 5
     weight_decay: float = 0.0
@@ -82,7 +85,7 @@ def fine_tune(
         started: when the work started (`time.monotonic`), for `wall_seconds`.
     """
     started = started or time.monotonic()
-    loaded, tokenizer = load_model(model)
+    loaded, tokenizer = load_start(model, config.lora, config.seed)
     rows = load_documents(data, tokenizer, config.template)
     documents = fitting(rows, loaded.config.max_position_embeddings, data)
     world.agree("rows of the data set", [hash((*p, -1, *c)) for p, c in documents])

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from r1lab.models.lora import own_parameters
 from r1lab.models.policy import Policy, load_model
 from r1lab.training.batching import own_batches, pad_rows
 from r1lab.training.checkpoint import restore, save_checkpoint
@@ -95,10 +96,10 @@ def train_supervised(
     """
     saved = run.checkpoints
     if saved:
-        model, _ = load_model(saved[-1])
+        model, _ = load_model(saved[-1], merged=False)
     policy = world.place(Policy(model).train())
     optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=config.learning_rate, betas=(0.9, 0.95),
+        own_parameters(policy).values(), lr=config.learning_rate, betas=(0.9, 0.95),
         weight_decay=config.weight_decay, fused=True,
     )  # fmt: skip
     optimizers = {"optimizer": optimizer}
