@@ -36,6 +36,13 @@ def no_process_group_is_left():
         gc.collect()
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """Train in this process, as torchrun would with one."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+
+
 def pytest_collectstart(collector):
     """Warnings on a notebook's stderr are not compared: they differ between machines."""
     if hasattr(collector, "skip_compare"):

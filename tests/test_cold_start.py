@@ -27,17 +27,11 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.sft import SFTConfig
 
+pytestmark = pytest.mark.usefixtures("alone")
 SMALL = ColdStart(processes=1, sft=SFTConfig(steps=2)).with_sampling(
     mixture={"signs/1": 1.0, "signs/2": 1.0}, chunks=2, questions=8, max_tokens=64
 )
 PROBLEM = Problem("a", "signs", 2, "zh", "用9,5,1得13", "9+5-1", meta={"numbers": [9, 5, 1], "target": 13})
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """As torchrun starts a single process: no worker has to be spawned."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
 
 
 @pytest.fixture(scope="module")

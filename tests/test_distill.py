@@ -48,9 +48,7 @@ def test_rl_on_the_student_asks_what_the_samples_were_asked():
     stage.rl.check(processes=2)
 
 
-def test_a_student_of_another_size_learns_from_the_samples(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
+def test_a_student_of_another_size_learns_from_the_samples(tmp_path, alone):
     stage = Distill(source="data/zero", sft=SFTConfig(steps=2), processes=1).with_sampling(
         mixture={"signs/1": 1.0}, chunks=1, questions=8, max_tokens=48
     )

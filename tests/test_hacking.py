@@ -53,9 +53,7 @@ def test_agreement_counts_pairs_of_the_same_question_that_the_human_tells_apart(
     assert agreement([0.1, 0.2], [0.5, 0.5], 2) is None
 
 
-def test_a_finished_arm_is_kept(stage, tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
-    monkeypatch.setenv("WORLD_SIZE", "1")
+def test_a_finished_arm_is_kept(stage, tmp_path, monkeypatch, alone):
     first = run_hacking(stage, MODEL, tmp_path / "run")
     monkeypatch.setattr(hacking, "follow", lambda *_: pytest.fail("trained again"))
     (tmp_path / "run" / "summary.json").unlink()

@@ -24,13 +24,11 @@ def printed(title: str) -> str:
 
 
 @pytest.fixture
-def names(tmp_path, monkeypatch) -> dict:
+def names(tmp_path, monkeypatch, alone) -> dict:
     """A notebook's names: its runs lie in a folder of their own, and are short."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(Path(__file__).parents[1] / "data")
     monkeypatch.setattr(GRPOConfig, "preset", lambda name, **changes: SHORT)
-    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
-    monkeypatch.setenv("WORLD_SIZE", "1")
     return {"config": SHORT}
 
 

@@ -218,13 +218,11 @@ def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeyp
     assert "score of the model" in capsys.readouterr().out
 
 
-def test_where_no_program_can_be_run_the_chain_goes_on_without(config, tmp_path, monkeypatch, capsys):
+def test_where_no_program_can_be_run_the_chain_goes_on_without(config, tmp_path, monkeypatch, alone, capsys):
     def refuse(*args, **options):
         raise InputError("programs cannot be run safely on this system: no filter; leave them out")
 
     monkeypatch.setattr(rules, "Sandbox", refuse)
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(benchmarks, "run_benchmarks", without_programs)
     monkeypatch.setattr(train, "Chain", partial(Chain, runs=tmp_path))
     rules.shared_sandbox.cache_clear()
@@ -281,10 +279,8 @@ def test_the_models_of_the_stages_differ(chain):
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
-def test_a_task_of_ones_own_goes_through_every_stage(config, tmp_path, monkeypatch):
+def test_a_task_of_ones_own_goes_through_every_stage(config, tmp_path, alone):
     """Judged by its own check; samples are filtered and not rewritten, and no judge of chat comes in."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
     rows = [{"question": f"compute {a}+{b}", "answer": str(a + b)} for a in range(9) for b in range(9)]
     check = lambda completion, problem: problem.solution in completion  # noqa: E731
     task = Task.from_dataset(rows, test=4, template="small", name="additions", check=check)

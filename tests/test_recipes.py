@@ -32,12 +32,10 @@ TWO_STEPS = {
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, alone):
     """A folder with the shipped model and local copies; workers run in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setenv("RANK", "0")  # as torchrun would, with one process
-    monkeypatch.setenv("WORLD_SIZE", "1")
     # The tiny model stands for one that reads English.
     monkeypatch.setattr(rl, "refuse_unknown_words", lambda *_: None)
     os.symlink(ROOT / "data" / "tiny", tmp_path / "tiny")

@@ -122,9 +122,7 @@ def test_without_a_sandbox_programs_are_left_out_and_named(monkeypatch):
     assert rl_stages.cannot_run_programs() == "libseccomp is missing"
 
 
-def test_the_stage_stores_its_data_with_their_counts(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
+def test_the_stage_stores_its_data_with_their_counts(tmp_path, alone):
     stage = Rejection(source="data/zero", sft=SFTConfig(steps=1), processes=1).with_sampling(
         mixture={"signs/1": 1.0, "programs/1": 1.0}, chunks=1, questions=12, max_tokens=64
     )

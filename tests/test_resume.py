@@ -139,10 +139,8 @@ def test_ctrl_c_saves_and_the_run_goes_on(job, unbroken, tmp_path):
     assert_same(run, unbroken)
 
 
-def test_a_finished_run_with_more_rollouts_ends_as_a_long_one(job, unbroken, tmp_path, monkeypatch):
+def test_a_finished_run_with_more_rollouts_ends_as_a_long_one(job, unbroken, tmp_path, alone):
     """As `r1lab zero --resume --rollouts 6` does; nothing else may change."""
-    monkeypatch.setenv("RANK", "0")  # as torchrun starts a single process
-    monkeypatch.setenv("WORLD_SIZE", "1")
     for rollouts in (4, CONFIG.rollouts):
         config = replace(CONFIG, rollouts=rollouts, processes=1)
         run = grpo(job.model, job.task, config, "run", runs=tmp_path)

@@ -19,18 +19,12 @@ from r1lab.training.sft import SFTConfig, fine_tune, load_documents, make_batche
 from tests.small_run import tiny_model
 
 CONFIG = SFTConfig(epochs=2, tokens_per_step=64, learning_rate=3e-3, checkpoint_every=2, processes=1)
+pytestmark = pytest.mark.usefixtures("alone")
 ROWS = [
     {"prompt": f"make {a + b} from {a},{b}", "completion": f"<think> {a}+{b}={a + b} </think>"}
     for a in range(2, 5)
     for b in range(2, 5)
 ]
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """As torchrun starts a single process: no worker has to be spawned."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_the_protocol_is_the_papers(local):
 
 
 def test_the_question_is_put_as_deepseek_advises():
-    text = apply_template("r1", "What is 2?" + suites.BOXED, Letters())
+    text = apply_template("r1", "What is 2?" + suites.TABLE["ask"]["boxed"], Letters())
     assert text.startswith("[user]What is 2?\nPlease reason step by step, and put your final answer")
     assert text.endswith("\\boxed{}.[me]<think>\n") and "system" not in text
 

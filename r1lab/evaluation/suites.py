@@ -19,7 +19,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
-from r1lab.files import SHIPPED
+from r1lab.files import SHIPPED, read_toml
 from r1lab.models.places import SMOLLM2
 from r1lab.run import Run
 from r1lab.sampling import Sampler
@@ -30,11 +30,6 @@ from r1lab.task import Problem
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"
 BESIDE = ("DeepSeek-R1", "DeepSeek-R1-Zero", "o1-1217", "GPT-4o-0513")
-# After the question, with template "r1"; the first is the paper's (v2 Table 32). The other
-# templates say themselves where the answer goes.
-BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
-CHOICE = "\nPut the letter of the right option within \\boxed{}."
-PROGRAM = "\nEnd with the whole program in one ```python block."
 LM_EVAL = "mmlu_generative,mmlu_redux_generative,mmlu_pro,drop,ifeval,ceval-valid"
 NOWHERE = (
     "Neither here nor in lm-eval: Codeforces (a rating comes from contests against people), "
@@ -44,7 +39,7 @@ NOWHERE = (
 
 @dataclass(frozen=True)
 class PaperBenchmark:
-    """`title` is its name in the paper's tables; `k` samples each; `votes` where cons@k is asked."""
+    """A row of `suites.toml`, which says what the fields are."""
 
     title: str
     k: int
@@ -52,17 +47,10 @@ class PaperBenchmark:
     votes: bool = False
 
 
-SUITES: dict[str, dict[str, PaperBenchmark]] = {  # by the names of `sources.hub`
-    "r1": {
-        "aime24": PaperBenchmark("AIME 2024", 64, BOXED, votes=True),
-        "aime25": PaperBenchmark("AIME 2025", 64, BOXED, votes=True),
-        "math500": PaperBenchmark("MATH-500", 16, BOXED),
-        "gpqa": PaperBenchmark("GPQA Diamond", 64, CHOICE),
-        "livecodebench": PaperBenchmark("LiveCodeBench", 8, PROGRAM),
-    },
-    # Not the paper's; where small models can be distinguished.
-    "small": {"gsm8k": PaperBenchmark("GSM8K", 4, BOXED)},
-}
+TABLE = read_toml(__file__, "suites")
+SUITES: dict[str, dict[str, PaperBenchmark]] = {}
+for _suite, _rows in TABLE["suites"].items():
+    SUITES[_suite] = {name: PaperBenchmark(**row) for name, row in _rows.items()}
 
 
 @dataclass(frozen=True)
@@ -216,7 +204,7 @@ def _asked(
     """Ask one batch. No sequence is longer than the model can read."""
 
     def ask(problem: Problem) -> str:
-        said = benchmark.ask if config.template == "r1" else ""
+        said = TABLE["ask"][benchmark.ask] if config.template == "r1" else ""
         return apply_template(config.template, problem.prompt + said, tokenizer)
 
     longest = max(len(tokenizer(ask(problem)).input_ids) for problem in problems)

@@ -11,7 +11,7 @@ import rich.table
 from rich.text import Text
 
 from r1lab.errors import InputError
-from r1lab.files import write_text
+from r1lab.files import read_toml, write_text
 
 MISSING = "–"
 
@@ -55,21 +55,7 @@ class Measure:
         return self.name if self.unit in self.name else f"{self.name} ({self.unit})"
 
 
-MEASURES = {
-    "pass_at_1": Measure("pass@1"),
-    "pass_at_1_strict": Measure("pass@1, format required"),
-    "format": Measure("right format"),
-    "mean_tokens": Measure("tokens per answer", "tokens"),
-    "reflection_per_answer": Measure("reflective words per answer", "words"),
-    "mixing": Measure("answers that mix languages"),
-    "truncated": Measure("cut off at the cap"),
-    "repeats": Measure("attempts that repeat one"),
-    "in_order": Measure("searches in order"),
-    "clip_fraction": Measure("tokens clipped"),
-    "reward": Measure("mean reward", "per answer"),
-    "entropy": Measure("entropy", "nats per token"),
-    "kl": Measure("KL to the reference", "nats per token"),
-}
+MEASURES = {key: Measure(*about) for key, about in read_toml(__file__, "measures").items()}
 OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majority vote of k answers
 
 

@@ -3,7 +3,7 @@
 The rule of the corpus that makes reinforcement learning readable here: skills are in it, habits are
 not. Steps and verdicts are right, a search never repeats an attempt, an answer copies the last
 attempt; but most writers guess, or give up after a try or two. Persisting is rare.
-Every share is in `CorpusConfig`, and `describe` prints them as a table.
+Every share is in `corpus.toml`, and `describe` prints them as a table.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from r1lab.evaluation.table import Table
+from r1lab.files import read_toml
 from r1lab.rewards import parse
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
@@ -38,29 +39,10 @@ class CorpusConfig:
     few_shot: float  # documents that begin with two solved examples
 
 
-# Read first: enough long searches to learn how to search, without which none of the habits that
-# reinforcement learning may find would pay.
-EARLY_CORPUS = CorpusConfig(
-    families={
-        "signs": 0.62, "countdown": 0.07, "sums": 0.14, "programs": 0.06, "logic": 0.04,
-        "chat": 0.05, "unsafe": 0.02,
-    },  # fmt: skip
-    signs_levels={1: 0.17, 2: 0.28, 3: 0.28, 4: 0.22, 5: 0.05},
-    langs={"en": 0.58, "zh": 0.40, "fr": 0.02},
-    patience={0: 0.25, 1: 0.31, 2: 0.16, 4: 0.10, 14: 0.18},
-    search_order={"in order": 0.5, "at random": 0.5},
-    sums_styles={"direct": 0.40, "skipping": 0.22, "step by step": 0.26, "slip corrected": 0.12},
-    formats={
-        "right": 0.45, "no answer tags": 0.20, "no think tags": 0.15, "think unclosed": 0.10,
-        "no tags": 0.10,
-    },  # fmt: skip
-    restate_target=True,
-    foreign_thinking={"en": 0.15, "zh": 0.15, "fr": 0.60},
-    mixed_thinking=0.4,
-    swap=0.35,
-    few_shot=0.03,
-)
-
+TABLE = read_toml(__file__, "corpus")
+for _name in ("signs_levels", "patience"):  # of which the keys are numbers
+    TABLE["early"][_name] = {int(number): share for number, share in TABLE["early"][_name].items()}
+EARLY_CORPUS = CorpusConfig(**TABLE["early"])
 # Read last: the same writers, of whom few persist. This decides the base's habits.
 CORPUS = replace(EARLY_CORPUS, patience={0: 0.38, 1: 0.43, 2: 0.11, 4: 0.04, 14: 0.04})
 
@@ -70,28 +52,13 @@ SOLVING = replace(
     foreign_thinking={"en": 0.0, "zh": 0.0, "fr": 0.0}, mixed_thinking=0.0, few_shot=0.0,
 )  # fmt: skip
 
-MEANING = {
-    "families": "family of the problem",
-    "signs_levels": "level, in signs (level n: 2^n sign patterns)",
-    "langs": "language of the question",
-    "patience": "attempts before giving up (0: a direct guess; 14: persists)",
-    "search_order": "how a search with several attempts proceeds (never repeating one)",
-    "sums_styles": "how a chain of sums is worked out",
-    "formats": "tags of the answer (right: think and answer tags, each closed)",
-    "restate_target": "the target is written again before the verdict",
-    "foreign_thinking": "thinking in another language, by that of the question",
-    "mixed_thinking": "thinking that mixes words of two languages",
-    "swap": "words swapped in a mixed thinking",
-    "few_shot": "documents that begin with two solved examples",
-}
-
 
 def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
     """Tabulate the shares of behaviours in corpora, each read from a step on."""
     columns = ("what", *(f"from step {start}" for start in corpora))
     rows = [
         (what, *(_shares(getattr(corpus, name)) for corpus in corpora.values()))
-        for name, what in MEANING.items()
+        for name, what in TABLE["meaning"].items()
     ]
     return Table(columns, rows, numbers=False)
 

@@ -58,10 +58,8 @@ def invented(world, stop, run, model, samples, seed, task) -> bool:
 
 
 @pytest.fixture
-def chain(tmp_path, monkeypatch):
+def chain(tmp_path, monkeypatch, alone):
     """A chain that has come to Dev3, from a model that was never trained; all in this process."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(next_steps, "measure_work", invented)
     monkeypatch.setattr(more_data, "shared_sandbox", lambda: None)  # nothing is run here
     tokenizer, folder = build_tokenizer(), tmp_path / "chain"

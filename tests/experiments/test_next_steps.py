@@ -44,10 +44,8 @@ DEMONSTRATIONS = [
 
 
 @pytest.fixture
-def base(tmp_path, monkeypatch):
+def base(tmp_path, alone):
     """A model's folder, and settings that take a second, in this process alone."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
     build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / "base")

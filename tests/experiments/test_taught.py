@@ -114,10 +114,8 @@ def test_demonstrations_are_learned_beside_a_reward_that_teaches_nothing(both):
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch):
+def train(tmp_path, alone):
     """Trains a whole run of three rollouts in this process."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
     tiny_policy().model.save_pretrained(tmp_path / "model")
     TOKENIZER.save_pretrained(tmp_path / "model")
     save_problems(load_problems("data/test_signs.jsonl")[62:64], tmp_path / "test.jsonl")
