@@ -1,6 +1,5 @@
 """The paper's failed paths: labels and values by enumeration, PUCT by hand, tokens, seeds."""
 
-import html
 import itertools
 import random
 from collections import Counter
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from r1lab.lab.widgets import tree_explorer
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.search.prm import (
@@ -249,19 +247,3 @@ def test_held_out_puzzles_are_different_and_always_the_same():
     puzzles = held_out_puzzles(3, 20)
     assert len({problem.id for problem in puzzles}) == 20
     assert puzzles == held_out_puzzles(3, 20) and puzzles[0].lang == "en"
-
-
-# ---- the tree to look at -------------------------------------------------------------------------
-
-
-def test_the_tree_explorer_steps_resets_and_says_what_it_shows():
-    explorer = tree_explorer(HAND, {"exact": HAND.values(best=True), "none": [0.0] * 7})
-    start = explorer.words.value
-    assert "found. Written in this order: a, b, f." in html.unescape(start)
-    explorer.controls["guide"].value = "none"
-    assert "a, b, c" in explorer.words.value
-    explorer.controls["step"].value = 1
-    assert "2 tokens, 0 of 4 attempts: not found. Written in this order: a." in explorer.words.value
-    explorer.reset.click()
-    assert explorer.words.value == start and bytes(explorer.picture.value[:4]) == b"\x89PNG"
-    assert all(control.description for control in explorer.controls.values())

@@ -13,6 +13,7 @@ from r1lab.lab.dashboard import (
     TokenScores, rollout_inspector_figure, score_tokens, show_run, tokens_html, train_live,
 )  # fmt: skip
 from r1lab.models.policy import load_policy
+from r1lab.report.figures import png_bytes
 from r1lab.run import Run
 from r1lab.training.config import GRPOConfig
 from r1lab.world.small_world import SmallWorld
@@ -70,7 +71,7 @@ def test_the_figure_says_where_the_policy_changed():
     figure = rollout_inspector_figure(scores)
     assert figure.axes[0].get_title(loc="left") == "Half of the log ratio, in size, sits in 1 of 4 tokens"
     assert "“等” -3.00" in figure.get_label()
-    assert len(widgets.png_bytes(figure)) > 1000  # every character can be drawn
+    assert len(png_bytes(figure)) > 1000  # every character can be drawn
     flat = rollout_inspector_figure(TokenScores(["a"], {"log ratio": [0.0]}))
     assert "sits in 0 of 1 tokens" in flat.get_label()
 
@@ -127,7 +128,7 @@ def test_a_live_run_is_shown_again_from_its_folder(task, tmp_path):
     for widget in ("curves", "table", "rollout", "group"):
         assert getattr(after, widget).value == getattr(live, widget).value
     assert 'src="data:image/png;base64,iVBORw0KGgo' in after.curves.value
-    assert after.table.value.count("<tr>") == 1 + 4 and "Rollout 3, step 3" in after.table.value
+    assert after.table.value.count("<details>") == 4 and "Rollout 3, step 3" in after.table.value
     after.rollout.value = 1
     assert "Rollout 1, step 1" in after.table.value
 
@@ -199,3 +200,23 @@ def test_settings_that_cannot_train_and_other_runs_are_one_sentence(task, tmp_pa
     wrong = dataclasses.replace(settings(), group_size=1)
     assert train_live(TINY, task, wrong, tmp_path / "b") is None
     assert "group_size is 1" in capsys.readouterr().out and not (tmp_path / "b").exists()
+
+
+# What a page of the browser is given
+
+
+def test_groups_of_a_run_are_shown_and_a_run_without_any_is_one_sentence(tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", lambda data, raw: shown.append(data["text/html"]))
+    widgets.rollouts(ROOT / "data" / "runs" / "zero", most=3)
+    still, page = shown[0].split("<iframe")
+    assert still.count("<details>") == 16 and page.count("earned") > 3
+    assert "A still picture" in still and "&lt;script&gt;" in page  # a page within the page
+    with pytest.raises(InputError, match="holds no group of answers"):
+        widgets.rollouts(tmp_path)
+
+
+def test_a_model_answers_a_question_of_ones_own():
+    question, answer = widgets.ask(TINY, max_tokens=12).children
+    question.value = "make 13 from 9,5,1"
+    assert '<div class="answer">' in answer.value

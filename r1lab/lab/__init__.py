@@ -2,6 +2,6 @@
 
 from r1lab.lab import check
 from r1lab.lab.lesson import show, style
-from r1lab.lab.widgets import explorer
+from r1lab.lab.widgets import ask, explorer, rollouts
 
-__all__ = ["check", "explorer", "show", "style"]
+__all__ = ["ask", "check", "explorer", "rollouts", "show", "style"]

@@ -15,8 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import accumulate, groupby
-from operator import itemgetter
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -25,10 +24,10 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
-from r1lab.lab.widgets import BLUE, DRAWING, ORANGE
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
-from r1lab.report.figures import draw, styled
+from r1lab.report.answers import Answers, answer_of, attempts_of, groups_of
+from r1lab.report.figures import OKABE_ITO, draw, styled
 from r1lab.report.pages import embedded
 from r1lab.run import Row, Run
 from r1lab.sources.templates import apply_template
@@ -39,6 +38,8 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import described, rl_work
 
+BLUE, ORANGE = OKABE_ITO[:2]
+DRAWING = threading.Lock()  # matplotlib's settings are global, and callbacks run in threads
 PERIOD = 2.0  # seconds from one drawing to the next
 PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
 SHOWN = PAGES.get_template("dashboard.html").module  # its macros
@@ -55,15 +56,16 @@ class RunView(VBox):
         self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
     ) -> None:
         self.run, self.rollouts, self.words = Run(run), [], ""
+        self.attempts = attempts_of(self.run)
         self.models = [load_policy(model) for model in models]
         self.status, self.curves, self.table, self.text = (HTML() for _ in range(4))
-        names = ("rollout", "question", "answer")[: 3 if models else 2]
+        names = ("rollout", "question", "answer")
         sliders = [IntSlider(1, min=1, max=2, description=name) for name in names]
-        self.rollout, self.group, self.answer = [*sliders, None][:3]
+        self.rollout, self.group, self.answer = sliders
         for slider in sliders:
             slider.observe(lambda _: self.show_group(), "value")
         bar = HBox([*controls, self.status])
-        super().__init__([bar, self.curves, HBox(sliders), self.table, self.text])
+        super().__init__([bar, self.curves, HBox(sliders if models else sliders[:2]), self.table, self.text])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -76,7 +78,7 @@ class RunView(VBox):
             titled = [(one, one.axes[0].get_title(loc="left")) for one in figures if one]
             self.curves.value = SHOWN.curves([embedded(*one) for one in titled])
         newest = self.rollout.value >= len(self.rollouts)
-        self.rollouts = _groups(samples)
+        self.rollouts = groups_of(samples)
         self.words = f"Step {rows[-1]['step']}: {'. '.join(title for _, title in titled)}."
         self.say(self.words)
         if newest:
@@ -90,7 +92,9 @@ class RunView(VBox):
         groups = _choose(self.rollout, self.rollouts)
         group = _choose(self.group, groups)
         place = f"Rollout {self.rollout.value}, step {group[0]['step']}, question {self.group.value}"
-        self.table.value = SHOWN.group(group, f"{place} of {len(groups)} stored")
+        answers = [answer_of(row, self.attempts) for row in group]
+        asked = f"{place} of {len(groups)} stored: {group[0]['prompt']}"
+        self.table.value = Answers(asked, answers)._repr_html_()
         if self.models:
             self.text.value = tokens_html(self.scores(_choose(self.answer, group)))
 
@@ -111,10 +115,10 @@ def _choose(slider: IntSlider, things: Sequence):
 
 
 class Dashboard(RunView):
-    """A run in a thread of this kernel, with Start and Stop.
+    """Trains a model on a task in the folder `run`, in a thread of this kernel, with Start and Stop.
 
     Stop is obeyed at the end of the rollout in hand, which is saved. Start goes on from there, as
-    `r1lab zero --resume` does.
+    `r1lab zero --resume` does. `overwrite` deletes what the folder holds.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class Dashboard(RunView):
         self.start.on_click(lambda _: self.begin())
         self.stop.on_click(lambda _: self.end())
         super().__init__(run, controls=(self.start, self.stop))
+        self.attempts = task.attempts
         self.say("Press Start.")
         self.draw()
 
@@ -190,15 +195,7 @@ def one_sentence() -> Iterator[None]:
         print(error)
 
 
-@one_sentence()
-def train_live(
-    model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
-) -> Dashboard | None:
-    """A dashboard that trains a model on a task in the folder `run`, or goes on with the run there.
-
-    `overwrite` deletes what the folder holds.
-    """
-    return Dashboard(model, task, config, run, overwrite)
+train_live = one_sentence()(Dashboard)  # None where there is nothing to train
 
 
 @one_sentence()
@@ -220,18 +217,6 @@ def show_run(run: str | Path, *models: str | Path) -> RunView | None:
 
     again.on_click(reread)
     return view
-
-
-def _groups(samples: list[Row]) -> list[list[list[Row]]]:
-    """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
-    trained = [row for row in samples if row.get("advantage") is not None]
-    rollouts = []
-    for _, rows in groupby(trained, itemgetter("step")):
-        groups = [list(group) for _, group in groupby(rows, itemgetter("id"))]
-        for group in groups:
-            group.sort(key=itemgetter("advantage"), reverse=True)
-        rollouts.append(sorted(groups, key=lambda group: group[0]["advantage"] <= 0))
-    return rollouts
 
 
 @dataclass(frozen=True)

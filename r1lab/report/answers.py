@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
@@ -13,7 +15,8 @@ from r1lab.run import Row, Run
 from r1lab.stages.zero import stored_zero
 from r1lab.task import REQUIRED, Problem, problem_of
 
-SHOWN = Environment(autoescape=True, loader=PackageLoader("r1lab.report", "")).get_template("answers.html").module
+PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.report", ""))
+SHOWN = PAGES.get_template("answers.html").module  # its macros
 MARKS = {"hit": "✓", "miss": "✗", "repeat": "✗ again"}
 STYLES = {"hit": "green", "repeat": "yellow", "final": "bold", "tag": "cyan"}  # in a terminal
 FindAttempts = Callable[[Problem, str], list]
@@ -95,8 +98,11 @@ class Answers:
             shown.append("\n").append_text(answer.__rich__())
         return shown
 
+    def __html__(self) -> str:
+        return SHOWN.group(self.question, self.best_first)
+
     def _repr_html_(self) -> str:
-        return SHOWN.style() + SHOWN.group(self.question, self.best_first)
+        return SHOWN.style() + self.__html__()
 
 
 def answer_of(row: Row, attempts: FindAttempts | None = None) -> Answer:
@@ -114,3 +120,15 @@ def attempts_of(run: Run) -> FindAttempts | None:
         return stored_zero(run).open_task().attempts
     except InputError:
         return None
+
+
+def groups_of(samples: list[Row]) -> list[list[list[Row]]]:
+    """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
+    trained = [row for row in samples if row.get("advantage") is not None]
+    rollouts = []
+    for _, rows in groupby(trained, itemgetter("step")):
+        groups = [list(group) for _, group in groupby(rows, itemgetter("id"))]
+        for group in groups:
+            group.sort(key=itemgetter("advantage"), reverse=True)
+        rollouts.append(sorted(groups, key=lambda group: group[0]["advantage"] <= 0))
+    return rollouts

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import asdict
 from statistics import median
 
 import numpy as np
@@ -14,6 +15,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.estimators import cons_at_k, pass_at_k
 from r1lab.lab.widgets import EXPLORERS, page
 from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
+from r1lab.search.tree import Tree, mcts
 from tests.tools.stills import STILL
 
 NAMES = sorted(path.stem for path in EXPLORERS.glob("*.html"))
@@ -34,6 +36,21 @@ def opened(browser, tmp_path):
     yield open_page
     context.close()
 
+
+def grown(rng, depth=4):
+    """A tree of two children each, whose right leaf and prior are drawn."""
+    size, leaves = 2 ** (depth + 1) - 1, 2**depth
+    children = [[2 * node + 1, 2 * node + 2] for node in range(size - leaves)] + [[]] * leaves
+    prior = [1.0]
+    for _ in range(size - leaves):
+        share = rng.random()
+        prior += [share, 1 - share]
+    found = rng.randrange(size - leaves, size)
+    right = [node == found for node in range(size)]
+    return Tree([str(node) for node in range(size)], children, prior, [2] * size, right)
+
+
+TREE = grown(random.Random(5))
 
 # The same numbers as in Python: (explorer, its function, ours, a draw of the arguments)
 
@@ -80,6 +97,8 @@ SAME = {
            lambda rng: (rng.choice(["k1", "k2", "k3"]), rng.uniform(-3, 3), rng.randrange(4))),
     "vote": ("voteAtK", vote, lambda rng: (*counts(rng, 9), rng.random() < 0.5)),
     "pass": ("passAtK", lambda n, c, k: pass_at_k(n, np.array([c]), k)[0], lambda rng: counts(rng, 64)),
+    "tree": ("mcts", lambda values, c: mcts(TREE, values, budget=10**9, c=c).written,
+             lambda rng: ([rng.random() for _ in TREE.names], rng.uniform(0, 3))),
     "interval": ("interval", lambda k, n: list(binomtest(k, n).proportion_ci(method="exact")),
                  lambda rng: counts(rng, 512)[1::-1]),
 }  # fmt: skip
@@ -90,7 +109,8 @@ def test_an_explorer_computes_what_the_package_computes(opened, name):
     function, ours, draw = SAME[name]
     rng = random.Random(name)
     asked = [draw(rng) for _ in range(60)]
-    tab = opened("vote" if name == "pass" else name)
+    data = {"tree": {"tree": asdict(TREE), "values": {"any": [0.5] * len(TREE.names)}}}.get(name, {})
+    tab = opened("vote" if name == "pass" else name, **data)
     theirs = tab.evaluate(f"(all) => all.map((given) => ({function})(...given))", asked)
     for arguments, shown in zip(asked, theirs, strict=True):
         assert shown == pytest.approx(ours(*arguments), abs=1e-9), arguments
@@ -123,7 +143,7 @@ def test_every_slider_answers_to_keyboard_and_mouse_at_once(opened, name):
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.mouse.down()
     before = sliders[0].get_attribute("aria-valuenow")
-    tab.mouse.move(box["x"] + 60, box["y"] - 60, steps=3)
+    tab.mouse.move(box["x"] / 2, box["y"] - 60, steps=3)
     tab.mouse.up()
     assert sliders[0].get_attribute("aria-valuenow") != before
     assert median(times) < 50  # milliseconds
