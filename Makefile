@@ -12,7 +12,7 @@ INSTALL = @command -v python3 >/dev/null || { \
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-gpu notebooks student claims golden
+.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -60,8 +60,12 @@ test-gpu: ## Run the kernels' full matrix on an NVIDIA GPU; skipped where there 
 bench: ## Compare speed with transformers.generate, TRL and full logits; time grading and the sandbox
 	$(INSTALL) test
 	@mkdir -p data/benchmarks
-	@set -e; for script in tests/benchmarks/bench_*.py; do set -x; \
+	@set -e; for script in $(filter-out %bench_real.py,$(wildcard tests/benchmarks/bench_*.py)); do set -x; \
 	  $(PY) $$script --out data/benchmarks/$$(basename $$script .py).json; done
+
+bench-real: ## Time a step of a real language model: today's code, earlier code and TRL
+	$(INSTALL) test real
+	$(PY) tests/benchmarks/bench_real.py --out data/benchmarks/bench_real.json
 
 bench-gpu: ## Compare the kernels with every installed peer on an NVIDIA GPU
 	$(INSTALL) test

@@ -60,7 +60,10 @@ class Run:
     @property
     def config(self) -> Row:
         """The settings. Raises InputError where they are missing or damaged."""
-        return self.read("config.json")
+        config = self.read("config.json")
+        if "precision" in config.get("parallel", {}):  # where runs stored it once
+            config.setdefault("precision", config["parallel"]["precision"])
+        return config
 
     @property
     def summary(self) -> Row:

@@ -192,10 +192,11 @@ def test_documents_are_learned_alike_sharded_and_packed(job, tmp_path):
 
 def test_a_process_holds_its_share_and_samples_from_the_whole(job):
     def look() -> tuple:
-        world = join_world(Parallel(shard=True, precision="bfloat16"))
+        world = join_world(Parallel(shard=True))
         model, tokenizer = load_model(job.model)
         whole = {name: p.detach().clone() for name, p in model.named_parameters()}
-        learner = Learner(CONFIG, job.task, Policy(model), tokenizer, world)
+        half = replace(CONFIG, precision="bfloat16")
+        learner = Learner(half, job.task, Policy(model), tokenizer, world)
         learner.refresh_sampler()
         held = sum(p.to_local().numel() for p in learner.policy.parameters())
         kinds = {(p.dtype, isinstance(p, DTensor)) for p in learner.policy.parameters()}
@@ -243,9 +244,9 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
     settings = SupervisedConfig(steps=1, microbatch_tokens=64)
 
     def update(precision: str) -> tuple:
-        world = join_world(Parallel(shard=True, precision=precision))
+        world = join_world(Parallel(shard=True))
         model, tokenizer = load_model(job.model)
-        policy = world.place(Policy(model))
+        policy = world.place(Policy(model), dtype=getattr(torch, precision))
         before = [p.detach().full_tensor().clone() for p in policy.parameters()]
         loss = add_gradient(settings, policy, documents, tokenizer, world, learn_prompts=True)
         kinds = {kind for p in policy.parameters() for kind in (p.dtype, p.grad.dtype)}
@@ -344,4 +345,4 @@ def test_a_damaged_share_is_named(job, two, tmp_path):
 
 def test_settings_of_sharding_without_sharding_are_refused():
     with pytest.raises(InputError, match="set shard as well"):
-        Parallel(precision="bfloat16")
+        Parallel(recompute=True)

@@ -54,3 +54,15 @@ def test_a_benchmark_that_trains_runs(script, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(ROOT / "tests/benchmarks/bench_grading.py")])
     bench["main"](str(ROOT / "data/tiny"), repeats=1, out=out)
     assert json.loads(out.read_text())["completions"] == 8
+
+
+@pytest.mark.parametrize("arm", ["today", "TRL, float32, 8 rows"])
+def test_the_benchmark_of_a_real_model_runs_on_a_small_one(arm, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    bench = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "bench_real.py"))
+    changes = {"rollouts": 2, "questions": 4, "group_size": 4, "minibatches": 2, "caps": ((0, 8),), "processes": 1}
+    found = bench["work"](arm, "cpu", str(ROOT / "data" / "tiny"), changes)
+    assert found["seconds"] > 0 and found["peak_memory_gb"] > 0
+    assert 16 <= found["tokens"] <= 16 * 8
+    told = bench["summary"]({"today": [found], arm: [found]}, lambda values: values[0])
+    assert told["times_today's"]["cpu_seconds"] == dict.fromkeys({"today", arm}, 1.0)

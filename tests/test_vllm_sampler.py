@@ -414,11 +414,11 @@ def test_the_loss_weighs_samples_by_the_policy_over_the_sampler(fake):
 @pytest.mark.parametrize(("asked", "given"), [("auto", "bfloat16"), ("float32", "float32")])
 def test_no_copy_is_made_for_vllm_and_it_computes_as_a_sharded_run_does(asked, given, fake):
     class NoCopy(World):
-        def sampling_copy(self, model, apart=False):
+        def sampling_copy(self, *args, **options):
             raise AssertionError("vLLM does not use it")
 
     config = GRPOConfig.preset(
-        "cpu", sampler="vllm", parallel=Parallel(shard=True, precision="bfloat16"),
+        "cpu", sampler="vllm", precision="bfloat16",
         vllm=VLLMConfig(dtype=asked),
     )  # fmt: skip
     policy = Policy(tiny())

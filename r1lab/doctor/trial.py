@@ -98,7 +98,7 @@ def trial_config(config: GRPOConfig) -> GRPOConfig:
         config, rollouts=2, questions=min(4, config.questions), minibatches=1, warmup_steps=1,
         group_size=min(8, config.group_size), caps=config.caps[:1],
         learning_rate=config.learning_rate and max(1e-4, config.learning_rate),
-        reference_every=NEVER, skipped_limit=NEVER,
+        reference_every=NEVER, skipped_limit=NEVER, precision="float32",
     )  # fmt: skip
 
 

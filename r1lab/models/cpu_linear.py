@@ -50,7 +50,8 @@ class OneDNNLinear(nn.Linear):
     """nn.Linear whose float32 product on a CPU is oneDNN's."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or self.weight.dtype != torch.float32 or x.numel() == 0:
+        single = self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if x.device.type != "cpu" or not single or x.numel() == 0:
             return super().forward(x)
         return _OneDNNLinear.apply(x, self.weight, self.bias)
 

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 
 import torch
 import transformers
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -31,9 +34,13 @@ AS_STORED = {"AutoTokenizer": [None, "leave_out_trust_remote_code.PreTrainedToke
 class Policy(nn.Module):
     """A causal language model that returns log-probs of completions instead of logits.
 
+    Products are computed in `precision`, by autocast where that is not float32.
+
     Raises:
         InputError: the model's head has a bias or a soft-cap, which `linear_logprob` cannot fuse.
     """
+
+    precision = torch.float32
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -52,6 +59,7 @@ class Policy(nn.Module):
         completion_mask: Bool[Tensor, "batch seq"],
         temperature: float = 1.0,
         packed: bool = False,
+        shared: bool = False,
     ) -> LogProbs:
         """Log-prob and entropy of every completion token, fp32 [batch, completion].
 
@@ -61,28 +69,34 @@ class Policy(nn.Module):
             completion_mask: True at the completion's tokens. Column j of the result is the
                 row's j-th completion token; columns after its last are 0.
             packed: the model reads the rows as one line without padding. Same results.
+            shared: the model reads a prompt once for all rows after each other that begin with it,
+                each of which has a completion. Same results; see `refuse_sharing`.
         """
-        if packed:
-            hidden = self._states_of_line(ids, completion_mask)
-        else:
-            hidden = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         at, inside = completion_columns(completion_mask)
         chosen = ids.gather(1, at)
         before = (at - 1).clamp(min=0)  # the state after token t-1 predicts token t
-        states = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
-        weight = self.model.get_output_embeddings().weight
-        return linear_logprob(
-            states, weight, chosen, temperature=temperature, mask=inside, return_entropy=True
-        )
+        single = self.precision == torch.float32
+        with nullcontext() if single else torch.autocast(ids.device.type, self.precision):
+            if shared:
+                states = self._states_of_groups(ids, completion_mask)
+            else:
+                hidden = self._states_of_rows(ids, completion_mask, packed)
+                states = hidden.gather(1, before[..., None].expand(-1, -1, hidden.shape[-1]))
+            return linear_logprob(
+                states, self.model.get_output_embeddings().weight, chosen,
+                temperature=temperature, mask=inside, return_entropy=True,
+            )  # fmt: skip
 
-    def _states_of_line(
-        self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"]
+    def _states_of_rows(
+        self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"], packed: bool
     ) -> Float[Tensor, "batch seq hidden"]:
-        """Hidden states of every row up to its last completion token; zeros after it.
+        """Hidden states of every row; packed, up to its last completion token, and zeros after it.
 
         Positions start at 0 in each row. Without an attention mask, the model takes that for the
         start of a document, and no token attends to another document's.
         """
+        if not packed:
+            return self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         last = torch.where(completion_mask, places, 0).amax(1, keepdim=True)
         real = places <= last
@@ -91,6 +105,53 @@ class Policy(nn.Module):
         ).last_hidden_state[0]
         rows = line.new_zeros(*ids.shape, line.shape[-1])
         return rows.masked_scatter(real[..., None], line)
+
+    def _states_of_groups(
+        self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "batch completion hidden"]:
+        """Hidden states that predict the completion tokens, each prompt read once.
+
+        The completions of a prompt follow it in one row. The positions of each go on after the
+        prompt, and a token sees the prompt and the tokens before it in its own completion.
+        """
+        prompt, lines, before = None, [], []  # of the lines' tokens: id, position, 0 or answer's number
+        for row, mask in zip(ids.tolist(), completion_mask.tolist(), strict=True):
+            start, count = mask.index(True), sum(mask)
+            if row[:start] != prompt:
+                prompt, answer = row[:start], 0
+                lines.append([(token, place, 0) for place, token in enumerate(prompt)])
+            at, answer = len(lines[-1]), answer + 1
+            lines[-1] += [(row[place], place, answer) for place in range(start, start + count)]
+            places = [start - 1, *range(at, at + count - 1)]
+            before.append([(len(lines) - 1, place) for place in places])
+        tokens, positions, answer = _padded(lines).to(ids.device).unbind(2)
+        sees = ((answer[:, None] == 0) | (answer[:, None] == answer[:, :, None])).tril()[:, None]
+        if self.model.config._attn_implementation == "eager":  # which adds its mask
+            kind = self.model.dtype
+            sees = torch.zeros_like(sees, dtype=kind).masked_fill(~sees, torch.finfo(kind).min)
+        hidden = self.model.get_decoder()(
+            input_ids=tokens, attention_mask=sees, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        line, place = _padded(before).to(ids.device).unbind(2)
+        return hidden[line, place]
+
+
+def _padded(rows: list[list[tuple[int, ...]]]) -> Int[Tensor, "rows longest numbers"]:
+    return pad_sequence([torch.tensor(row) for row in rows], True)
+
+
+def refuse_sharing(model: PreTrainedModel) -> None:
+    """Refuse a model that cannot read several completions after their prompt as if each were alone.
+
+    Raises InputError.
+    """
+    windows = {*(getattr(model.config, "layer_types", None) or ())} - {"full_attention"}
+    placed = "position_ids" in signature(model.forward).parameters
+    if windows or not placed or model.config._attn_implementation not in ("sdpa", "eager"):
+        raise InputError(
+            f"share_prompts needs attention over all tokens by sdpa or eager, which {type(model).__name__} "
+            "does not have here; switch share_prompts off."
+        )
 
 
 def completion_columns(

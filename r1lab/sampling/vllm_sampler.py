@@ -37,7 +37,7 @@ class VLLMConfig:
     """How vLLM runs.
 
     Attributes:
-        dtype: of weights and arithmetic; "auto" is the policy's own, or a sharded run's precision.
+        dtype: of weights and arithmetic; "auto" is the run's precision.
         kv_cache_gb: memory for the key-value cache, in GiB, besides the weights.
         max_rows: completions worked on at a time.
         drift_limit: a run ends where vLLM's log-probs are farther from the policy's on average, in

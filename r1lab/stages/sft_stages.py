@@ -258,7 +258,7 @@ class Distillation:
 # shipped model and local files; on any GPU: not run yet.
 DISTILL = SFTConfig(
     epochs=2, tokens_per_step=64 * 5_355, learning_rate=1e-4, warmup_steps=20,
-    microbatch_tokens=32_768, template="r1", processes=1, parallel=ONE_GPU,
+    microbatch_tokens=32_768, template="r1", processes=1, precision="bfloat16", parallel=ONE_GPU,
 )  # fmt: skip
 SFT_RECIPES: dict[str, Distillation] = {
     "openr1-0.5b": Distillation("Qwen/Qwen2.5-0.5B", "openr1_math", DISTILL),

@@ -73,6 +73,26 @@ def own_batches(config, world, lengths: Sequence[int], rows: Sequence[int]) -> l
     return cut(lengths, [rows[place] for place in mine], config.microbatch_tokens)
 
 
+def own_groups(config, world, experience, rows: Sequence[int]) -> list[list[int]]:
+    """As `own_batches`, where completions of a group stay together and share their prompt's tokens.
+
+    A group that is longer than `microbatch_tokens` is cut; each part reads the prompt again.
+    """
+    parts: list[list[int]] = []
+    lengths: list[int] = []
+    size = config.group_size
+    for row in rows:
+        answer = len(experience.completion_ids[row])
+        same = parts and parts[-1][0] // size == row // size
+        if not same or lengths[-1] + answer > config.microbatch_tokens:
+            parts.append([])
+            lengths.append(len(experience.prompt_ids[row]))
+        parts[-1].append(row)
+        lengths[-1] += answer
+    batches = own_batches(config, world, lengths, range(len(parts)))
+    return [sum((parts[one] for one in batch), []) for batch in batches]
+
+
 def pad_rows(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:

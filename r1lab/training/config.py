@@ -11,7 +11,7 @@ from r1lab.models.lora import LoRA, MaybeLoRA
 from r1lab.objective import LossConfig
 from r1lab.run import from_json
 from r1lab.sampling import SamplerName, VLLMConfig
-from r1lab.training.distributed import Parallel
+from r1lab.training.distributed import Parallel, Precision, arithmetic
 
 # Floating-point operations per weight and token. Attention's own products are left out, so that
 # long rows cost somewhat more. Tied embeddings count once: they are multiplied as the head.
@@ -55,6 +55,13 @@ class GRPOConfig:
         microbatch_tokens: with padding; on a CPU 1,024 stay in a core's caches, and 8,192 take half
             again as long.
         pack: lay the rows of a micro-batch end to end instead of padding them (v2 B.1).
+        share_prompts: the policy reads a prompt once for its group when it scores and learns, as it
+            does when it samples. Same results to rounding; worth it where prompts are longer than
+            answers, since attention then looks at a group's tokens as at one row.
+        precision: of the arithmetic: of scoring, learning and sampling. Stored weights, gradients and
+            the optimizer's state stay float32. Outside of float32 the sampler holds a copy of the
+            weights in it, and the policy scores what was sampled itself. "auto" is bfloat16 on
+            machines that have instructions for it, else float32; a run stores which.
         parallel: how the model is spread over the processes.
         eval_every: rollouts between two evaluations, of `eval_samples` samples each on the first
             `eval_problems` test problems of each level (0: all); before the first step and after
@@ -87,6 +94,8 @@ class GRPOConfig:
     processes: int = 0
     microbatch_tokens: int = 16_384
     pack: bool = False
+    share_prompts: bool = False
+    precision: Precision = "float32"
     parallel: Parallel = Parallel()
     eval_every: int = 20
     eval_samples: int = 4
@@ -120,12 +129,17 @@ class GRPOConfig:
         """The longest completion allowed from `step` on."""
         return [tokens for start, tokens in self.caps if start <= step][-1]
 
+    @property
+    def rescores(self) -> bool:
+        """Does the sampler compute otherwise than the policy, which then scores the samples itself?"""
+        return self.sampler != "torch" or arithmetic(self.precision).itemsize < 4
+
     def flops(self, parameters: int, tokens: int) -> int:
         """Floating-point operations of tokens that are sampled and then learned from once.
 
-        The reference policy reads them too, and so does the policy itself where vLLM samples.
+        The reference policy reads them too, and so does the policy itself where it `rescores`.
         """
-        readings = 1 + (self.loss.beta > 0) + (self.sampler != "torch")
+        readings = 1 + (self.loss.beta > 0) + self.rescores
         return (TRAINING_FLOPS + readings * SAMPLING_FLOPS) * parameters * tokens
 
     def check(self, processes: int) -> None:
@@ -153,6 +167,9 @@ class GRPOConfig:
             "grading before the last completion has ended needs grading_rows, for example 16, and the "
             'torch sampler, which alone reports each end; else grade "in line", with 0 rows.': (
                 self.sampler != "torch" if self.grading_rows else self.grading == "asynchronous"
+            ),
+            "share_prompts lays answers end to end as pack does; switch one of them off.": (
+                self.share_prompts and self.pack
             ),
         }
         if self.track and find_spec(self.track) is None:

@@ -7,8 +7,9 @@ torchrun: a `World` is all that the training code knows of it. `training.process
 import copy
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -30,6 +31,36 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
+from r1lab.run import first_process
+
+
+Precision = Literal["float32", "bfloat16", "auto"]
+
+
+def bfloat16_is_fast() -> bool:
+    """Does this machine's GPU, or without one its CPU, have instructions for bfloat16?"""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def arithmetic(precision: Precision) -> torch.dtype:
+    """Choose what products are computed in; "auto" is bfloat16 where that is fast, else float32."""
+    if precision == "auto":
+        return torch.bfloat16 if bfloat16_is_fast() else torch.float32
+    return getattr(torch, precision)
+
+
+def settled(config):
+    """Settings with their precision chosen for this machine; say so where it computes that slowly."""
+    dtype = arithmetic(config.precision)
+    if dtype == torch.bfloat16 and not bfloat16_is_fast() and first_process():
+        print(
+            "This machine has no instructions for bfloat16 and computes it slowly; precision float32, or "
+            "auto, is faster here.", file=sys.stderr, flush=True,
+        )  # fmt: skip
+    return replace(config, precision=str(dtype).removeprefix("torch."))
 
 
 @dataclass(frozen=True)
@@ -39,8 +70,6 @@ class Parallel:
     Attributes:
         shard: each process holds a share of weights, gradients and optimizer state (FSDP2)
             instead of all of them; the settings below need it.
-        precision: of the computation. Stored weights, sums of gradients and the optimizer's state
-            stay float32.
         recompute: compute a layer's activations again in the backward pass instead of keeping them.
         reduce_every: sum gradients after every micro-batch, not once an update: more messages, but
             no process ever holds the gradients of the whole model.
@@ -50,17 +79,15 @@ class Parallel:
     """
 
     shard: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
     reduce_every: bool = False
     offload: bool = False
     gpus: int = 0
 
     def __post_init__(self) -> None:
-        others = (self.precision != "float32", self.recompute, self.reduce_every, self.offload)
-        if any(others) and not self.shard:
+        if (self.recompute or self.reduce_every or self.offload) and not self.shard:
             raise InputError(
-                "precision, recompute, reduce_every and offload belong to a sharded run; set shard "
+                "recompute, reduce_every and offload belong to a sharded run; set shard "
                 "as well, or none of them."
             )
 
@@ -84,15 +111,22 @@ class World:
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
-    def place(self, module: nn.Module, trained: bool = True) -> nn.Module:
-        """Put a module where this process computes."""
+    def place(
+        self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32
+    ) -> nn.Module:
+        """Put a module where this process computes; its weights stay what they are."""
         return module.to(self.device)
 
-    def sampling_copy(self, model: nn.Module, apart: bool = False) -> nn.Module:
-        """The model that this process samples from: the trained one, unless it is to stand apart."""
-        return (copy.deepcopy(model).requires_grad_(False) if apart else model).to(self.device)
+    def sampling_copy(
+        self, model: nn.Module, dtype: torch.dtype = torch.float32, apart: bool = False
+    ) -> nn.Module:
+        """The model that this process samples from: the trained one, or a copy in this precision beside
+        it; `full_parameters` brings that up to date."""
+        if dtype == torch.float32 and not (apart or self.parallel.shard):
+            return model.to(self.device)
+        return copy.deepcopy(model).requires_grad_(False).to(self.device, dtype)
 
-    def full_parameters(self, policy: Policy) -> Iterator[tuple[str, Tensor]]:
+    def full_parameters(self, policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         """Name and whole value of every parameter of the policy's model, for a sampler."""
         return policy.model.named_parameters()
 
@@ -144,12 +178,10 @@ class World:
 class ShardedWorld(World):
     """The processes of a run whose model is cut into `size` shares; a layer is put together to use it."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return getattr(torch, self.parallel.precision)
-
-    def place(self, module: nn.Module, trained: bool = True) -> nn.Module:
-        """Shard each layer, then the rest of the module, in place.
+    def place(
+        self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32
+    ) -> nn.Module:
+        """Shard each layer, then the rest of the module, in place; `dtype` is that of a layer in use.
 
         The root of a trained module stays together between its forward and backward pass; a
         reference policy has no backward pass and gives everything back.
@@ -164,7 +196,7 @@ class ShardedWorld(World):
             offload = CPUOffloadPolicy(pin_memory=kind == "cuda")
         how = {
             "mesh": init_device_mesh(kind, (self.size,)),
-            "mp_policy": MixedPrecisionPolicy(param_dtype=self.dtype, reduce_dtype=torch.float32),
+            "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
             "offload_policy": offload,
         }
         for layer in layers:
@@ -176,18 +208,12 @@ class ShardedWorld(World):
             part.set_force_sum_reduction_for_comms(True)  # gloo knows no other scaled sum
         return module
 
-    def sampling_copy(self, model: nn.Module, apart: bool = True) -> nn.Module:
-        """A whole model beside the shares; `full_parameters` brings it up to date."""
-        return copy.deepcopy(model).requires_grad_(False).to(self.device, self.dtype)
-
-    def full_parameters(
-        self, policy: Policy, dtype: torch.dtype | None = None
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Put each parameter together on every process, one at a time, in the run's precision."""
+    def full_parameters(self, policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+        """Put each parameter together on every process, one at a time."""
         for part in _sharded_parts(policy):
             part.reshard()
         for name, parameter in policy.model.named_parameters():
-            yield name, parameter.detach().to(self.device, dtype or self.dtype).full_tensor()
+            yield name, parameter.detach().to(self.device, dtype).full_tensor()
 
     def in_step(self, batches: list[list[int]], module: nn.Module) -> Iterator[list[int]]:
         """The micro-batches, as many turns on every process: a layer is put together by all.

@@ -14,6 +14,7 @@ from r1lab.errors import InputError
 from r1lab.files import read_toml
 from r1lab.models.places import source_of
 from r1lab.training.config import GRPOConfig
+from r1lab.training.distributed import arithmetic
 from r1lab.training.supervised import SupervisedConfig
 
 Settings = GRPOConfig | SupervisedConfig
@@ -100,12 +101,12 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     vllm = rl and config.sampler == "vllm"
     longest = PROMPT_TOKENS + config.cap(config.steps) if rl else 0
     tokens = max(config.microbatch_tokens, longest)
-    each = 2 if parallel.precision == "bfloat16" else 4  # bytes of a number to compute with
+    each = arithmetic(config.precision).itemsize  # bytes of a number to compute with
     stored = 4 * total / (processes if parallel.shard else 1)
     full = getattr(config, "lora", None) is None  # an adapter is small beside what it spares
     times = (1, full, 2 * full, rl and (full or parallel.shard))
     shares = {name: count * stored for name, count in zip(SHARES, times, strict=True)}
-    apart = rl and not vllm and (parallel.shard or not full)
+    apart = rl and not vllm and (parallel.shard or not full or each < 4)
     lasting = {"sampler copy": apart * each * total, "runtime": RUNTIME_BYTES}
     sampling = {"vLLM's weights": vllm * (1 + parallel.shard) * each * total}  # the new ones besides
     if rl:

@@ -12,14 +12,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from r1lab.errors import InputError
 from r1lab.models.lora import merged, own_parameters, plain_model, sharing_copy
-from r1lab.models.policy import Policy, completion_columns
+from r1lab.models.policy import Policy, completion_columns, refuse_sharing
 from r1lab.objective import group_advantages, loss_normalizer, policy_loss
 from r1lab.sampling import build_sampler
 from r1lab.task import Task
-from r1lab.training.batching import own_batches, pad_rows
+from r1lab.training.batching import own_batches, own_groups, pad_rows
 from r1lab.training.checkpoint import restore, save_checkpoint
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World, clip_gradients
+from r1lab.training.distributed import World, arithmetic, clip_gradients
 from r1lab.training.rollout import Experience, Row, gathered, sampled
 
 
@@ -47,11 +47,15 @@ class Learner:
         config.check(world.size)
         self.config, self.task, self.policy, self.tokenizer = config, task, policy, tokenizer
         self.world, self.loss, self.step, self.skipped_in_a_row = world, loss, 0, 0
+        if config.share_prompts:
+            refuse_sharing(policy.model)
+        self.reading = (config.temperature, config.pack, config.share_prompts)  # see `Policy.forward`
         model, vllm = plain_model(policy.model), config.vllm  # which holds weights of its own
+        self.dtype = policy.precision = arithmetic(config.precision)
         if config.sampler == "torch":
-            model = world.sampling_copy(model, apart=self.lags)
-        elif config.parallel.shard and vllm.dtype == "auto":
-            vllm = replace(vllm, dtype=config.parallel.precision)
+            model = world.sampling_copy(model, self.dtype, apart=self.lags)
+        elif vllm.dtype == "auto":
+            vllm = replace(vllm, dtype=str(self.dtype).removeprefix("torch."))
         self.sampler = build_sampler(config.sampler, model, tokenizer, vllm)
         self.modules = {}  # beside the policy in checkpoints
         if config.loss.beta > 0:
@@ -59,11 +63,11 @@ class Learner:
         self.trained, self.optimizers = {}, {}
         self.optimizer = self.place("optimizer", policy, config.learning_rate)
         for module in self.modules.values():
-            world.place(module, trained=False)
+            world.place(module, trained=False, dtype=self.dtype)
 
     def place(self, name: str, module: nn.Module, rate: float) -> torch.optim.Optimizer:
         """Put a module where it is trained; its optimizer, which checkpoints hold by this name."""
-        self.trained[name] = self.world.place(module)
+        self.trained[name] = self.world.place(module, dtype=self.dtype)
         self.optimizers[name] = torch.optim.AdamW(
             own_parameters(module).values(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )
@@ -105,7 +109,7 @@ class Learner:
             InputError: so far that the sampler cannot hold the policy's weights.
         """
         config, limit = self.config, self.config.vllm.drift_limit
-        if config.sampler == "torch" and not self.lags:
+        if not (config.rescores or self.lags):
             return {}
         own = gathered(self.world, self.scored(self.policy, experience))
         experience.rollout_logps = experience.old_logps
@@ -116,7 +120,7 @@ class Learner:
             raise InputError(
                 f"the sampler's log-probs are {drift['drift_mean']:.2g} nats per token from the "
                 f"policy's, and {limit:g} is allowed (vllm.drift_limit): it did not take over the "
-                "weights, or computes too coarsely; sample in float32, or with the torch sampler."
+                "weights, or computes too coarsely; give precision (and vllm.dtype) float32."
             )
         if config.sampler == "vllm":
             drift["weights_seconds"] = self.sampler.weights_seconds
@@ -151,7 +155,7 @@ class Learner:
                 return logps and pad_sequence([logps[row] for row in own], True).to(ids.device)
 
             advantages = self.advantages_of(experience, own, mask.shape[1])
-            out = self.policy(ids, completion, config.temperature, config.pack)
+            out = self.policy(ids, completion, *self.reading)
             loss, metrics = self.loss(
                 out.logp, columns(experience.old_logps), columns(experience.ref_logps),
                 advantages.to(ids.device), mask, config.loss,
@@ -212,7 +216,8 @@ class Learner:
 
     def sample_from(self, policy: Policy) -> None:
         """Give the sampler the weights of this policy."""
-        self.sampler.load_weights(merged(self.world.full_parameters(policy), self.config.lora))
+        whole = self.world.full_parameters(policy, self.dtype)
+        self.sampler.load_weights(merged(whole, self.config.lora))
 
     def save(self, run: Path, notes: dict) -> None:
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""
@@ -229,10 +234,8 @@ class Learner:
 
     def scored(self, policy: Policy, experience: Experience) -> dict[int, Row]:
         """By row, the log-probs under a policy, for the rows that this process will train on."""
-        config = self.config
-        options = (config.temperature, config.pack)
-        read = lambda *pair: policy(*pair, *options).logp  # noqa: E731
-        return self.read_rows(policy, read, experience, config.minibatches)
+        read = lambda *pair: policy(*pair, *self.reading).logp  # noqa: E731
+        return self.read_rows(policy, read, experience, self.config.minibatches)
 
     @torch.no_grad()
     def read_rows(
@@ -252,7 +255,10 @@ class Learner:
         Of each: its rows; ids and which of them are completion, [rows, seq]; and which columns of
         log-probs are tokens, [rows, column].
         """
-        shares = own_batches(self.config, self.world, experience.lengths, rows)
+        if self.config.share_prompts and isinstance(module, Policy):
+            shares = own_groups(self.config, self.world, experience, rows)
+        else:
+            shares = own_batches(self.config, self.world, experience.lengths, rows)
         for own in self.world.in_step(shares, module):
             prompts, completions = (
                 [of[row] for row in own] for of in (experience.prompt_ids, experience.completion_ids)

@@ -16,7 +16,7 @@ from r1lab.run import Run
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, Task
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World, fingerprint
+from r1lab.training.distributed import World, fingerprint, settled
 from r1lab.training.estimate import check_machine
 from r1lab.training.loop import Learner
 from r1lab.training.processes import Progress, StopRequest, compute, default_processes
@@ -52,6 +52,7 @@ def grpo(
     processes = config.processes or default_processes(config.questions)
     config.check(processes)
     check_machine(config, str(model))
+    config = settled(config)
     check_task(task, config, str(model))
     make = functools.partial(learner or Learner, loss=loss)
     about, run = {"model": str(model), "task": described(task)}, Run(Path(runs) / name)

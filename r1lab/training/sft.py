@@ -10,7 +10,7 @@ from r1lab.errors import InputError
 from r1lab.models.lora import MaybeLoRA
 from r1lab.models.policy import load_start, load_tokenizer, refuse_unknown_words
 from r1lab.training.config import TRAINING_FLOPS
-from r1lab.training.distributed import fingerprint
+from r1lab.training.distributed import fingerprint, settled
 from r1lab.training.estimate import check_machine
 from r1lab.training.processes import compute, default_processes, peak_memory_gb
 from r1lab.files import read_rows
@@ -65,6 +65,7 @@ def sft(
     """
     config = config or SFTConfig()
     check_machine(config, str(model))
+    config = settled(config)
     load_documents(data, load_tokenizer(model), config.template)
     run = Run(Path(runs) / name)
     return compute(

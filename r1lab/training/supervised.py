@@ -16,7 +16,7 @@ from r1lab.models.lora import own_parameters
 from r1lab.models.policy import Policy, load_model
 from r1lab.training.batching import own_batches, pad_rows
 from r1lab.training.checkpoint import restore, save_checkpoint
-from r1lab.training.distributed import Parallel, World, clip_gradients
+from r1lab.training.distributed import Parallel, Precision, World, arithmetic, clip_gradients
 from r1lab.training.processes import Progress, StopRequest
 from r1lab.run import MetricsLog, Run
 
@@ -37,6 +37,8 @@ class SupervisedConfig:
         microbatch_tokens: with padding; 8,192 instead of 1,024 take half as long again, because
             activations leave the core's caches.
         pack: lay the rows of a micro-batch end to end instead of padding them (v2 B.1).
+        precision: of the arithmetic; weights, gradients and the optimizer's state stay float32. "auto"
+            is bfloat16 on machines that have instructions for it, else float32.
         parallel: how the model is spread over the processes.
     """
 
@@ -52,6 +54,7 @@ class SupervisedConfig:
     checkpoint_every: int = 200
     microbatch_tokens: int = 1_024
     pack: bool = False
+    precision: Precision = "float32"
     parallel: Parallel = Parallel()
 
 
@@ -97,7 +100,9 @@ def train_supervised(
     saved = run.checkpoints
     if saved:
         model, _ = load_model(saved[-1], merged=False)
-    policy = world.place(Policy(model).train())
+    policy = Policy(model).train()
+    policy.precision = arithmetic(config.precision)
+    world.place(policy, dtype=policy.precision)
     optimizer = torch.optim.AdamW(
         own_parameters(policy).values(), lr=config.learning_rate, betas=(0.9, 0.95),
         weight_decay=config.weight_decay, fused=True,

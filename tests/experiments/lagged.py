@@ -17,7 +17,7 @@ class LaggedLearner(Learner):
     def __init__(self, config, task, policy, *others, lag: int, **options):
         earlier = [copy.deepcopy(policy).requires_grad_(False) for _ in range(lag)]
         super().__init__(config, task, policy, *others, **options)
-        self.line = [policy, *(self.world.place(one, trained=False) for one in earlier)]
+        self.line = [policy, *(self.world.place(one, trained=False, dtype=self.dtype) for one in earlier)]
         self.modules |= {f"earlier_{ago}": one for ago, one in enumerate(earlier, start=1)}
 
     def refresh_sampler(self) -> None:

@@ -156,15 +156,17 @@ def recipe(
     base: str, student: str, template: str, rate: float, parallel: Parallel = Parallel()
 ) -> RealConfig:
     """The chain's settings for one GPU; `rate` is the learning rate of reinforcement learning."""
+    precision = "bfloat16" if parallel.shard else "auto"
     small = RLStage(PRESETS["smollm2"].world, PRESETS["smollm2"].rl)
     zero = small.with_world(mixture=MIXTURE, template=template).with_rl(
         questions=32, group_size=16, learning_rate=rate, caps=((0, 128), (60, 256)),
-        microbatch_tokens=16_384, eval_problems=16, parallel=parallel,
+        microbatch_tokens=16_384, eval_problems=16, precision=precision, parallel=parallel,
     )  # fmt: skip
     reasoning = zero.with_world(language_weight=0.1).with_rl(rollouts=30, caps=((0, 256),))
     # v2 B.4.3: the smaller the model, the higher its rate; 1e-4 is the paper's for 1.5B.
     sft = SFTConfig(
-        epochs=2, learning_rate=1e-4, microbatch_tokens=16_384, template=template, parallel=parallel
+        epochs=2, learning_rate=1e-4, microbatch_tokens=16_384, template=template, precision=precision,
+        parallel=parallel,
     )
     sampling = replace(SAMPLING, template=template)
     # What a model writes before it is taught the format need only be readable.
