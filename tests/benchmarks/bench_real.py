@@ -70,7 +70,7 @@ def before(preset: str, model: str, changes: dict) -> dict:
     from dataclasses import replace
 
     from r1lab.models.policy import Policy, load_model
-    from r1lab.rewards import reward_set
+    from r1lab.training.run import rewards_of
     from r1lab.stages.zero import PRESETS
     from r1lab.training.distributed import World
     from r1lab.training.loop import Learner
@@ -79,7 +79,7 @@ def before(preset: str, model: str, changes: dict) -> dict:
     config, clock = replace(PRESETS[preset], learning_rate=RATE, **changes), Clock()
     learner = Learner(config, Policy(loaded), tokenizer, World())
     tick = lambda rollout, drawn, updates: clock.tick(sum(map(len, drawn.completion_ids)))  # noqa: E731
-    learner.train(config.problems, reward_set(config), tick)
+    learner.train(config.problems, rewards_of(config), tick)
     return clock.result()
 
 
