@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation, evaluate, measure, merge
+from r1lab.evaluation.measure import Evaluation, _number_answers, evaluate, measure, merge
 from r1lab.world import find_attempts
 from r1lab.world.bases import build_tokenizer
 from r1lab.sampling import Rollouts, Sampler
@@ -108,6 +108,18 @@ def test_reflective_words_are_counted_in_the_thinking_only(completion, expected)
 ])  # fmt: skip
 def test_mixing_is_words_of_more_than_one_language_in_the_thinking(completion, expected):
     assert measure(PROBLEMS[:1], [completion])[0]["mixed"] is expected
+
+
+@pytest.mark.parametrize(("gold", "answers", "votes"), [
+    ("18", ["18", r"\$18", "18.00 dollars", "18.00", "20"], [0, 0, 0, 0, 1]),
+    ("1/2", ["1/2", r"\frac12", "0.5", "50%", "the answer is 1/2", "2"], [0, 0, 0, 0, 0, 1]),
+    ("x+1", ["x+1", "1 + x", "x-1", "x + 1"], [0, 0, 1, 0]),
+])  # fmt: skip
+def test_equal_answers_vote_together_however_they_are_spelled(gold, answers, votes):
+    one = Problem("p", "own", 1, "en", "How many dollars does she make?", gold)
+    rows = measure([one] * len(answers), [f"<answer>{answer}</answer>" for answer in answers])
+    _number_answers(rows, one)
+    assert [row["answer"] for row in rows] == votes
 
 
 def test_only_search_problems_have_attempts_and_only_where_they_are_looked_for():

@@ -58,7 +58,7 @@ def test_cons_on_cases_with_ties_and_missing_answers(answers, grades, expected):
 
 def test_levels_count_the_same_whatever_their_size_and_their_difference_is_left_out():
     values, levels = np.array([1.0, 1, 1, 0]), np.array([1, 1, 1, 2])
-    assert macro_mean(values, levels) == 0.5 and bootstrap_ci(values, levels) == (0.5, 0.5, 0.5)
+    assert macro_mean(values, levels) == bootstrap_ci(values, levels).mean == 0.5
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
@@ -86,7 +86,19 @@ def test_pairing_narrows_the_interval_of_a_constant_gain():
     rng = np.random.default_rng(1)
     control, levels = rng.random(60), np.ones(60, dtype=int)
     gain = paired_bootstrap(control + 0.1, control, levels)
-    assert gain.low == pytest.approx(0.1) and gain.high == pytest.approx(0.1)
+    apart = [bootstrap_ci(values, levels) for values in (control + 0.1, control)]
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.high - gain.low < sum(one.high - one.low for one in apart)
+
+
+@pytest.mark.parametrize(("value", "n", "low", "high"), [
+    (1.0, 16, 0.025 ** (1 / 16), 1.0), (0.0, 16, 0.0, 1 - 0.025 ** (1 / 16)), (1.0, 1, 0.025, 1.0),
+])  # fmt: skip
+def test_equal_values_have_the_exact_bound_of_clopper_and_pearson(value, n, low, high):
+    found = bootstrap_ci(np.full(n, value), np.arange(n) % 3)
+    assert found == pytest.approx((value, low, high))
+    difference = paired_bootstrap(np.full(n, value), np.full(n, value), np.zeros(n))
+    assert difference.low == -difference.high < 0
 
 
 @given(arrays(float, (3, 8), elements=st.floats(0, 1)))

@@ -62,9 +62,15 @@ def macro_mean(values: PerProblem, levels: Counts) -> float:
     return float(np.mean([values[levels == level].mean() for level in np.unique(levels)]))
 
 
-def bootstrap_ci(values: Pooled, levels: Counts, seed: int = 0) -> Estimate:
+def bootstrap_ci(
+    values: Pooled, levels: Counts, seed: int = 0, span: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
     """Average over levels, with the percentile interval from resampling problems within each level.
 
+    Where resampling changes nothing, because all n problems have the same value, the interval is the
+    exact one of Clopper and Pearson (1934): a chance of 1 - (α/2)^(1/n) that a new problem differs is
+    compatible with n that do not, and then its value may be anything in `span`. Of n = 16 problems,
+    all right, that gives (α/2)^(1/n) = 0.794 to 1. n is the number of problems, not of samples.
     With a leading axis of training seeds a problem carries its mean over them (seeds pooled): the
     interval then speaks of new problems, not of new seeds, which is why each seed is shown as well.
     """
@@ -78,7 +84,11 @@ def bootstrap_ci(values: Pooled, levels: Counts, seed: int = 0) -> Estimate:
         means += draws @ own / n
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means / len(strata), [tail, 1 - tail])
-    return Estimate(macro_mean(pooled, levels), float(low), float(high))
+    mean = macro_mean(pooled, levels)
+    if high - low < 1e-9:
+        other = 1 - tail ** (1 / len(pooled))
+        low, high = (mean + other * (choose(end, mean) - mean) for choose, end in zip((min, max), span))
+    return Estimate(mean, float(low), float(high))
 
 
 def paired_bootstrap(treatment: Pooled, control: Pooled, levels: Counts, seed: int = 0) -> Estimate:
@@ -87,4 +97,4 @@ def paired_bootstrap(treatment: Pooled, control: Pooled, levels: Counts, seed: i
     Resampling the differences keeps what the arms share, the problems' difficulty, out of the
     interval.
     """
-    return bootstrap_ci(treatment - control, levels, seed)
+    return bootstrap_ci(treatment - control, levels, seed, span=(-1.0, 1.0))

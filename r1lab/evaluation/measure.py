@@ -19,9 +19,12 @@ from r1lab.evaluation.estimators import Counts, PerProblem, PerSample
 from r1lab.evaluation.table import summary_table
 from r1lab.files import whole
 from r1lab.rewards import correct, count_languages, parse, program_of, submit
+from r1lab.rewards.guard import equivalent, value
+from r1lab.rewards.parsing import plain, value_in, with_opening
+from r1lab.rewards.rules import leniently
 from r1lab.sampling import Sampler, SamplingParams
 from r1lab.sources.templates import prompt_of
-from r1lab.task import Check, Problem, Task
+from r1lab.task import Check, Problem, Task, checker
 
 # One number for each completion. `answer` numbers a problem's distinct answers, for the vote.
 MEASURES = (
@@ -153,8 +156,7 @@ def evaluate(
     `shard` = (part, parts): this call takes its share of the problems; `merge` joins the shares. Of
     the processes of a `world`, each takes a share and returns the whole. A problem's random stream
     is its place in `problems`, so that the number of processes does not change what is drawn.
-    Raises InputError where k is below 1, there are no problems, or there are programs to run and
-    no way to run them safely.
+    Raises InputError where k is below 1, or there are no problems, or no safe way to run programs.
     """
     if not isinstance(task, Task):
         task = Task("problems", (), task, {}, **{"template": "small"} | asked)
@@ -164,14 +166,15 @@ def evaluate(
     part, parts = (world.rank, world.size) if world else shard
     index = range(len(task.test))[part::parts]
     problems = [task.test[place] for place in index]
-    prompts = [tokenizer(prompt_of(task, problem, tokenizer)).input_ids for problem in problems]
-    rollouts = sampler.generate(prompts, params, index)
+    prompts = [prompt_of(task, problem, tokenizer) for problem in problems]
+    rollouts = sampler.generate([tokenizer(prompt).input_ids for prompt in prompts], params, index)
     texts = rollouts.texts(tokenizer)
-    repeated = [problem for problem in problems for _ in range(k)]
-    rows = measure(repeated, texts, check=task.check, attempts=task.attempts)
+    repeated = [[one for one in each for _ in range(k)] for each in (problems, prompts)]
+    rows = measure(repeated[0], texts, repeated[1], check=task.check, attempts=task.attempts)
     for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish, strict=True):
         row |= {"tokens": len(ids), "truncated": finish == "length"}
-    _number_answers(rows, k)
+    for place, problem in enumerate(problems):
+        _number_answers(rows[place * k : (place + 1) * k], None if task.check else problem)
     found = Evaluation(
         index=np.array(index, dtype=int),
         levels=np.array([problem.level for problem in problems], dtype=int),
@@ -197,24 +200,27 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
 def measure(
     problems: Sequence[Problem],
     completions: Sequence[str],
+    prompts: Sequence[str] | None = None,
     *,
     check: Check | None = None,
     attempts: FindAttempts | None = None,
 ) -> list[dict]:
     """Read what the completions' texts show, one row each, under the names of MEASURES.
 
-    `problems` has one entry for each completion. `check` says how right a completion is, in place
+    `problems` has one entry for each completion, and so have the `prompts` that were really sent: what
+    they have opened is read, and shown to `check`, as the completion's beginning. `check` says how right a completion is, in place
     of the two readings of the accuracy reward (lenient for `correct`, strict for `strict`); None
     from it counts as wrong. `attempts` finds the tries in a completion: equal keys (`key`) are the
     same try, and `place` is (length, number) in a fixed order of all tries, None without an order.
-    `answer` is the answer without spaces and case, None where there is none. `reflection` counts
+    `answer` is the lenient reading's, None where there is none. `reflection` counts
     the reflective words of the thinking (v2 C.2, Fig. 9), and `mixed` says whether it uses words of
     more than one language. Programs all start at once and run beside the rest.
     Raises InputError where there are programs and no way to run them safely.
     """
+    completions = list(map(with_opening, completions, prompts or [""] * len(completions)))
     running = [None] * len(problems)
     if check is None:
-        asked = [problem.prompt for problem in problems]
+        asked = prompts or [problem.prompt for problem in problems]
         running = submit(asked, completions, [problem.tests for problem in problems], lenient=True)
     rows = []
     for problem, completion, outcome in zip(problems, completions, running, strict=True):
@@ -224,7 +230,7 @@ def measure(
             "correct": right,
             "strict": strictly_right,
             "format": parsed.well_formed,
-            "answer": "".join(parsed.lenient_answer.split()).casefold() or None,
+            "answer": leniently(completion, problem.family, problem.meta).lenient_answer or None,
             "reflection": len(_REFLECTIVE.findall(parsed.thinking.lower())),
             "mixed": len(count_languages(parsed.thinking)) > 1,
             **_tried(attempts(problem, completion) if attempts else []),
@@ -262,12 +268,25 @@ def _tried(attempts: Sequence) -> dict[str, bool | int]:
     }
 
 
-def _number_answers(rows: list[dict], k: int) -> None:
-    """Replace each answer by its number among the different answers to its problem."""
-    for start in range(0, len(rows), k):
-        numbers = {None: estimators.UNANSWERED}
-        for row in rows[start : start + k]:
-            row["answer"] = numbers.setdefault(row["answer"], len(numbers) - 1)
+def _number_answers(rows: list[dict], problem: Problem | None) -> None:
+    """Replace each answer by its number among the different answers to its problem. None: a check of
+    the task's own judges them, so that only their spelling is compared."""
+    numbers = {None: estimators.UNANSWERED}
+    for row in rows:
+        vote = row["answer"] and _vote(problem, row["answer"], tuple(numbers)[1:])
+        row["answer"] = numbers.setdefault(vote, len(numbers) - 1)
+
+
+def _vote(problem: Problem | None, answer: str, others: tuple[str, ...]) -> str:
+    """Name what an answer votes for: its number where the solution is one, else one of the others that
+    has its value; its spelling, without spaces and case, where the family's own rules judge it."""
+    spelled = "".join(answer.split()).casefold()
+    if not problem or problem.tests or not problem.solution or checker(problem.family):
+        return spelled
+    if value(problem.solution, problem.prompt) is None:
+        return next((one for one in others if equivalent(one, answer, problem.prompt)), answer)
+    found = value(value_in(plain(answer), alone=True) or answer, problem.prompt)
+    return spelled if found is None else str(found)
 
 
 def _column(rows: list[dict], name: str) -> Num[np.ndarray, "completion"]:

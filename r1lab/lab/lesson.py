@@ -20,6 +20,7 @@ from r1lab.files import SHIPPED
 from r1lab.models.policy import load_policy
 from r1lab.report.claims import expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
+from r1lab.sources.templates import prompt_of
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
@@ -116,7 +117,9 @@ class Watch:
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """Note the rollout's numbers; never ends the run."""
         task, problems = self.learner.task, experience.problems
-        shown = measure(problems, experience.completions, check=task.check, attempts=task.attempts)
+        prompts = [prompt_of(task, problem, self.learner.tokenizer) for problem in problems]
+        texts = experience.completions
+        shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
         row = {"kind": "train", "step": self.learner.step} | experience.statistics()
         row["pass_at_1"] = fmean(one["correct"] for one in shown)
         for name in ("reflection", "attempts"):

@@ -24,15 +24,26 @@ each form compared in its own way:
 import itertools
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from r1lab.rewards.algebra import Unreadable, same_value
-from r1lab.rewards.spelling import canonical, number, tidy, with_unit
+from r1lab.rewards.spelling import SIGNS, canonical, number, rewrite, tidy, with_unit
 
 LONGEST = 1000  # characters; what is longer is not an answer
 # What follows a number without being a unit of it.
 NO_UNIT = set("thousand million billion dozen hundred half squared cubed not nope and about least "
               "most more less than times approximately approx roughly around maybe perhaps "
               "probably possibly likely wrong incorrect false true".split())
+
+# A letter of multiple choice, with a formula as the option's text; another letter that is offered beside
+# it; a choice within a sentence.
+OPTION = r"\(?([A-Z])(?:\)[.:]?|[.:])\s*(?=.*[\d\\])((?:\\[a-z]+|[^A-Za-z\\]|[a-z](?![a-z]))+)"
+CHOICE = r"(?s)\W*(?:(?i:option|choice)\s*|选项?\s*)?\(?\b([A-Z]|[a-z](?=[).:\]]|\W*$))(?![A-Za-z])(.*)"
+ALONE = r"\W*|\s*[)\].:,、–—-].*|\s+(?:because|since|as)\b.*"
+ANOTHER = (r"\W*(?:and|or|&)?\W*\(?[A-Z](?!\w|\s+[a-z])|"
+           r".*\b(?:or\s+\(?[A-Z]\b|maybe|perhaps|wait|actually|sorry|no,)")
+CHOSEN = (r"(?:(?i:answer|option|choice|choose|chose|pick|select)|选项?)(?:\s+is)?\s*:?\s*\(?([A-Z])\b"
+          r"(?!\)?\s*(?:or|and|,|/)\s*\(?[A-Z]\b|\)?\s+(?:is|are)(?:n['’]t|\s+(?:wrong|not|incorrect)))")
 
 WORDS = r"(?=.*[A-Za-z]{3}|\(?[A-Z]+\)?$)[A-Za-z][A-Za-z' .-]*|\([A-Z]\)"
 # Compared letter by letter: numbers to a base, ratios, times.
@@ -143,6 +154,8 @@ class Guard:
     def equal(self, gold: str, answer: str) -> bool:
         if squeeze(gold) == squeeze(answer):
             return True
+        if option := re.fullmatch(OPTION, answer):
+            answer = option[1] if re.fullmatch(r"\(?[A-Z]\)?", gold) else answer
         if re.fullmatch(WORDS, gold):
             return gold.strip("()").casefold() == " ".join(answer.split()).strip("()").casefold()
         if re.fullmatch(CODE, gold):
@@ -195,6 +208,29 @@ class Guard:
         if scale != 1 or "infty" in gold + answer or not readable(answer, gold):
             return False
         return same_value(gold, answer)
+
+
+def value(answer: str, question: str = "") -> Fraction | None:
+    """Return the number that an answer is, whatever its unit; None where it is none. Percent is a
+    hundredth unless the question asks for it."""
+    text, unit = with_unit(tidy(answer))
+    found = number(text)
+    percent = "percent" in unit and not re.search("%|percent", question)
+    return found / 100 if percent and found is not None else found
+
+
+def chosen(answer: str) -> str | None:
+    """Return the letter that an answer to a question of multiple choice gives, with or without the
+    option's text; None where there is none, or more than one."""
+    text = re.sub(r"\\(?:text|math)\w*|\\boxed|\\[ ,;]|[{}$*`]", " ", answer).translate(SIGNS)
+    text = rewrite(rewrite(text, "statement"), "rejected")
+    found = re.fullmatch(CHOICE, text.rpartition("␞")[2].strip())
+    if found and re.match(ANOTHER, found[2]):
+        return None
+    if found and re.fullmatch(ALONE, found[2], re.DOTALL):
+        return found[1].upper()
+    letters = set(re.findall(CHOSEN, text)) or set(re.findall(r"\(([A-Z])\)", text))
+    return letters.pop() if len(letters) == 1 else None
 
 
 def equivalent(gold: str, answer: str, question: str = "") -> bool | None:

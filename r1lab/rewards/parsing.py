@@ -1,7 +1,12 @@
-"""How a completion is read. Every reward, check and measure reads it here."""
+"""How a completion is read. Every reward, check and measure reads it here.
+
+The page `notebooks/reading.md` shows by examples what counts as an answer, in both readings.
+"""
 
 import re
 from dataclasses import dataclass
+
+from r1lab.rewards.spelling import TABLE, number, rewrite, settle
 
 # Text without any of the four tags; without an answer tag.
 UNTAGGED = r"(?:(?!</?(?:think|answer)>).)*"
@@ -9,11 +14,27 @@ UNANSWERED = r"(?:(?!</?answer>).)*"
 FORMAT = re.compile(rf"\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*", re.DOTALL)
 ONE_ANSWER = re.compile(rf"{UNANSWERED}<answer>({UNANSWERED})</answer>\s*", re.DOTALL)
 HALVES = re.compile(r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?")
-EXPRESSION = r"(?:[-+*/^().,\d\s{}]|\\[a-z]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+"
+
+# Words with which the sentence of a box, or of any number, does not say what the answer is.
 DOUBT = re.compile(
     r"\b(?:not|never|maybe|perhaps|probably|possibly|likely|approximately|about|roughly|nearly|"
     r"almost|guess|might|could|either|or|wrong|incorrect)\b|n['’]t", re.IGNORECASE
 )  # fmt: skip
+DENIAL = re.compile(rf"\b(?:{TABLE['words']['doubt']})\b|{TABLE['words']['signs']}", re.IGNORECASE)
+DISPLAY = re.compile(r"\\\[(.*?)\\\]|\$\$(.*?)\$\$", re.DOTALL)
+# Dollar signs enclose a formula unless it has a word, or a digit follows: then they are money.
+FORMULA = r"\$((?:\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\.|(?![A-Za-z]{4})[^$\\])+)\$(?!\d)"
+EXPRESSION = r"((?:[-+*/^().,\d\s{}!%°_]|\\[a-z!,;: ]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+)"
+VALUE = re.compile(rf"{FORMULA}|{EXPRESSION}(?:(?:thousand|million|billion|dozen|hundred|percent)\b)?")
+# What joins the items of a list; what ends a stated answer; what denies a box.
+JOINT = r"[\s$\\(),;|]*(?:\\text\{\s*)?(?:and|or)?(?:\s*\})?[\s$\\(),;|]*"
+BETWEEN_BOXES = re.compile(rf"\}}{JOINT}\\boxed\s*\{{")
+SENTENCE = re.compile(r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|[!;](?=\s)")
+TAKEN_BACK = re.compile(rf"\b(?:{TABLE['words']['taken back']})\b", re.IGNORECASE)
+DENIED_BEFORE = re.compile(
+    rf"(?:{DOUBT.pattern}|\\ne|≠)(?:[^\w.!?\n]*\w+){{0,2}}[^\w.!?\n]*\\boxed\s*\{{$", re.IGNORECASE
+)
+DENIED_AFTER = re.compile(r"[^\w\n]*\?|[^\w\n.]*(?:is|was)(?:n['’]t|\s+(?:not|wrong|incorrect))", re.I)
 
 
 @dataclass(frozen=True)
@@ -29,7 +50,7 @@ class Parsed:
         finished: does the thinking end?
         well_formed: is this `<think>…</think> <answer>…</answer>`: each tag once, in this order,
             nothing but white space outside, the answer not empty?
-        text: all of it.
+        text: all of it, with the `<think>` that the prompt ended in.
         final: what comes after the last `</think>`; all of it where there is none.
         has_answer_tag: is there an answer tag, opening or closing?
     """
@@ -44,21 +65,44 @@ class Parsed:
     has_answer_tag: bool
 
     @property
-    def lenient_answer(self) -> str:
-        r"""The answer, however it is marked: the last `<answer>`, closed or not; else the last
-        `\boxed{}`; else, of the last line after `</think>`, the last formula, or the last expression
-        with a digit, or all of it."""
+    def unfinished(self) -> bool:
+        """Was thinking opened, and neither closed nor followed by an answer?"""
+        return "<think>" in re.split("</think>|<answer>", self.text)[-1]
+
+    @property
+    def place(self) -> tuple[str, bool]:
+        r"""What stands where the answer is expected, and is it marked: the last `<answer>`, closed or
+        not; else, after the thinking, what is stated behind the last `\boxed{}`, or the boxes that are
+        one list, or what is stated; else the last line, unmarked. Unfinished thinking has none."""
         _, opened, rest = self.text.rpartition("<answer>")
         if opened and (answer := rest.partition("</answer>")[0].strip()):
-            return answer
-        if self.boxed:
-            return self.boxed[-1].strip()
+            return answer, True
+        if self.unfinished:
+            return "", True
         final = next((part for part in self.text.split("</think>")[::-1] if part.strip()), "")
-        line = (re.sub(r"</?\w+>", "\n", final).strip().splitlines() or [""])[-1].strip()
-        formulas = re.findall(r"\$([^$]+)\$", line)
-        runs = re.findall(EXPRESSION, line)
-        runs = [run.strip(" .,") for run in runs if re.search(r"\d", run)]
-        return (formulas or runs or [line])[-1]
+        spans = _boxes(final)
+        if spans:
+            return stated(plain(final[spans[-1][1] :])) or _joined(final, spans), True
+        text = plain(final)
+        said = stated(text)
+        return said or rewrite((text.splitlines() or [""])[-1].strip(), "rejected"), bool(said)
+
+    @property
+    def lenient_answer(self) -> str:
+        """What is marked as the answer; else the value at the end of the last line, or the line."""
+        text, marked = self.place
+        return text if marked else value_in(text) or text
+
+    def readings(self, lenient: bool, sentence: bool) -> list[str]:
+        """Return what the answer may say: itself, what its words state it to be and, in the lenient
+        reading and if `sentence` allows it, the value in its sentence."""
+        text, marked = self.place if lenient else (self.answer or "", True)
+        if text.startswith("def "):  # a program, which is no sentence
+            return [self.lenient_answer]
+        phrase = plain(text)
+        phrase = stated(phrase, whole=not lenient) or rewrite(phrase, "rejected")
+        value = value_in(phrase, alone=marked) if lenient and sentence else ""
+        return list(dict.fromkeys(filter(None, (text, phrase, value))))
 
     @property
     def halves(self) -> tuple[str, str] | None:
@@ -73,14 +117,24 @@ def text_of(message: str | list[dict[str, str]]) -> str:
     return message if isinstance(message, str) else message[-1]["content"]
 
 
-def parse(completion: str | list[dict[str, str]], prompt: str = "") -> Parsed:
-    """Read a completion, a text or TRL's messages. `prompt` is what it continues."""
+def with_opening(completion: str | list[dict[str, str]], prompt: str | list[dict[str, str]]) -> str:
+    """Return the completion's text, behind the `<think>` that its prompt may have ended in."""
     text = text_of(completion)
+    opened = text_of(prompt).rstrip().endswith("<think>") and not text.lstrip().startswith("<think>")
+    return "<think>" * opened + text
+
+
+def parse(completion: str | list[dict[str, str]], prompt: str | list[dict[str, str]] = "") -> Parsed:
+    """Read a completion, a text or TRL's messages. `prompt` is what it continues: one that ends in
+    `<think>` has opened the thinking."""
+    text = rewrite(with_opening(completion, prompt), "boxes")
     thinking, *rest = re.split("</think>|<answer>", text.replace("<think>", " "), maxsplit=1)
     final = text.rpartition("</think>")[2]
     has_answer_tag = re.search("</?answer>", text) is not None
     tagged = ONE_ANSWER.fullmatch(text)
-    answer = tagged[1] if tagged else None if has_answer_tag else _boxed_answer(final)
+    answer = tagged[1] if tagged else None
+    if "<answer>" not in text:
+        answer = _boxed_answer(re.sub(r"</answer>\s*$", "", final))
     return Parsed(
         thinking=thinking.strip(),
         answer=answer and answer.strip() or None,
@@ -93,6 +147,57 @@ def parse(completion: str | list[dict[str, str]], prompt: str = "") -> Parsed:
     )
 
 
+def plain(text: str) -> str:
+    """Return a text without emphasis, HTML and closing words; a displayed formula has a line of its own."""
+    text = DISPLAY.sub(lambda found: "\n$" + " ".join((found[1] or found[2]).split()) + "$\n", text)
+    return settle(rewrite(re.sub(r"</?\w+>", "\n", text), "markup").strip(), "closing")
+
+
+def stated(text: str, whole: bool = False) -> str:
+    """Return the last thing that is stated to be the answer and not taken back; "" if there is none.
+    With `whole` no other sentence may follow."""
+    _, mark, rest = rewrite(text, "statement").rpartition("␞")
+    sentence, *others = SENTENCE.split(rest.strip(), maxsplit=1)
+    if not mark or TAKEN_BACK.search("".join(others)) or whole and "".join(others).strip(".*\"')$ "):
+        return ""
+    return rewrite(rewrite(sentence, "rejected"), "after").strip()
+
+
+def value_in(line: str, alone: bool = False) -> str:
+    """Return the last formula or expression with a digit, and the list that it ends, without the words
+    around it. "": there is none, there is a word of doubt, or it is all but a unit of another's.
+
+    `alone`: there must be no other value, unless it leads to this one by "="."""
+    *sides, end = line.split("=") if alone else [line]
+    values = [found for found in VALUE.finditer(end) if found[1] or re.search(r"\d", found[0])]
+    if not values or DENIAL.search(line) or alone and re.search("[<>]", line):
+        return ""
+    first = len(values) - 1
+    while first and re.fullmatch(JOINT, end[values[first - 1].end() : values[first].start()]):
+        first -= 1
+    before, after = "=".join([*sides, end[: values[first].start()]]), end[values[-1].end() :]
+    short = re.search(r"[^\W\d_]", after) and len(after.split()) < 4
+    if short and not before.strip(" $") or re.match("[²³^_]", after) or before.endswith(("[", "{", "|")):
+        return ""  # a number and its unit, which are judged together
+    items = ", ".join((found[1] or found[0]).strip(" .,") for found in values[first:])
+    if alone:
+        results = {number(side.strip(" $")) for side in sides} - {None, number(items)}
+        several = first or any(re.search(r"\d\s*[,;]|\d\.\s", side) for side in sides)
+        if results or several or not re.search(r"[^\W\d_]|=", before):
+            return ""
+    return items
+
+
+def _joined(text: str, spans: list[tuple[int, int]]) -> str:
+    """Return what the last box holds, with the boxes that are a list with it; "" if it is denied."""
+    first = len(spans) - 1
+    while first and BETWEEN_BOXES.fullmatch(text[spans[first - 1][1] : spans[first][0]]):
+        first -= 1
+    if DENIED_BEFORE.search(text[: spans[first][0]]) or DENIED_AFTER.match(text[spans[-1][1] :]):
+        return ""
+    return ", ".join(dict.fromkeys(text[start:end].strip() for start, end in spans[first:]))
+
+
 def _boxed_answer(final: str) -> str | None:
     """Return what is in the one box that ends the text without doubt."""
     spans = _boxes(final)
@@ -100,7 +205,7 @@ def _boxed_answer(final: str) -> str | None:
         return None
     start, end = spans[-1]
     sentence = re.split(r"[.!?]\s|\n\n", final[:start])[-1]
-    closed = re.fullmatch(r"(?:(?i:i hope it is correct)|[\s.$)}\]\\*])*", final[end:])
+    closed = re.fullmatch(r"[\s.$)}\]\\*]*", settle(final[end:], "closing"))
     return final[start:end] if closed and not DOUBT.search(sentence) else None
 
 

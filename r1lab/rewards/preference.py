@@ -42,7 +42,7 @@ class PreferenceReward:
             return [None] * len(completions)
         scores = [0.0 if one == self.family else None for one in family]
         texts = [text_of(completion) for completion in completions]
-        shown = texts if self.whole else [parse(text).answer for text in texts]
+        shown = texts if self.whole else [parse(*row).answer for row in zip(texts, prompts)]
         rows = [row for row, text in enumerate(shown) if text and family[row] == self.family]
         asked = [text_of(prompts[row]) for row in rows]
         found = _model(self.folder).judge(asked, [shown[row] for row in rows])

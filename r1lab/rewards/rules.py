@@ -12,7 +12,9 @@ from functools import cache
 from textwrap import dedent
 
 from r1lab.rewards.guard import equivalent
-from r1lab.rewards.parsing import parse, text_of
+from r1lab.rewards.languages import WORDLESS
+from r1lab.rewards.parsing import Parsed, parse, text_of
+from r1lab.rewards.spelling import settle
 from r1lab.sandbox import Outcome, Sandbox
 from r1lab.task import Scores, checker
 
@@ -43,6 +45,7 @@ LINES = re.compile(
 USEFUL = re.compile(r"\b(?:def|print|lambda)\b")
 AGAIN = re.compile(r"^def (\w+)\b.*^def \1\b", re.DOTALL | re.MULTILINE)
 LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b)[^`])*", re.DOTALL)
+SMALL_WORLD = (*WORDLESS, "signs", "countdown", "programs")  # families
 
 
 @cache
@@ -111,6 +114,13 @@ def code(prompts: list, completions: list, tests: list | None = None, **columns:
     return [future and float(future.result().verdict == "ok") for future in futures]
 
 
+def leniently(completion: str, family: str | None, meta: dict | None, question: str = "") -> Parsed:
+    """Parse for the lenient reading. In the small world, as in its stored runs, thinking that is cut
+    off has its last words as its answer."""
+    small = family in SMALL_WORLD and "operators" not in (meta or {})
+    return parse(text_of(completion).replace("<think>", "\n" if small else "<think>"), question)
+
+
 def correct(
     completion: str | list[dict[str, str]],
     solution: str | None,
@@ -122,17 +132,21 @@ def correct(
     """Tell whether the completion's answer is right. None: no readable gold answer to judge it by.
 
     A family with a checker of its own decides (`task.CHECKERS`); for all others the answer must be
-    a clean way to write the solution, by math-verify behind `guard.py`."""
+    a clean way to write the solution, by math-verify behind `guard.py`. The lenient reading takes
+    words around the value away as well. `question` may be the whole prompt that was sent."""
     check = checker(family)
     if not check and not (solution or "").strip():
         return None
-    parsed = parse(completion, question)
+    parsed = leniently(completion, family, meta, question) if lenient else parse(completion, question)
     answer = parsed.lenient_answer if lenient else parsed.answer
     if not answer:
         return False
     if check:
-        return check(answer, meta or {})
-    return equivalent(solution, answer, question)
+        right = check(answer, meta or {})
+        return right or lenient and "operators" in (meta or {}) and check(settle(answer, "expression"), meta)
+    readings = parsed.readings(lenient, sentence="=" not in solution)  # else of another letter
+    verdicts = [equivalent(solution, reading, question) for reading in readings]
+    return None if None in verdicts else any(verdicts)
 
 
 def accuracy(

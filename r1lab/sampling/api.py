@@ -45,6 +45,10 @@ class SamplingParams:
 Finish = Literal["stop", "length"]
 
 
+# What ends a turn in other models' chat templates; a base's own end token may be another.
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|end_of_text|>", "<|endoftext|>")
+
+
 def completion_text(ids: Sequence[int], finish: Finish, tokenizer) -> str:
     """Decode a completion without the end token that stopped it, whichever of the model's it is.
 
@@ -157,12 +161,15 @@ class Sampler:
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return every token that ends a text: the tokenizer's and those of the generation config.
+    """Return every token that ends a text: the tokenizer's, those of the generation config and those
+    that end a turn in the chat template.
 
     Raises InputError where neither names one.
     """
     named = model.generation_config.eos_token_id
     found = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+    template, known = str(tokenizer.chat_template or ""), tokenizer.get_vocab()
+    found |= {known[end] for end in TURN_ENDS if end in template and end in known}
     if not found:
         raise InputError("neither the tokenizer nor the model names an end token: set eos_token_id")
     return sorted(found)

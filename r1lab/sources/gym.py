@@ -92,10 +92,12 @@ class Gym:
         """Score the answer as the gym does, wherever it is."""
         return self.score(parse(completion).lenient_answer, problem.meta["index"])
 
-    def accuracy(self, completions: list, index: list[int], **columns: object) -> list[float]:
+    def accuracy(
+        self, prompts: list, completions: list, index: list[int], **columns: object
+    ) -> list[float]:
         """Score the answers in the right format as the gym does: the reward."""
-        rows = zip(completions, index, strict=True)
-        return [self.score(parse(completion).answer, place) for completion, place in rows]
+        rows = zip(completions, prompts, index, strict=True)
+        return [self.score(parse(text, prompt).answer, place) for text, prompt, place in rows]
 
 
 @lru_cache(maxsize=2**13)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r1lab.errors import InputError
+from r1lab.rewards.guard import chosen
 from r1lab.sources.rows import final_answer, read_problems
 from r1lab.task import Problem, load_problems, problem_id
 
@@ -61,14 +62,7 @@ def read_gpqa(row: dict) -> dict:
 
 def verify_choice(answer: str, meta: dict) -> bool:
     """Does the answer choose `meta["letter"]`, and no other? `B`, `(B)`, `B) iron`, `answer is B`."""
-    text = re.sub(r"\\(?:text|mathrm|mathbf|boxed)|[{}$*]", "", answer).strip()
-    whole = re.fullmatch(r"\(?([A-D])(?:[).:].*)?", text, re.DOTALL)
-    said = re.findall(
-        r"(?i:answer|option|choice)\b(?:\s+is)?\s*:?\s*\(?([A-D])\b"
-        r"(?!\)?\s*(?:or|and|,|/)\s*\(?[A-D]\b)", text
-    )  # fmt: skip
-    marked = re.findall(r"\(?\b([A-D])\b[).:]", text)
-    return {whole[1]} | set(marked) == {meta["letter"]} if whole else set(said) == {meta["letter"]}
+    return chosen(answer) == meta["letter"]
 
 
 def read_livecodebench(row: dict) -> dict | None:

@@ -56,7 +56,8 @@ def share_of_words(lang: str, problem: Problem, completion: str) -> float:
 
 def liked(problem: Problem, completion: str) -> float:
     """What the person in the chat feels about the reply, from 0 to 1."""
-    return hidden_preference(problem.prompt, parse(completion).lenient_answer, problem.meta)
+    reply = parse(completion.replace("<think>", "\n")).lenient_answer
+    return hidden_preference(problem.prompt, reply, problem.meta)
 
 
 def refused(problem: Problem, completion: str) -> float:

@@ -129,7 +129,7 @@ def human(
 ) -> list[float | None]:
     """What the person feels about each reply (0 to 1): pays in one arm, measures in both."""
     return [
-        hidden_preference(text_of(prompt), parse(completion).answer or "", about)
+        hidden_preference(text_of(prompt), parse(completion, prompt).answer or "", about)
         for prompt, completion, about in zip(prompts, completions, meta, strict=True)
     ]
 

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from r1lab.evaluation.measure import Evaluation, evaluate, measure
 from r1lab.run import MetricsLog, Run, provenance
+from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, checker
 from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.loop import Learner
@@ -86,7 +87,9 @@ class Recorder:
 
     def _write_rollout(self, experience: Experience, updates: list[dict], seconds: float) -> None:
         learner, task, problems = self.learner, self.learner.task, experience.problems
-        shown = measure(problems, experience.completions, check=task.check, attempts=task.attempts)
+        prompts = [prompt_of(task, problem, learner.tokenizer) for problem in problems]
+        texts = experience.completions
+        shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
         checkable = sum(bool(problem.solution or task.check or checker(problem.family)) for problem in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
         row = {

@@ -107,7 +107,7 @@ def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> S
                 hit = attempt.totals[-1] == target
                 found["ok_right" if attempt.verdict else "no_right"].append(hit == attempt.verdict)
         if len(attempts) > given and target is not None:
-            answer = parse(text).lenient_answer.replace(" ", "")
+            answer = parse(text.replace("<think>", "\n")).lenient_answer.replace(" ", "")
             found["answer_copies_last"].append(answer == attempts[-1].expression)
     for *_, text in own:
         for first in parse_attempts(text)[:1]:
