@@ -30,6 +30,7 @@ VALUE = re.compile(rf"{FORMULA}|{EXPRESSION}(?:(?:thousand|million|billion|dozen
 JOINT = r"[\s$\\(),;|]*(?:\\text\{\s*)?(?:and|or)?(?:\s*\})?[\s$\\(),;|]*"
 BETWEEN_BOXES = re.compile(rf"\}}{JOINT}\\boxed\s*\{{")
 SENTENCE = re.compile(r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|[!;](?=\s)")
+LEAD = re.compile(r"\W*(?:(?:so|thus|therefore|hence|finally|then|ok|and|clearly|overall)\W*)*", re.IGNORECASE)
 TAKEN_BACK = re.compile(rf"\b(?:{TABLE['words']['taken back']})\b", re.IGNORECASE)
 DENIED_BEFORE = re.compile(
     rf"(?:{DOUBT.pattern}|\\ne|≠)(?:[^\w.!?\n]*\w+){{0,2}}[^\w.!?\n]*\\boxed\s*\{{$", re.IGNORECASE
@@ -155,9 +156,12 @@ def plain(text: str) -> str:
 
 def stated(text: str, whole: bool = False) -> str:
     """Return the last thing that is stated to be the answer and not taken back; "" if there is none.
-    With `whole` no other sentence may follow."""
-    _, mark, rest = rewrite(text, "statement").rpartition("␞")
+    With `whole` there must be no other words before it, and no sentence behind it."""
+    before, mark, rest = rewrite(text, "statement").rpartition("␞")
     sentence, *others = SENTENCE.split(rest.strip(), maxsplit=1)
+    lead = re.split(r"[.!?:\n]\s", before)[-1]
+    if DENIAL.search(lead) or whole and not LEAD.fullmatch(lead):
+        return ""
     if not mark or TAKEN_BACK.search("".join(others)) or whole and "".join(others).strip(".*\"')$ "):
         return ""
     return rewrite(rewrite(sentence, "rejected"), "after").strip()
