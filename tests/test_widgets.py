@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from r1lab.errors import InputError
-from r1lab.lab import widgets
+from r1lab.lab import lesson
 from r1lab.lab.dashboard import (
     TokenScores, rollout_inspector_figure, score_tokens, show_run, tokens_html, train_live,
 )  # fmt: skip
@@ -86,11 +86,13 @@ def test_stored_answers_can_be_walked_through_token_by_token():
     view = show_run(ROOT / "data" / "runs" / "zero", tiny, tiny)
     best = view.text.value
     assert best.count("<span title=") == best.count("</tr>") - 1 > 0
-    view.answer.value = 2
+    newest = view.answer.value
+    view.answer.value = newest - 1
     assert view.text.value != best
-    before = view.table.value
-    view.rollout.value = 1
-    assert view.table.value != before and "Rollout 1, step" in view.table.value
+    view.answer.value = 1
+    assert view.run.samples[0]["prompt"] in view.text.value
+    view.answer.value = newest
+    assert view.text.value == best
 
 
 # The dashboard
@@ -125,12 +127,8 @@ def test_a_live_run_is_shown_again_from_its_folder(task, tmp_path):
     assert "All rollouts are done. Step 3: " in started(live).status.value
     assert live.stop.disabled and not live.start.disabled
     after = show_run(tmp_path / "run")
-    for widget in ("curves", "table", "rollout", "group"):
-        assert getattr(after, widget).value == getattr(live, widget).value
+    assert after.curves.value == live.curves.value
     assert 'src="data:image/png;base64,iVBORw0KGgo' in after.curves.value
-    assert after.table.value.count("<details>") == 4 and "Rollout 3, step 3" in after.table.value
-    after.rollout.value = 1
-    assert "Rollout 1, step 1" in after.table.value
 
 
 def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(task, tmp_path):
@@ -173,7 +171,8 @@ def test_a_broken_run_is_one_sentence(tmp_path, capsys, files, words):
 def test_a_run_without_samples_or_models_is_one_sentence(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text(ROW)
-    assert "No group of answers" in show_run(tmp_path).table.value
+    tiny = ROOT / "data" / "tiny"
+    assert show_run(tmp_path, tiny, tiny).text.value == ""
     assert show_run(ROOT / "data" / "runs" / "zero", tmp_path / "none", tmp_path) is None
     assert "no model there" in capsys.readouterr().out
 
@@ -207,16 +206,16 @@ def test_settings_that_cannot_train_and_other_runs_are_one_sentence(task, tmp_pa
 
 def test_groups_of_a_run_are_shown_and_a_run_without_any_is_one_sentence(tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(widgets, "display", lambda data, raw: shown.append(data["text/html"]))
-    widgets.rollouts(ROOT / "data" / "runs" / "zero", most=3)
+    monkeypatch.setattr(lesson, "display", lambda data, raw: shown.append(data["text/html"]))
+    lesson.rollouts(ROOT / "data" / "runs" / "zero", most=3)
     still, page = shown[0].split("<iframe")
     assert still.count("<details>") == 16 and page.count("earned") > 3
     assert "A still picture" in still and "&lt;script&gt;" in page  # a page within the page
     with pytest.raises(InputError, match="holds no group of answers"):
-        widgets.rollouts(tmp_path)
+        lesson.rollouts(tmp_path)
 
 
 def test_a_model_answers_a_question_of_ones_own():
-    question, answer = widgets.ask(TINY, max_tokens=12).children
+    question, answer = lesson.ask(TINY, max_tokens=12).children
     question.value = "make 13 from 9,5,1"
     assert '<div class="answer">' in answer.value

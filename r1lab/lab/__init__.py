@@ -1,7 +1,6 @@
 """What notebooks use, and only notebooks: checks of exercises, figures with words, one look."""
 
 from r1lab.lab import check
-from r1lab.lab.lesson import show, style
-from r1lab.lab.widgets import ask, explorer, rollouts
+from r1lab.lab.lesson import ask, explorer, rollouts, show, style
 
 __all__ = ["ask", "check", "explorer", "rollouts", "show", "style"]

@@ -1,4 +1,4 @@
-"""The dashboard: curves of a run, the group it learns from, and an answer token by token.
+"""The dashboard: curves of a run, and an answer token by token; `lab.rollouts` shows its groups.
 
 Training goes on in a thread and writes an ordinary run folder. The dashboard shows what that folder
 holds, and nothing else, so that after a restart of the kernel `show_run` shows the same. Numbers of
@@ -20,16 +20,15 @@ from pathlib import Path
 
 import torch
 from ipywidgets import HTML, Button, HBox, IntSlider, VBox
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
+from r1lab.lab.lesson import PAGES
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
-from r1lab.report.answers import Answers, answer_of, attempts_of, groups_of
 from r1lab.report.figures import OKABE_ITO, draw, styled
 from r1lab.report.pages import embedded
-from r1lab.run import Row, Run
+from r1lab.run import Run
 from r1lab.sources.templates import apply_template
 from r1lab.task import Task
 from r1lab.training.batching import pad_rows
@@ -41,13 +40,12 @@ from r1lab.training.rl import described, rl_work
 BLUE, ORANGE = OKABE_ITO[:2]
 DRAWING = threading.Lock()  # matplotlib's settings are global, and callbacks run in threads
 PERIOD = 2.0  # seconds from one drawing to the next
-PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
 SHOWN = PAGES.get_template("dashboard.html").module  # its macros
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
 
 
 class RunView(VBox):
-    """What a run's folder holds: curves, a group of answers, and the tokens of one of them.
+    """What a run's folder holds: its curves, and the tokens of one of its answers.
 
     The tokens are scored by `models`, folders of a policy and of its reference.
     """
@@ -55,17 +53,13 @@ class RunView(VBox):
     def __init__(
         self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
     ) -> None:
-        self.run, self.rollouts, self.words = Run(run), [], ""
-        self.attempts = attempts_of(self.run)
+        self.run, self.answers, self.words = Run(run), [], ""
         self.models = [load_policy(model) for model in models]
-        self.status, self.curves, self.table, self.text = (HTML() for _ in range(4))
-        names = ("rollout", "question", "answer")
-        sliders = [IntSlider(1, min=1, max=2, description=name) for name in names]
-        self.rollout, self.group, self.answer = sliders
-        for slider in sliders:
-            slider.observe(lambda _: self.show_group(), "value")
-        bar = HBox([*controls, self.status])
-        super().__init__([bar, self.curves, HBox(sliders if models else sliders[:2]), self.table, self.text])
+        self.status, self.curves, self.text = HTML(), HTML(), HTML()
+        self.answer = IntSlider(1, min=1, max=2, description="answer")
+        self.answer.observe(lambda _: self.show_answer(), "value")
+        inspector = [self.answer, self.text] if models else []
+        super().__init__([HBox([*controls, self.status]), self.curves, *inspector])
 
     def say(self, text: str) -> None:
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
@@ -77,41 +71,26 @@ class RunView(VBox):
             figures = [draw(name, rows, config) for name in CURVES]
             titled = [(one, one.axes[0].get_title(loc="left")) for one in figures if one]
             self.curves.value = SHOWN.curves([embedded(*one) for one in titled])
-        newest = self.rollout.value >= len(self.rollouts)
-        self.rollouts = groups_of(samples)
+        newest = self.answer.value >= len(self.answers)
+        self.answers = samples
         self.words = f"Step {rows[-1]['step']}: {'. '.join(title for _, title in titled)}."
         self.say(self.words)
         if newest:
-            self.rollout.max = self.rollout.value = max(2, len(self.rollouts))
-        self.show_group()
+            self.answer.max = self.answer.value = max(2, len(samples))
+        self.show_answer()
 
-    def show_group(self) -> None:
-        if not self.rollouts:
-            self.table.value = "<p>No group of answers is stored yet.</p>"
+    def show_answer(self) -> None:
+        """Score and colour the answer that the slider is at, if there are models and answers."""
+        if not self.models or not self.answers:
             return
-        groups = _choose(self.rollout, self.rollouts)
-        group = _choose(self.group, groups)
-        place = f"Rollout {self.rollout.value}, step {group[0]['step']}, question {self.group.value}"
-        answers = [answer_of(row, self.attempts) for row in group]
-        asked = f"{place} of {len(groups)} stored: {group[0]['prompt']}"
-        self.table.value = Answers(asked, answers)._repr_html_()
-        if self.models:
-            self.text.value = tokens_html(self.scores(_choose(self.answer, group)))
-
-    def scores(self, row: Row) -> TokenScores:
+        row = self.answers[min(self.answer.value, len(self.answers)) - 1]
         [(policy, tokenizer), (reference, _)] = self.models
         config = self.run.config
         template = config.get("task", {}).get("settings", config).get("template", "small")
         prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
-        return score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
-
-
-def _choose(slider: IntSlider, things: Sequence):
-    """The thing that the slider is at, after the slider fits how many there are."""
-    slider.max = max(2, len(things))
-    slider.value = min(slider.value, len(things))
-    return things[slider.value - 1]
+        scores = score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
+        self.text.value = f"<p>Step {row['step']}: {html.escape(row['prompt'])}</p>{tokens_html(scores)}"
 
 
 class Dashboard(RunView):
@@ -135,7 +114,6 @@ class Dashboard(RunView):
         self.start.on_click(lambda _: self.begin())
         self.stop.on_click(lambda _: self.end())
         super().__init__(run, controls=(self.start, self.stop))
-        self.attempts = task.attempts
         self.say("Press Start.")
         self.draw()
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import cons_at_k, pass_at_k
-from r1lab.lab.widgets import EXPLORERS, page
+from r1lab.lab.lesson import EXPLORERS, page
 from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
 from r1lab.search.tree import Tree, mcts
 from tests.tools.stills import STILL

@@ -88,11 +88,9 @@ def test_training_starts_stops_and_is_shown_again_after_a_restart(run, lab):
     rows = (lab.folder / "run" / "metrics.jsonl").read_text().splitlines()
     step = json.loads(rows[-1])["step"]
     assert 0 < step < 500
-    expect(output(panel).locator("details")).to_have_count(4)
     lab.close()
     panel = lab.run("again", 'from r1lab.lab.dashboard import show_run\nshow_run("run")')
     expect(status).to_contain_text(f"Step {step}:", timeout=120_000)
-    expect(output(panel).locator("details")).to_have_count(4)
 
 
 def test_an_empty_folder_is_one_sentence_and_no_traceback(run):
