@@ -110,10 +110,7 @@ class Fault:
     thread: str
     expected: str
     settings: dict
-
-    @property
-    def name(self) -> str:
-        return self.plant.__name__
+    name: str
 
 
 FAULTS: list[Fault] = []
@@ -123,7 +120,7 @@ def fault(expected: str, thread: str, faults: list[Fault] = FAULTS, **settings: 
     """Register a function that plants the fault; it may return the patch that holds meanwhile."""
 
     def register(plant: Callable) -> Callable:
-        faults.append(Fault(plant, thread, expected, settings))
+        faults.append(Fault(plant, thread, expected, settings, plant.__name__.replace("_", " ")))
         return plant
 
     return register
@@ -525,19 +522,21 @@ def stored_rows(name: str = "zero") -> list[dict]:
 
 def main() -> int:
     """Print a Markdown table: fault, thread, what the doctor says first. 1 if it is ever wrong."""
-    wrong = 0
+    from tests.planted_variants import COURSE_VARIANTS
+
+    wrong, curves = 0, [*COURSE_FAULTS, *COURSE_VARIANTS]
     print("| planted fault | after | named first, on the base | on a random Llama |")
     print("|---|---|---|---|")
     for one in FAULTS:
         first = [(named_in_steps(one, model) or ["nothing"])[0] for model in ("base", "llama")]
         wrong += sum(name != one.expected for name in first)
-        print(f"| {one.name.replace('_', ' ')} | {one.thread} | {' | '.join(first)} |", flush=True)
+        print(f"| {one.name} | {one.thread} | {' | '.join(first)} |", flush=True)
     print("\n| planted in a stored run's curves | after | named first |\n|---|---|---|")
-    for one in COURSE_FAULTS:
+    for one in curves:
         first = ([ill.name for ill in followed(one.plant(stored_rows()))] or ["nothing"])[0]
         wrong += first != one.expected
-        print(f"| {one.name.replace('_', ' ')} | {one.thread} | {first} |")
-    count = f"{len(FAULTS)} faults on two models, {len(COURSE_FAULTS)} in curves"
+        print(f"| {one.name} | {one.thread} | {first} |")
+    count = f"{len(FAULTS)} faults on two models, {len(curves)} in curves"
     print(f"\n{count}; {wrong} misnamed.")
     return int(wrong > 0)
 

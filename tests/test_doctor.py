@@ -14,6 +14,7 @@ from r1lab.objective import LossConfig
 from r1lab.rewards import random
 from r1lab.stages.zero import PRESETS, Zero
 from tests.fake_run import fake_run
+from tests.planted_variants import COURSE_VARIANTS
 from tests.planted_faults import (
     COURSE_FAULTS, FAULTS, SMALL, WORLD, followed, named, named_in_steps, patient, stored_rows,
 )  # fmt: skip
@@ -34,7 +35,7 @@ def test_a_fault_is_named_first(fault, model):
     assert named_in_steps(fault, model)[:1] == [fault.expected]
 
 
-@pytest.mark.parametrize("fault", COURSE_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*COURSE_FAULTS, *COURSE_VARIANTS], ids=lambda fault: fault.name)
 def test_a_fault_in_the_curves_is_named_first(fault, tmp_path):
     for rows in (stored_rows(), generated(tmp_path)):
         first, *_ = followed(fault.plant(rows))
@@ -43,7 +44,8 @@ def test_a_fault_in_the_curves_is_named_first(fault, tmp_path):
 
 def test_every_rule_has_a_fault_that_it_finds_a_cause_and_a_fix():
     rules = [*steps.RULES, *course.RULES]
-    found = {fault.expected for fault in (*FAULTS, *COURSE_FAULTS)}
+    planted = (*FAULTS, *COURSE_FAULTS, *COURSE_VARIANTS)
+    found = {fault.expected for fault in planted}
     assert found == {rule.__name__.replace("_", " ") for rule in rules}
     for rule in rules:
         cause, fix = rule.__doc__.split("\n\n")
@@ -92,9 +94,28 @@ def test_control_arms_and_rewards_that_cannot_score_are_left_alone(arm):
     assert well.named() == []
 
 
-@pytest.mark.parametrize("name", ["zero", "true-seed1", "true-seed2"])
-def test_stored_runs_that_learned_are_left_alone(name):
-    assert followed(stored_rows(name)) == []
+# SmolLM2 learned and then wrote copies: what is said of it is true.
+LEARNED = ["zero", *"equal-clip grpo no-std noskill per-answer ppo-0.95 ppo-1.0 true".split()]
+NOT_LEARNED = ["random", "tiny", "format", "smollm2"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in Path("data/runs").iterdir()))
+def test_nothing_is_found_in_stored_runs_that_learned_and_in_no_others(name):
+    kind = name.partition("-seed")[0]
+    assert kind in LEARNED + NOT_LEARNED
+    found = [one.name for one in followed(stored_rows(name))]
+    assert bool(found) == (kind in NOT_LEARNED)
+    if kind in ("random", "tiny"):
+        assert found == ["nothing moves"]
+
+
+def test_a_task_of_a_users_own_is_tried(monkeypatch, tmp_path):
+    file = tmp_path / "own_task.py"
+    file.write_text("from tests.planted_faults import WORLD\ntask = WORLD.task()\n")
+    monkeypatch.setitem(PRESETS, "cpu", SMALL_RUN)
+    assert named(diagnose("data/base", task=f"{file}:task")) == []
+    with pytest.raises(InputError):
+        diagnose("data/base", task=f"{file}:other")
 
 
 def test_curves_that_learn_and_curves_without_a_row_are_left_alone(tmp_path):

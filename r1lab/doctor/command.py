@@ -33,12 +33,18 @@ MARKS = {True: "ok", False: "fix", None: "note"}
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
 
 
-def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: str = "cpu") -> int:
+def doctor(
+    target: Annotated[str | None, tyro.conf.Positional] = None, preset: str = "cpu", task: str = "",
+    test: str = "", template: str = "", reward: tuple[str, ...] = (),
+) -> int:  # fmt: skip
     """Say what is wrong, why, and what to do. Exit code 0: nothing; 1: something was found.
 
     Args:
         target: a run's folder, or a model (folder or Hub id); without it, this machine.
         preset: the settings that a model is tried with, in two real steps.
+        task: a task of your own in place of the preset's or the run's: my_task.py:task, gym:NAME,
+            hub:NAME[:SPLIT], or a file of problems (.jsonl).
+        test, template, reward: as in `r1lab zero`.
     """
     console = Console(highlight=False)
     if target is None:
@@ -48,7 +54,8 @@ def doctor(target: Annotated[str | None, tyro.conf.Positional] = None, preset: s
             table.add_row(check.name, MARKS[check.ok], check.found, check.advice)
         console.print(table)
         return ILL if any(check.ok is False for check in checks) else 0
-    report = diagnose(target, preset)
+    own = {"task": task, "test": test, "template": template, "reward": reward}
+    report = diagnose(target, preset, **{name: given for name, given in own.items() if given})
     found = [one for one in report if one.evidence]
     for number, ill in enumerate(found, 1):
         console.print(Text(f"{number}. {ill.name}: {ill.evidence}", style="bold"))
@@ -81,7 +88,7 @@ def judge(rules: list[Callable], measured: object) -> list[Diagnosis]:
     return report
 
 
-def diagnose(target: str | Path, preset: str = "cpu") -> list[Diagnosis]:
+def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnosis]:
     """Say what is wrong with a run (its folder), or would be in one that starts from a model.
 
     A run is read from its metrics, then two steps are tried from its newest checkpoint, or from
@@ -91,6 +98,7 @@ def diagnose(target: str | Path, preset: str = "cpu") -> list[Diagnosis]:
     Args:
         target: a run folder, or a model's folder or Hub id.
         preset: the settings to try a model with; a run has its own.
+        changes: of what `Zero` holds: another task, test, template or reward.
 
     Raises:
         InputError: there is no such preset, model or run, or its settings cannot train.
@@ -99,11 +107,12 @@ def diagnose(target: str | Path, preset: str = "cpu") -> list[Diagnosis]:
     if not metrics.is_file():
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
-        return try_two_steps(replace(PRESETS[preset], model=str(target)))
+        return try_two_steps(replace(PRESETS[preset], model=str(target), **changes))
     followed = judge(course.RULES, course.measure(read_rows(metrics, ("kind", "step"))))
     run, stored = Run(target), stored_zero(Run(target))
     newest = [stored.model, *run.checkpoints][-1]
-    return followed + try_two_steps(replace(stored, model=str(newest)))
+    tried = try_two_steps(replace(stored, model=str(newest), **changes))
+    return followed[: -course.VERDICTS] + tried + followed[-course.VERDICTS :]
 
 
 def try_two_steps(run: Zero) -> list[Diagnosis]:

@@ -28,15 +28,6 @@ def resumed_from_elsewhere(f):
         return f.jump
 
 
-def accuracy_reward_always_0(f):
-    """No answer ever earned the accuracy reward: too hard a task, or a grader that refuses all.
-
-    Run r1lab doctor on the model; take easier questions or a better base.
-    """
-    if f.accuracy_ever == 0:
-        return f"0 in all {f.rows} rows"
-
-
 def format_exploit(f):
     """The policy learned the tags and unlearned the task: the format is the easier reward.
 
@@ -55,7 +46,9 @@ def length_grows_for_nothing(f):
 
     Look at the longest answers; take the token or constant normaliser, and a reward for truth.
     """
-    if f.tokens_growth > 1.5 and f.best[1] <= f.first[2]:
+    # Where the training reward rises, answers may well grow with it.
+    limit = 5 if f.reward[1] - f.reward[0] > 0.15 else 1.5
+    if f.tokens_growth > limit and f.best[1] <= f.first[2]:
         return (
             f"answers are {f.tokens_growth:.1f} times as long; accuracy from {f.first[0]:.2f} to "
             f"{f.last[0]:.2f}"
@@ -118,6 +111,72 @@ def answers_cut_off(f):
         return f"{f.truncated:.0%} of the last answers are cut off"
 
 
+def clip_fraction_off_the_scale(f):
+    """Many tokens leave the clip range, where healthy runs keep it below 1 %: steps are too long, or
+    too many are made on one rollout.
+
+    Lower the learning rate, or learn each rollout once; compare sampler and scorer.
+    """
+    if f.clip_fraction > 0.1:
+        return f"{f.clip_fraction:.0%} of the tokens are clipped"
+
+
+def gradient_norm_off_the_scale(f):
+    """The gradient explodes or vanishes; healthy runs keep it between 0.01 and 10.
+
+    If it is large, lower the learning rate and go back to an earlier checkpoint; if it is near 0,
+    look for rewards that do not vary and for log-probs without a gradient.
+    """
+    if f.norm > 50 or f.norm < 1e-6 or f.norm > 20 * f.norm_at_first:
+        return f"median {f.norm:.2g} in the last quarter, {f.norm_at_first:.2g} in the first"
+
+
+def accuracy_reward_always_0(f):
+    """No answer ever earned the accuracy reward: too hard a task, or a grader that refuses all.
+
+    Run r1lab doctor on the model; take easier questions or a better base.
+    """
+    if f.accuracy_ever == 0:
+        return f"0 in all {f.rows} rows"
+
+
+def training_reward_rises_and_held_out_accuracy_does_not(f):
+    """The policy learns what is paid and not what is tested: it knows the training questions by
+    heart, fools the grader, or earns a side reward such as the format.
+
+    Read answers with a high reward; ask more different questions; lower the side rewards.
+    """
+    if f.evals > 1 and f.last[1] <= f.first[2] and f.reward[1] - f.reward[0] > 0.15:
+        return f"reward from {f.reward[0]:.2f} to {f.reward[1]:.2f}, {_held_out(f)}"
+
+
+def nothing_moves(f):
+    """The run has not learned: held-out accuracy ends within the error of its start, and the reward
+    has hardly risen. The reward may not depend on the answer, the questions be too hard for the
+    model, or the steps too few or too small.
+
+    Check that a right answer earns more than a wrong one; take easier questions or a better base;
+    multiply the learning rate by ten; then give it more rollouts.
+    """
+    flat = f.last[1] <= f.first[2] and f.first[1] <= f.last[2] and f.reward[1] - f.reward[0] <= 0.15
+    if f.evals > 1 and flat:
+        return (
+            f"{_held_out(f)}; reward from {f.reward[0]:.2f} to {f.reward[1]:.2f}; KL {f.kl:.1g} nats "
+            f"per token after {f.rows} rollouts"
+        )
+
+
+def too_early_to_tell(f):
+    """Whether a run learns shows in held-out accuracy, of which there are not two values yet.
+
+    Ask again after the next evaluation, or evaluate more often (--eval-every).
+    """
+    if f.rows > 0 and f.evals < 2:
+        return f"{f.rows} rollouts and {f.evals} held-out evaluations"
+
+
+VERDICTS = 4  # the last rules name effects: causes that are found elsewhere come first
+
 # All functions up to here.
 RULES = [each for each in list(globals().values()) if inspect.isfunction(each)]
 
@@ -133,6 +192,10 @@ class Course(SimpleNamespace):
     kl: median over the last quarter, nats per token.
     entropy_ratio: last quarter over first three rows.
     first, last, best: held-out accuracy with its 95 % interval; best_step.
+    clip_fraction: mean, of the whole run or of its last quarter.
+    norm, norm_at_first: median gradient norm in the last and the first quarter.
+    reward: mean in the first and in the last quarter.
+    evals: held-out evaluations.
     format_gain, tokens_growth: held-out, last minus first and last over first.
     """
 
@@ -141,7 +204,8 @@ def measure(rows: list[dict]) -> Course:
     """Read rows in the order in which they were written."""
     train = [row for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval" and "pass_at_1_ci95" in row]
-    late = train[-max(1, len(train) // 4) :]
+    quarter = max(1, len(train) // 4)
+    early, late = train[:quarter], train[-quarter:]
     broken = [row["step"] for row in train if row.get("skipped") or not all(map(_is_number, row.values()))]
     points = [(row["pass_at_1"], *row["pass_at_1_ci95"]) for row in evals] or [(nan, -inf, inf)]
     start, end = (evals[0], evals[-1]) if evals else ({}, {})
@@ -149,7 +213,10 @@ def measure(rows: list[dict]) -> Course:
         rows=len(train), broken=len(broken), first_broken=broken[0] if broken else 0,
         jump=_jump(train), accuracy_ever=max(_column(train, "reward/accuracy"), default=nan),
         flat_groups=_mean(late, "zero_std_groups"), truncated=_mean(late, "truncated"),
-        kl=statistics.median(_column(late, "kl") or [nan]),
+        kl=_median(late, "kl"), norm=_median(late, "grad_norm"),
+        norm_at_first=_median(early, "grad_norm"), evals=len(evals),
+        clip_fraction=max(_mean(train, "clip_fraction"), _mean(late, "clip_fraction")),
+        reward=(_mean(early, "reward"), _mean(late, "reward")),
         entropy_ratio=_mean(late, "entropy") / (_mean(train[:3], "entropy") or nan),
         first=points[0], last=points[-1], best=max(points),
         best_step=evals[points.index(max(points))]["step"] if evals else 0,
@@ -177,6 +244,14 @@ def _is_number(value: object) -> bool:
 
 def _column(rows: list[dict], name: str) -> list[float]:
     return [row[name] for row in rows if name in row and _is_number(row[name])]
+
+
+def _median(rows: list[dict], name: str) -> float:
+    return statistics.median(_column(rows, name) or [nan])
+
+
+def _held_out(f: Course) -> str:
+    return f"held-out accuracy from {f.first[0]:.2f} to {f.last[0]:.2f} (intervals overlap)"
 
 
 def _mean(rows: list[dict], name: str) -> float:
