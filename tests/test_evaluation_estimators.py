@@ -97,7 +97,7 @@ def test_pairing_narrows_the_interval_of_a_constant_gain():
 def test_equal_values_have_the_exact_bound_of_clopper_and_pearson(value, n, low, high):
     found = bootstrap_ci(np.full(n, value), np.arange(n) % 3)
     assert found == pytest.approx((value, low, high))
-    difference = paired_bootstrap(np.full(n, value), np.full(n, value), np.zeros(n))
+    difference = paired_bootstrap(np.full(n, value), np.full(n, value), np.zeros(n, dtype=int))
     assert difference.low == -difference.high < 0
 
 

@@ -38,7 +38,7 @@ NO_UNIT = set("thousand million billion dozen hundred half squared cubed not nop
 # A letter of multiple choice, with a formula as the option's text; another letter that is offered beside
 # it; a choice within a sentence.
 OPTION = r"\(?([A-Z])(?:\)[.:]?|[.:])\s*(?=.*[\d\\])((?:\\[a-z]+|[^A-Za-z\\]|[a-z](?![a-z]))+)"
-CHOICE = r"(?s)\W*(?:(?i:option|choice)\s*|选项?\s*)?\(?\b([A-Z]|[a-z](?=[).:\]]|\W*$))(?![A-Za-z])(.*)"
+CHOICE = r"(?s)\W*(?:(?i:so|thus|therefore|hence),?\s*)?(?:(?i:option|choice)\s*|选项?\s*)?\(?\b([A-Z]|[a-z](?=[).:\]]|\W*$))(?![A-Za-z])(.*)"
 ALONE = r"\W*|\s*[)\].:,、–—-].*|\s+(?:because|since|as)\b.*"
 ANOTHER = (r"\W*(?:and|or|&)?\W*\(?[A-Z](?!\w|\s+[a-z])|"
            r".*\b(?:or\s+\(?[A-Z]\b|maybe|perhaps|wait|actually|sorry|no,)")
@@ -223,13 +223,14 @@ def chosen(answer: str) -> str | None:
     """Return the letter that an answer to a question of multiple choice gives, with or without the
     option's text; None where there is none, or more than one."""
     text = re.sub(r"\\(?:text|math)\w*|\\boxed|\\[ ,;]|[{}$*`]", " ", answer).translate(SIGNS)
+    letters = set(re.findall(CHOSEN, text))
     text = rewrite(rewrite(text, "statement"), "rejected")
     found = re.fullmatch(CHOICE, text.rpartition("␞")[2].strip())
-    if found and re.match(ANOTHER, found[2]):
+    if len(letters) > 1 or found and re.match(ANOTHER, found[2]):
         return None
     if found and re.fullmatch(ALONE, found[2], re.DOTALL):
         return found[1].upper()
-    letters = set(re.findall(CHOSEN, text)) or set(re.findall(r"\(([A-Z])\)", text))
+    letters = letters or set(re.findall(r"\(([A-Z])\)", text))
     return letters.pop() if len(letters) == 1 else None
 
 
