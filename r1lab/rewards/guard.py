@@ -38,7 +38,10 @@ NO_UNIT = set("thousand million billion dozen hundred half squared cubed not nop
 # A letter of multiple choice, with a formula as the option's text; another letter that is offered beside
 # it; a choice within a sentence.
 OPTION = r"\(?([A-Z])(?:\)[.:]?|[.:])\s*(?=.*[\d\\])((?:\\[a-z]+|[^A-Za-z\\]|[a-z](?![a-z]))+)"
-CHOICE = r"(?s)\W*(?:(?i:so|thus|therefore|hence),?\s*)?(?:(?i:option|choice)\s*|选项?\s*)?\(?\b([A-Z]|[a-z](?=[).:\]]|\W*$))(?![A-Za-z])(.*)"
+CHOICE = (
+    r"(?s)\W*(?:(?i:so|thus|therefore|hence),?\s*)?"
+    r"(?:(?i:option|choice)\s*|选项?\s*)?\(?\b([A-Z]|[a-z](?=[).:\]]|\W*$))(?![A-Za-z])(.*)"
+)
 ALONE = r"\W*|\s*[)\].:,、–—-].*|\s+(?:because|since|as)\b.*"
 ANOTHER = (r"\W*(?:and|or|&)?\W*\(?[A-Z](?!\w|\s+[a-z])|"
            r".*\b(?:or\s+\(?[A-Z]\b|maybe|perhaps|wait|actually|sorry|no,)")
