@@ -1,4 +1,4 @@
-"""The command line: a table of commands, each of which is imported only when it is chosen."""
+"""The command line: the commands of `commands.toml`, each of which is imported only when it is chosen."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import r1lab
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 
 BAD_INPUT, STOPPED = 2, 130
 
@@ -30,32 +31,7 @@ class Command(NamedTuple):
     presets: str = ""
 
 
-COMMANDS = {
-    "zero": Command(
-        "r1lab.launch.train:zero",
-        "train R1-Zero: reinforcement learning on a base model, and nothing else",
-        "r1lab.stages.zero:PRESETS",
-    ),
-    "sft": Command(
-        "r1lab.launch.train:sft",
-        "fine-tune a model on a data set",
-        "r1lab.launch.train:SFT_PRESETS",
-    ),
-    "r1": Command("r1lab.launch.train:r1", "go through the whole chain, from the base to R1"),
-    "hacking": Command("r1lab.launch.train:hacking", "take too many steps on a reward model"),
-    "pretrain": Command(
-        "r1lab.launch.train:pretrain",
-        "pre-train a base model of the small world",
-        "r1lab.world.bases:PRETRAIN_PRESETS",
-    ),
-    "skills": Command("r1lab.launch.judge:skills", "measure a model's skills and habits apart"),
-    "eval": Command("r1lab.launch.judge:evaluate_model", "measure accuracy by the paper's protocol"),
-    "sample": Command("r1lab.api:ask", "ask a model one question and grade its answers"),
-    "report": Command("r1lab.launch.judge:report", "write the report of a run's or chain's folder"),
-    "claims": Command("r1lab.report.claims:print_claims", "print the paper's claims and what we saw"),
-    "doctor": Command("r1lab.doctor.command:doctor", "say what is wrong with a machine, model or run"),
-    "plan": Command("r1lab.launch.train:plan", "predict the memory of a preset"),
-}
+COMMANDS = {name: Command(**about) for name, about in read_toml(__file__, "commands").items()}
 
 
 def load_command(name: str, args: Sequence[str]) -> Callable:

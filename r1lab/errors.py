@@ -1,5 +1,10 @@
-"""The one error that means: your input is wrong, and here is what to do."""
+"""The one error that means: your input is wrong, and here is what to do; and what others say."""
 
 
 class InputError(ValueError):
     """Bad input, explained in one sentence. The command line prints it and exits with code 2."""
+
+
+def reason(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says, for one sentence about it."""
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]

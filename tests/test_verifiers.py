@@ -5,7 +5,7 @@ import pytest
 from r1lab import Task
 from r1lab.errors import InputError
 from r1lab.rewards import RewardSet, validate
-from r1lab.sources.verifiers import Environment
+from r1lab.sources.gym import Environment
 from r1lab.task import columns_of, normalized
 
 vf = pytest.importorskip("verifiers.v1", reason="verifiers is not installed: pip install verifiers")

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.models.places import local_model
 
 EVERY = ("all-linear",)  # PEFT's word for every linear layer but the head
@@ -132,7 +132,7 @@ def read_adapter(model: PreTrainedModel, folder: Path) -> None:
         wrong = [*found.unexpected_keys, *(name for name in found.missing_keys if ADAPTER in name)]
         why = f"{len(wrong)} of its weights belong to other layers" * bool(wrong)
     except Exception as error:  # PEFT raises many kinds for a damaged file or another shape
-        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+        why = reason(error)
     if why:
         raise InputError(
             f"{folder}: this adapter does not fit {model.name_or_path} ({why}); adapter_config.json names "

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.kernels import LogProbs, linear_logprob
 from r1lab.models.cpu_linear import speed_up_linear_layers
 from r1lab.models.lora import LoRA, adapted, add_adapter, merge, read_adapter, write_adapter
@@ -226,7 +226,7 @@ def read_part(kind: type, path: str | Path, source: dict):
     try:
         return kind.from_pretrained(**source)
     except Exception as error:  # the libraries below raise a dozen kinds for a damaged file
-        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+        why = reason(error)
         if source.get("local_files_only"):
             why = "no folder has this name, and the Hub has no such model or is out of reach"
         raise InputError(

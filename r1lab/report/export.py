@@ -7,49 +7,13 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.evaluation.table import summary_table
 from r1lab.files import whole, write_text
 from r1lab.models.policy import load_model, save_model
 from r1lab.run import Run
 
-CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
----
-# {name}
-
-`{architecture}` with {weights:,} weights, trained from `{model}` with r1lab, {how}. This is the
-checkpoint after step {step}.
-
-## Data
-
-{data}
-
-## Rewards
-
-{rewards}
-
-## Numbers
-
-{numbers}
-
-## Command
-
-```
-{command}
-```
-
-Commit of r1lab: {commit}. Every setting:
-
-```json
-{settings}
-```
-
-## Licence
-
-To be filled in: the licences of `{model}` and of the data apply.
-"""
+CARD = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
 
 
 def export(run: Run, folder: str | Path, best: bool = False) -> Path:
@@ -90,8 +54,9 @@ def push(run: Run, repository: str, best: bool = False, private: bool = True) ->
             address = HfApi().create_repo(repository, private=private, exist_ok=True)
             HfApi().upload_folder(repo_id=repository, folder_path=folder)
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"the Hub did not take {repository} ({why}); give it as user/name.") from error
+            raise InputError(
+                f"the Hub did not take {repository} ({reason(error)}); give it as user/name."
+            ) from error
     return str(address)
 
 

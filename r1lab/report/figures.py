@@ -23,6 +23,7 @@ from PIL import Image
 
 from r1lab.errors import InputError
 from r1lab.evaluation.table import measure_of
+from r1lab.files import read_toml
 from r1lab.run import Row
 
 LOOK = Path(__file__).with_name("style.mplstyle")
@@ -41,7 +42,8 @@ class Panel:
     """A part of a figure: what its axis shows, and its lines, each "kind of row/key" -> name.
 
     `about` is the line of which the title speaks, `top` where the axis ends, `height` relative to other
-    panels; `bands` adds the 95 % intervals, `marks` are settings whose changes are marked.
+    panels; `bands` adds the 95 % intervals, `marks` are settings whose changes are marked; the lines of a
+    `shaded` one go from dark to light.
     """
 
     axis: str
@@ -51,50 +53,29 @@ class Panel:
     height: int = 1
     bands: bool = False
     marks: Sequence[str] = ()
-    colors: Sequence = OKABE_ITO
+    shaded: bool = False
+
+    def color(self, i: int) -> str | tuple:
+        """The color of its line number i."""
+        last = max(1, len(self.lines) - 1)
+        return matplotlib.colormaps["viridis"](0.75 * i / last) if self.shaded else OKABE_ITO[i]
 
 
-CAPTIONS = {  # of the figures, by name
-    "accuracy": "One answer (pass@1) and a majority vote (cons@k), with 95 % bands. The paper's Fig. 1.",
-    "accuracy_by_level": "The same pass@1, level by level, from easy (dark) to hard.",
-    "length": "No reward asks for length. Below: answers cut because of the cap.",
-    "reflection": "Words such as wait, but, however; no reward counts them.",
-    "reward_parts": "What the training answers earned; pale: each step.",
-    "habits": "How the policy searches and writes, whether it is right or wrong.",
-    "entropy": "How undecided the policy is at a token; near 0 it explores no more.",
-    "drift": "How far the policy is from its reference; how often the clip held it.",
-}
+FIGURES = read_toml(__file__, "figures")
+CAPTIONS = {name: figure["caption"] for name, figure in FIGURES.items()}
 
 
 def panels_of(name: str, rows: Rows) -> list[Panel]:
     """List the panels of a figure. Some lines depend on what the rows hold."""
     keys = [key for row in rows for key in row]
     votes = Counter(key for key in keys if re.fullmatch(r"cons_at_\d+", key)).most_common(1)
-    solved = {f"eval/{key}": measure_of(key).name.split(" ")[0] for key in ("pass_at_1", *dict(votes))}
-    found = sorted({int(level) for row in rows for level in row.get("by_level", {})})
-    levels = {f"eval/level {level}": f"level {level}" for level in found}
-    shades = [matplotlib.colormaps["viridis"](0.75 * i / max(1, len(found) - 1)) for i in range(len(found))]
-    parts = sorted({key for key in keys if key.startswith("reward/")})
-    rewards = {f"train/{part}": part.removeprefix("reward/") for part in parts}
-    caps, refreshed = ("caps",), ("reference_every",)
-    return {
-        "accuracy": [Panel("held-out problems solved (%)", solved, about=0, top=100.0, bands=True,
-                           marks=caps + refreshed)],
-        "accuracy_by_level": [Panel("pass@1 (%)", levels, top=100.0, colors=shades)],
-        "length": [
-            Panel("tokens per answer (tokens)",
-                  {"train/tokens_mean": "in training", "eval/mean_tokens": "held out"}, height=3, marks=caps),
-            Panel("cut off at\nthe cap (%)", {"train/truncated": ""})],
-        "reflection": [
-            Panel("reflective words per answer (words)",
-                  {"train/reflection": "in training", "eval/reflection_per_answer": "held out"})],
-        "reward_parts": [Panel("reward per answer", rewards | {"train/reward": "total"})],
-        "habits": [Panel("share (%)", {"eval/mixing": "mix languages", "eval/repeats": "repeats",
-                                       "eval/in_order": "in order"})],
-        "entropy": [Panel("entropy (nats per token)", {"train/entropy": ""})],
-        "drift": [Panel("KL (nats per token)", {"train/kl": ""}, marks=refreshed),
-                  Panel("tokens clipped (%)", {"train/clip_fraction": ""}, marks=refreshed)],
-    }[name]  # fmt: skip
+    levels = sorted({int(level) for row in rows for level in row.get("by_level", {})})
+    measured = {
+        "accuracy": {f"eval/{key}": measure_of(key).name.split(" ")[0] for key in ("pass_at_1", *dict(votes))},
+        "accuracy_by_level": {f"eval/level {level}": f"level {level}" for level in levels},
+        "reward_parts": {f"train/{key}": key[7:] for key in sorted(set(keys)) if key.startswith("reward/")},
+    }.get(name, {})
+    return [Panel(**panel | {"lines": measured | panel["lines"]}) for panel in FIGURES[name]["panels"]]
 
 
 @styled
@@ -109,11 +90,11 @@ def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
     figure, axes = panels([panel.height for panel in chosen])
     for ax, panel in zip(axes, chosen, strict=True):
         for i, (line, label) in enumerate(panel.lines.items()):
-            draw_line(ax, rows, line, label, i, color=panel.colors[i])
+            draw_line(ax, rows, line, label, i, color=panel.color(i))
             if panel.bands:
                 steps, bounds = points(rows, f"{line}_ci95")
                 low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
-                ax.fill_between(steps, low, high, color=panel.colors[i], alpha=0.15, linewidth=0)
+                ax.fill_between(steps, low, high, color=panel.color(i), alpha=0.15, linewidth=0)
         finish(ax, finding(rows, list(panel.lines)[panel.about]), panel.axis, panel.top)
         mark_changes(ax, rows[-1]["step"], {mark: config[mark] for mark in panel.marks if mark in config})
     return figure

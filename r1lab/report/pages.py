@@ -8,30 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from r1lab.evaluation.suites import paper_value
 from r1lab.evaluation.table import Cell, Measure, Table, level_table, summary_table
-from r1lab.report.answers import SHOWN, answer_of, attempts_of
+from r1lab.files import read_toml
+from r1lab.report.answers import PAGES, SHOWN, answer_of, attempts_of
 from r1lab.report.figures import CAPTIONS, GREY, MARKERS, OKABE_ITO, alt_text, draw, png_bytes, styled
 from r1lab.run import Row, Run
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
 
 Stages = Mapping[str, Row]  # name -> summary
-TITLES = {
-    "base": "Base", "zero": "R1-Zero", "dev1": "Dev1", "dev2": "Dev2", "dev3": "Dev3", "r1": "R1",
-    "student": "Student", "student_sft": "Student, distilled", "student_rl": "Student, RL",
-    "dev2_no_language": "Dev2, no language reward", "dev3_random": "Dev3, random samples",
-}  # fmt: skip
-CHAIN = ("base", "zero", "dev1", "dev2", "dev3", "r1")
-MADE_FROM = {"zero": "base", "dev1": "base", "dev2": "dev1", "dev3": "base", "r1": "dev3",
-             "student_sft": "student", "student_rl": "student"}  # fmt: skip
-TABLES = {
-    "chain": CHAIN,
-    "students": ("student", "student_sft", "student_rl"),
-    "controls": ("dev2", "dev2_no_language", "dev3", "dev3_random"),
-}
+CHAIN_PAGE = read_toml(__file__, "chain")
+TITLES, MADE_FROM, TABLES, AIME = CHAIN_PAGE.values()
+CHAIN = TABLES["chain"]
 MANNERS = ("language_en", "language_zh", "format", "helpfulness", "safety")
 
 
@@ -67,11 +57,8 @@ def write_report(run_dir: str | Path) -> Path:
 
 def write_page(run: Run, template: str, **values: object) -> Path:
     """Fill in a page of this room, every value escaped, and write it as the run's `report.html`."""
-    pages = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=PackageLoader("r1lab.report", "")
-    )
-    pages.globals |= {"duration": duration, "flat": flat, "paper_value": paper_value}
-    html = pages.get_template(template).render(run=run, **values)
+    helpers = {"duration": duration, "flat": flat, "paper_value": paper_value}
+    html = PAGES.get_template(template, globals=helpers).render(run=run, **values)
     # HTML forbids control characters, and a model may well write some, or half a character.
     html = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", html)
     path = run.folder / "report.html"
@@ -231,10 +218,8 @@ def costs(stages: Stages) -> list[Row]:
 
 
 def paper_aime() -> dict[str, float]:
-    """Find the paper's pass@1 on AIME 2024 by stage: of the base in v2 Fig. 1, of the rest in Table 3."""
-    models = {stage: f"DeepSeek-R1-{stage.title()}".removesuffix("-R1") for stage in CHAIN[1:]}
-    found = {stage: paper_value(model, "AIME 2024") for stage, model in models.items()}
-    return found | {"base": paper_value(models["zero"], "AIME 2024 at the start")}
+    """Find the paper's pass@1 on AIME 2024 by stage."""
+    return {stage: paper_value(*place) for stage, place in AIME.items()}
 
 
 def left_out(stages: Stages) -> dict[str, str]:

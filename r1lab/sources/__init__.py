@@ -10,12 +10,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.files import read_rows
-from r1lab.sources.gym import RULES, Rewards, from_gym
+from r1lab.sources.gym import RULES, Rewards, from_gym, from_verifiers
 from r1lab.sources.hub import SETS, load_rows, read_set
 from r1lab.sources.rows import hold_out, read_problems
-from r1lab.sources.verifiers import from_verifiers
 from r1lab.task import Check, Problem, Task
 
 # Columns that tell whose rows these are, in whatever file.
@@ -160,5 +159,4 @@ def _names_in(path: Path) -> dict[str, object]:
     try:
         return runpy.run_path(str(path))
     except (Exception, SystemExit) as error:  # whatever a user's file raises
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path} does not import ({why}).") from error
+        raise InputError(f"{path} does not import ({reason(error)}).") from error

@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face Hub, each in its own columns, as problems and as traces to learn from.
 
-`SETS` is the table: where a data set is, and how a row is read. A local copy comes before the Hub:
+`hub.toml` is the table: where a data set is, and how a row is read. A local copy comes before the Hub:
 `data/hub/NAME/SPLIT.jsonl` (or .parquet, .csv), with the same columns.
 """
 
@@ -14,14 +14,15 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
+from r1lab.files import read_toml
 from r1lab.rewards.guard import chosen
-from r1lab.sources.rows import final_answer, read_problems
+from r1lab.sources.rows import final_answer, read_each, read_problems
 from r1lab.task import Problem, load_problems, problem_id
 
 LOCAL = Path("data/hub")
@@ -156,29 +157,12 @@ class HubSet(NamedTuple):
     hub_id: str
     split: str
     read: Callable[[dict], dict | None]
-    configs: tuple[str | None, ...] = (None,)
+    configs: Sequence[str | None] = (None,)
 
 
-SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
-            "number_theory", "prealgebra", "precalculus")  # fmt: skip
-# Where the columns were seen: the set's card, or what is named behind it.
 SETS = {
-    "gsm8k": HubSet("openai/gsm8k", "test", read_gsm8k, ("main",)),
-    # lm-evaluation-harness, tasks hendrycks_math (also math500), aime and gpqa/zeroshot
-    "math": HubSet("EleutherAI/hendrycks_math", "train", read_math, SUBJECTS),
-    "math500": HubSet("HuggingFaceH4/MATH-500", "test", read_math),
-    "aime24": HubSet("HuggingFaceH4/aime_2024", "train", read_answer),
-    "aime25": HubSet("math-ai/aime25", "test", read_answer),
-    "gpqa": HubSet("Idavidrein/gpqa", "train", read_gpqa, ("gpqa_diamond",)),
-    "livecodebench": HubSet(  # lighteval, tasks/lcb; LiveCodeBench, lcb_runner/benchmarks
-        "lighteval/code_generation_lite", "test", read_livecodebench, ("v4_v5",)
-    ),
-    # TinyZero, examples/data_preprocess/countdown.py
-    "countdown34": HubSet("Jiayi-Pan/Countdown-Tasks-3to4", "train", read_countdown),
-    "openr1_math": HubSet("open-r1/OpenR1-Math-220k", "train", read_openr1),
-    "openthoughts": HubSet(
-        "open-thoughts/OpenThoughts-114k", "train", read_openthoughts, ("metadata",)
-    ),
+    name: HubSet(**about | {"read": globals()[about["read"]]})
+    for name, about in read_toml(__file__, "hub").items()
 }
 
 
@@ -218,20 +202,11 @@ def load_rows(source: str) -> list[dict]:
 
 def read_set(name: str, spec: HubSet, rows: Iterable[Mapping]) -> list[dict]:
     """Read rows of a set's columns. Raises InputError naming the row that cannot be read."""
-    found = []
-    for number, row in enumerate(rows, 1):
-        try:
-            fields = spec.read(row)
-        except Exception as error:  # a reader may fail in any way on columns of another kind
-            raise InputError(
-                f"{name}, row {number}: cannot be read ({type(error).__name__}: {error}); its columns "
-                f"are {', '.join(row)}, and should be as in {spec.hub_id}."
-            ) from error
-        if fields and name in SETS:
-            usual = {"id": problem_id(name, fields["prompt"]), "family": name, "level": 1, "lang": "en"}
-            fields = usual | fields
-        if fields:
-            found.append(fields)
+    read = read_each(rows, spec.read, name, f", and should be as in {spec.hub_id}")
+    found = [fields for fields in read if fields]
+    if name in SETS:
+        usual = {"family": name, "level": 1, "lang": "en"}
+        found = [{"id": problem_id(name, fields["prompt"]), **usual, **fields} for fields in found]
     return found
 
 
@@ -248,14 +223,13 @@ def _open(name: str, spec: HubSet, split: str) -> Iterable[dict]:
         parts = [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
         return itertools.chain(*parts)
     except Exception as error:  # no network, no such set, terms not accepted, a damaged file
-        why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
         remedy = (
             "check the network and, for a gated set, that you accepted its terms; or put a copy at "
             f"{folder / stem}.jsonl (or .parquet, .csv)"
         )
         if copies:
             remedy = f"fix or remove {copies[0]}"
-        raise InputError(f"{spec.hub_id} cannot be had ({why}): {remedy}.") from error
+        raise InputError(f"{spec.hub_id} cannot be had ({reason(error)}): {remedy}.") from error
 
 
 def load_traces(source: str, opened: bool = False) -> list[dict]:

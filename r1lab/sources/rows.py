@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from random import Random
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.rewards import parse
 from r1lab.task import CHECKERS, REQUIRED, Problem, normalized, problem_id, problem_of
 
@@ -41,16 +41,21 @@ def read_problems(
         if solution and not (conversation and {solution, *USUAL["solution"]}.isdisjoint(columns)):
             given = _column(columns, solution, "solution")
         read = partial(_problem, name=name, asked=asked, given=given, level=level)
-    problems = []
+    return read_each(rows, read, name)
+
+
+def read_each(rows: Iterable[Mapping], read: Callable, name: str, hint: str = "") -> list:
+    """Read every row. Raises InputError naming the one that cannot be read."""
+    found = []
     for number, row in enumerate(rows, start=1):
         try:
-            problems.append(read(row))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+            found.append(read(row))
+        except Exception as error:  # a reader may fail in any way on columns of another kind
             raise InputError(
-                f"{name}, row {number}: cannot be read ({error}); its columns are "
-                f"{', '.join(columns)}."
+                f"{name}, row {number}: cannot be read ({reason(error)}); its columns are "
+                f"{', '.join(row)}{hint}."
             ) from error
-    return problems
+    return found
 
 
 def _problem(row: dict, name: str, asked: str, given: str | None, level: str | None) -> Problem:

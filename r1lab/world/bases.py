@@ -179,7 +179,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     model, tokenizer = load_model(run.model)
     save_model(model.to(torch.bfloat16), tokenizer, out)
     known = (preset for preset, made in PRETRAIN_PRESETS.items() if made == config)
-    card = CARD.format(
+    card = Path(__file__).with_name("card.md").read_text(encoding="utf-8").format(
         architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=len(tokenizer),
         tokens=config.steps * config.tokens_per_step / 1e6, preset=next(known, "(changed)"),
         shares=describe(dict(config.corpora)),
@@ -187,19 +187,3 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     write_text(out / "README.md", card)
     write_text(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
     return out
-
-
-CARD = """# A base model of r1lab's small world
-
-`{architecture}` with {weights:,} parameters and {vocabulary} tokens (words, digits, Chinese
-characters), pre-trained from scratch on {tokens:.0f} million tokens of a generated corpus. Weights
-are stored as bfloat16 and used as float32. Licence: Apache-2.0. It knows nothing of the real world.
-
-Made by `r1lab pretrain --preset {preset}`; `pretrain.json` holds every setting.
-
-Load it with `r1lab.models.policy.load_model`, or with `AutoTokenizer` and `AutoModelForCausalLM`.
-
-## Shares of the corpus
-
-{shares}
-"""
