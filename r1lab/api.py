@@ -16,7 +16,6 @@ from r1lab import run
 from r1lab.errors import InputError
 from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation
-from r1lab.launch.judge import UNLIMITED, open_model
 from r1lab.models.policy import refuse_unknown_words
 from r1lab.objective import group_advantages
 from r1lab.report.answers import Answer, Answers, answer_of, attempts_of
@@ -28,12 +27,13 @@ from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig
 from r1lab.sources import load_task
 from r1lab.sources.templates import prompt_of
 from r1lab.stages.sft_stages import open_sampler
-from r1lab.stages.zero import stored_zero
+from r1lab.stages.rl_stages import stored_zero
 from r1lab.task import Problem, Task, columns_of, gold_answer
 from r1lab.training import rl
 from r1lab.training import sft as supervised
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
+from r1lab.training.estimate import UNLIMITED, open_model
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.world import family_and_level, sample_problem
 from r1lab.world.small_world import SmallWorld
@@ -188,7 +188,7 @@ def sample(
 
     Args:
         problem: the question; by default the one at place `seed` of the test set.
-        sampler, vllm: what draws the answers, see `launch.judge.open_model`.
+        sampler, vllm: what draws the answers, see `training.estimate.open_model`.
     """
     problem = problem or task.test[seed % len(task.test)]
     drawing, tokenizer, _ = open_model(str(model), sampler, vllm, max_tokens)

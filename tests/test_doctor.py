@@ -12,7 +12,7 @@ from r1lab.doctor.trial import trial_config
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig
 from r1lab.rewards import random
-from r1lab.stages.zero import PRESETS, Zero
+from r1lab.stages.rl_stages import PRESETS, Zero
 from tests.fake_run import fake_run
 from tests.planted_variants import COURSE_VARIANTS
 from tests.planted_faults import (

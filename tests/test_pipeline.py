@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from r1lab.cli import main
-from r1lab.launch import train
+from r1lab.launch import commands
 from r1lab.errors import InputError
 from r1lab.stages import benchmarks
 from r1lab.stages.benchmarks import BENCHMARKS, run_benchmarks
@@ -210,11 +210,11 @@ def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeyp
     monkeypatch.setattr(train, "Chain", partial(Chain, runs=chain.runs))
     models = sorted((chain.folder / "reward_models").rglob("*"))
     before = [path.stat().st_mtime_ns for path in models]
-    for start in (train.hacking, partial(train.r1, first="r1")):
+    for start in (commands.hacking, partial(commands.r1, first="r1")):
         with pytest.raises(InputError, match="reward_models was started with other settings .*seed"):
             start(replace(chain.config, seed=1), "r1")
     assert [path.stat().st_mtime_ns for path in models] == before
-    train.hacking(chain.config, "r1")  # with its own settings it is found
+    commands.hacking(chain.config, "r1")  # with its own settings it is found
     assert "score of the model" in capsys.readouterr().out
 
 
@@ -231,10 +231,10 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(config, tmp_path,
         config, cold_start=config.cold_start.with_sampling(mixture=mixed),
         reasoning=config.reasoning.with_world(mixture=mixed),
     )  # fmt: skip
-    train.r1(config, "r1", last="dev2")
+    commands.r1(config, "r1", last="dev2")
     said = " ".join(capsys.readouterr().out.split())
     assert "asks for no programs: programs cannot be run safely on this system: no filter" in said
-    train.r1(config, "r1", last="dev2")  # what is finished is found again
+    commands.r1(config, "r1", last="dev2")  # what is finished is found again
     chain = Chain(config, "r1", tmp_path)
     assert settings(chain, "dev2")["task"]["settings"]["mixture"] == EASY
     late = SCENARIOS.with_world(late_mixture={"chat/1": 1.0, "programs/2": 1.0})

@@ -15,7 +15,7 @@ from r1lab.cli import main
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_model
 from r1lab.stages.sft_stages import SFT_RECIPES
-from r1lab.stages import zero
+from r1lab.stages import rl_stages as zero
 from r1lab.training import estimate
 from r1lab.training.batching import pad_rows
 from r1lab.run import as_json
@@ -188,7 +188,7 @@ def test_the_prediction_holds_for_the_run_of_a_real_model_within_a_half():
     ("qwen2.5-7b-1gpu", "optimizer (in the host's memory)"),
 ])  # fmt: skip
 def test_plan_says_what_and_where_and_how_well_it_knows(preset, words, monkeypatch, capsys):
-    monkeypatch.setattr("r1lab.launch.train.default_processes", lambda: 2)
+    monkeypatch.setattr("r1lab.launch.commands.default_processes", lambda: 2)
     assert main(["plan", "--preset", preset]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert words in out and "peak" in out and "not run on any GPU yet" in out

@@ -8,7 +8,7 @@ import torch
 from test_training import SMALL, learner, run, weights
 
 from r1lab.run import Run
-from r1lab.stages.zero import stored_zero
+from r1lab.stages.rl_stages import stored_zero
 from r1lab.training import distributed
 from r1lab.training.distributed import World, arithmetic, settled
 from r1lab.training.supervised import SupervisedConfig, add_gradient

@@ -3,7 +3,7 @@
 import pytest
 
 from r1lab import cli
-from r1lab.launch import judge
+from r1lab.launch import commands
 from r1lab.errors import InputError
 from r1lab.world.corpus import few_shot
 from r1lab.world.puzzles import parse_attempts
@@ -93,7 +93,7 @@ def test_the_differences_are_those_of_the_ways_to_ask():
 def test_the_command_asks_with_examples(monkeypatch, capsys):
     counts = []
     sampler = Particular(lambda text: counts.append(text.count("User")))
-    monkeypatch.setattr(judge, "open_model", lambda model, *_: (sampler, TOKENIZER, 0))
+    monkeypatch.setattr(commands, "open_model", lambda model, *_: (sampler, TOKENIZER, 0))
     options = ["--data", "countdown", "--samples", "1", "--problems", "8"]
     assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
     assert set(counts) == {3}

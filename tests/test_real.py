@@ -23,7 +23,7 @@ from r1lab.models.policy import Policy, load_model
 from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct, parse
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.rl_stages import PRESETS
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems, save_problems
 from r1lab.run import Run

@@ -13,7 +13,7 @@ from datasets import load_from_disk
 
 from r1lab import cli
 from r1lab.stages.sft_stages import SFT_RECIPES
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.rl_stages import PRESETS
 from r1lab.sources import hub
 from r1lab.sources.templates import TEMPLATES
 from r1lab.training import rl

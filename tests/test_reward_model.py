@@ -18,8 +18,7 @@ from r1lab.stages import preferences
 from r1lab.stages.preferences import (
     PreferenceConfig, preference_pairs, safety_labels, train_reward_model, train_reward_models,
 )  # fmt: skip
-from r1lab.training import reward_model as training
-from r1lab.training.reward_model import bradley_terry, label_loss
+from r1lab.stages.preferences import bradley_terry, label_loss
 
 SMALL = PreferenceConfig(samples=12, examples=400, label_noise=0.0)
 CHAT = Problem("c", "chat", 1, "en", "greet Ben", "", meta={"name": "Ben", "topic": "cat"})
@@ -176,7 +175,7 @@ def test_weights_that_are_not_numbers_are_not_stored(tmp_path, monkeypatch):
         model.model.score.weight.data.fill_(math.nan)
         return model
 
-    monkeypatch.setattr(training, "new_reward_model", broken)
+    monkeypatch.setattr(preferences, "new_reward_model", broken)
     rows = [(CHAT, [completion(reply) for reply in REPLIES])]
     monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):

@@ -19,7 +19,7 @@ from r1lab.objective import LossConfig
 from r1lab.models.policy import load_policy
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm
-from r1lab.launch.judge import open_model
+from r1lab.training.estimate import open_model
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems, save_problems
 from r1lab.training.batching import pad_rows

@@ -15,7 +15,7 @@ from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler, build_sampler
 from r1lab.sampling.vllm_sampler import VERSION, WeightUpdate, import_vllm
-from r1lab.launch import judge
+from r1lab.training import estimate
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.loop import Learner
@@ -126,17 +126,17 @@ def test_on_a_gpu_it_sleeps_whenever_it_does_not_sample(fake, monkeypatch):
 
 def test_a_suites_model_stays_in_the_hosts_memory_beside_vllm(fake, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(judge, "load_model", lambda path, dtype: (tiny().to(dtype), TOKENIZER))
-    sampler, *_ = judge.open_model("any", "vllm")
+    monkeypatch.setattr(estimate, "load_model", lambda path, dtype: (tiny().to(dtype), TOKENIZER))
+    sampler, *_ = estimate.open_model("any", "vllm")
     assert fake.calls[0][1]["dtype"] == "bfloat16" and sampler.model.device.type == "cpu"
 
 
 def test_a_suite_on_a_gpu_samples_as_many_rows_as_its_memory_holds():
     config = tiny().config
-    row = 1.25 * judge.kv_bytes(config, 2) * (judge.PROMPT_TOKENS + 1000)
-    assert judge.rows_that_fit(config, 1000, free=10**12) == 256
-    assert judge.rows_that_fit(config, 1000, free=math.ceil(row * 10 / 0.8)) == 10
-    assert judge.rows_that_fit(config, 1000, free=0) == 1
+    row = 1.25 * estimate.kv_bytes(config, 2) * (estimate.PROMPT_TOKENS + 1000)
+    assert estimate.rows_that_fit(config, 1000, free=10**12) == 256
+    assert estimate.rows_that_fit(config, 1000, free=math.ceil(row * 10 / 0.8)) == 10
+    assert estimate.rows_that_fit(config, 1000, free=0) == 1
 
 
 def test_another_version_and_a_vllm_for_another_device_are_refused(fake):

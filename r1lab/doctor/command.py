@@ -22,7 +22,7 @@ from r1lab.files import SHIPPED, read_rows
 from r1lab.launch.bootstrap import ROOT, SUPPORTED
 from r1lab.models.policy import load_policy
 from r1lab.run import Run, machine
-from r1lab.stages.zero import PRESETS, Zero, stored_zero
+from r1lab.stages.rl_stages import PRESETS, Zero, stored_zero
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes

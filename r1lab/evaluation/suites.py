@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.text import Text
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
@@ -29,6 +31,7 @@ from r1lab.task import Problem
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"
+FREE = ("suite", "benchmarks", "seed", "batch")  # what the paper's protocol leaves to choose
 BESIDE = ("DeepSeek-R1", "DeepSeek-R1-Zero", "o1-1217", "GPT-4o-0513")
 LM_EVAL = "mmlu_generative,mmlu_redux_generative,mmlu_pro,drop,ifeval,ceval-valid"
 NOWHERE = (
@@ -103,6 +106,24 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Itera
         summary[name] = results(suite[name], evaluation)
         run.write("summary.json", summary)
         yield name, summary[name]
+
+
+def show_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> None:
+    """Run or go on with an evaluation, and print its table.
+
+    Which sampler answers may change when it goes on: the protocol is the same."""
+    console, rows = Console(), {}
+    for benchmark, result in run_suite(config, open_model, folder):
+        rows[benchmark] = result
+        console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
+    console.print(suite_table(rows))
+    usual = asdict(SuiteConfig(config.model)) | {name: getattr(config, name) for name in FREE}
+    changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
+    if changed:
+        console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
+    console.print(f"Stored in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
+    console.print(Text(long_tail(config, folder)), soft_wrap=True)
+    console.print(NOWHERE)
 
 
 def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:

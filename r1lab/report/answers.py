@@ -12,7 +12,7 @@ from rich.text import Text
 from r1lab.errors import InputError
 from r1lab.rewards.parsing import parse
 from r1lab.run import Row, Run
-from r1lab.stages.zero import stored_zero
+from r1lab.stages.rl_stages import stored_zero
 from r1lab.task import REQUIRED, Problem, problem_of
 
 PAGES = Environment(autoescape=True, undefined=StrictUndefined, loader=PackageLoader("r1lab.report", ""))

@@ -1,49 +1,52 @@
 """The two reward models of the last RL stage, and what they learn from (paper, v2 section 3.1).
 
-Replies of the base and of Dev3 are judged by the hidden preference of the small world's person.
+Replies of the base and of Dev3 are judged by the hidden preference of the small world's person:
+pairs for helpfulness, labels for safety. The paper: 66,000 pairs and 106,000 labelled completions,
+batches of 256, learning rate 6e-6, one epoch, the policy's own architecture with a scalar head. Here
+a few thousand of each, and a base of half a million parameters.
 """
 
 import json
+import math
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
 
 from r1lab.errors import InputError
 from r1lab.files import whole
 from r1lab.models.policy import load_policy
-from r1lab.models.reward_model import RewardModel
+from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import parse
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
 from r1lab.training.processes import compute
-from r1lab.training.reward_model import (
-    Label,
-    Pair,
-    RewardModelConfig,
-    fit_reward_model,
-    label_loss,
-    pair_loss,
-    pair_scores,
-)
+from r1lab.training.supervised import SupervisedConfig, learning_rate
 from r1lab.run import Run
 from r1lab.world import sample_problem
 from r1lab.world.person import hidden_preference, is_safe
 from r1lab.world.corpus import join_completion
 
 TESTED = 500  # held-out pairs or completions, at most
+Pair = tuple[str, str, str]  # prompt, the reply that was preferred, the other one
+Label = tuple[str, str, bool]  # prompt, whole completion, safe?
 Written = list[tuple[Problem, list[str]]]  # prompts, each with completions
 
 
 @dataclass(frozen=True)
-class PreferenceConfig(RewardModelConfig):
+class PreferenceConfig:
     """What a reward model learns from, and how.
 
     Attributes:
+        backbone: the model that it starts from.
         writers: models whose replies are judged; each writes `samples` to every prompt.
         examples: pairs or labelled completions to train on, at most.
         margin: pairs whose quality differs by less are dropped (the paper drops its judges' close
@@ -52,6 +55,11 @@ class PreferenceConfig(RewardModelConfig):
             averages four verdicts against this). The test's pairs, on held-out prompts, have none.
     """
 
+    backbone: str = "data/base"
+    epochs: int = 2
+    batch: int = 32
+    learning_rate: float = 5e-4
+    seed: int = 0
     writers: tuple[str, ...] = ("data/base",)
     template: str = "small"
     samples: int = 32
@@ -59,6 +67,70 @@ class PreferenceConfig(RewardModelConfig):
     examples: int = 2_000
     margin: float = 0.15
     label_noise: float = 0.05
+
+
+def bradley_terry(
+    chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]
+) -> Float[Tensor, ""]:
+    """Mean of -log sigmoid(chosen - rejected): the surprise (nats) that the judge chose so."""
+    return -F.logsigmoid(chosen - rejected).mean()
+
+
+def pair_loss(model: RewardModel, pairs: list[Pair]) -> Float[Tensor, ""]:
+    chosen, rejected = pair_scores(model, pairs)
+    return bradley_terry(chosen, rejected)
+
+
+def pair_scores(model: RewardModel, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
+    """Scores of the chosen and of the rejected replies, each [pairs]."""
+    prompts, chosen, rejected = (list(column) for column in zip(*pairs, strict=True))
+    scores = model(prompts + prompts, chosen + rejected)
+    return scores[: len(pairs)], scores[len(pairs) :]
+
+
+def label_loss(model: RewardModel, labels: list[Label]) -> Float[Tensor, ""]:
+    """Mean logistic loss (nats) of the labels."""
+    prompts, completions, safe = (list(column) for column in zip(*labels, strict=True))
+    scores = model(prompts, completions)
+    return F.binary_cross_entropy_with_logits(scores, torch.tensor(safe).to(scores))
+
+
+def fit_reward_model(
+    config: PreferenceConfig, examples: list,
+    loss_of: Callable[[RewardModel, list], Float[Tensor, ""]],
+) -> RewardModel:  # fmt: skip
+    """Train a reward model on the examples, in a fresh order in each epoch.
+
+    Raises:
+        InputError: its weights have become something that is no number.
+    """
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
+    model = new_reward_model(config.backbone).train()
+    epoch = math.ceil(len(examples) / config.batch)
+    schedule = SupervisedConfig(
+        steps=epoch * config.epochs, learning_rate=config.learning_rate,
+        warmup_steps=max(1, epoch * config.epochs // 10),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, fused=True)
+    for step in range(schedule.steps):
+        if step % epoch == 0:
+            order = rng.sample(examples, len(examples))
+        at = step % epoch * config.batch
+        loss = loss_of(model, order[at : at + config.batch])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(schedule, step)
+        optimizer.step()
+        optimizer.zero_grad()
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(
+            "the reward model's weights are not numbers after its last step; lower its learning rate "
+            f"(now {config.learning_rate:g}) or look for weights that are not numbers in "
+            f"{config.backbone}."
+        )
+    return model.eval()
 
 
 def train_reward_models(config: PreferenceConfig, folder: Path) -> Path:

@@ -265,3 +265,6 @@ SFT_RECIPES: dict[str, Distillation] = {
     "openr1-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openr1_math", DISTILL),
     "openthoughts-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openthoughts", DISTILL),
 }
+SFT_PRESETS = {"small": {}} | {
+    name: {"model": one.model, "data": one.source, "config": one.sft} for name, one in SFT_RECIPES.items()
+}

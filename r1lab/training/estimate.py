@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from r1lab.errors import InputError
 from r1lab.files import read_toml
 from r1lab.models.places import source_of
+from r1lab.models.policy import Policy, load_model
+from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import arithmetic
 from r1lab.training.supervised import SupervisedConfig
@@ -24,6 +26,7 @@ CACHE_GROWTH = 1.25  # while the torch sampler's cache grows, it is larger than 
 HEAD_BYTES = 0.9 * GB  # workspace of the fused log-prob; all logits are never held
 RUNTIME_BYTES = 1.0 * GB  # Python, its libraries and CUDA's context
 PROMPT_TOKENS = 160  # of a question in its template
+UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 # What sharding divides; with `Parallel.offload` it waits in the host's memory.
 SHARES = ("weights", "gradients", "optimizer", "reference")
 SHAPES = {name: AutoConfig.for_model(**own) for name, own in read_toml(__file__, "shapes").items()}
@@ -174,3 +177,27 @@ def check_memory(
                 f"too little memory: one process of {processes} will need {parts[part] / GB:.0f} GB "
                 f"and has {has / GB:.0f} GB; {advice}."
             )
+
+
+def open_model(
+    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(), max_tokens: int = 1024
+) -> tuple[Sampler, object, int]:
+    """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one.
+
+    There the torch sampler takes as many completions of `max_tokens` at a time as fit."""
+    on_gpu = torch.cuda.is_available()
+    model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
+    if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
+        model = model.to("cuda")
+    Policy(model)  # refuses what the sampler cannot score, and speeds up its linear layers
+    longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+    drawing = build_sampler(sampler, model, tokenizer, vllm)
+    if on_gpu and sampler == "torch":
+        drawing.max_rows = rows_that_fit(model.config, max_tokens, torch.cuda.mem_get_info()[0])
+    return drawing, tokenizer, longest
+
+
+def rows_that_fit(config: PretrainedConfig, max_tokens: int, free: int) -> int:
+    """How many completions, 256 at most, have keys and values that fill 0.8 of the free bytes."""
+    completion = (PROMPT_TOKENS + max_tokens) * CACHE_GROWTH * kv_bytes(config, each=2)
+    return max(1, min(256, int(0.8 * free / completion)))

@@ -53,7 +53,7 @@ class Clock:
 
 def today(preset: str, model: str, changes: dict) -> dict:
     from r1lab.models.policy import Policy, load_model
-    from r1lab.stages.zero import PRESETS
+    from r1lab.stages.rl_stages import PRESETS
     from r1lab.training.config import GRPOConfig
     from r1lab.training.distributed import World
     from r1lab.training.loop import Learner
@@ -71,7 +71,7 @@ def before(preset: str, model: str, changes: dict) -> dict:
 
     from r1lab.models.policy import Policy, load_model
     from r1lab.training.run import rewards_of
-    from r1lab.stages.zero import PRESETS
+    from r1lab.stages.rl_stages import PRESETS
     from r1lab.training.distributed import World
     from r1lab.training.loop import Learner
 
@@ -94,7 +94,7 @@ def trl(preset: str, model: str, changes: dict, half: bool, rows: int) -> dict:
     from r1lab.models.policy import load_model
     from r1lab.rewards import RewardSet
     from r1lab.sources.templates import prompt_of
-    from r1lab.stages.zero import PRESETS
+    from r1lab.stages.rl_stages import PRESETS
     from r1lab.task import columns_of
     from r1lab.training.config import GRPOConfig
 
@@ -184,7 +184,7 @@ def main(
     from record import record, spread
 
     from r1lab.models.policy import load_model
-    from r1lab.stages.zero import PRESETS
+    from r1lab.stages.rl_stages import PRESETS
 
     changes = {"rollouts": rollouts, "processes": 1, "questions": questions, "group_size": group_size}
     changes["caps"] = cap and ((0, cap),)

@@ -37,7 +37,7 @@ from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.rl_stages import RLStage
 from r1lab.stages.samples import Example, HarvestConfig
 from r1lab.stages.sft_stages import SampledStage, open_sampler
-from r1lab.stages.zero import PRESETS
+from r1lab.stages.rl_stages import PRESETS
 from r1lab.task import Problem, load_problems
 from r1lab.training.config import ONE_GPU, GRPOConfig
 from r1lab.training.distributed import Parallel, World

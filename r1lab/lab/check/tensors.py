@@ -9,7 +9,7 @@ from torch import Tensor
 
 from r1lab import objective
 from r1lab.lab.check.engine import exercise, require
-from r1lab.training import reward_model
+from r1lab.stages.preferences import bradley_terry
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -140,7 +140,7 @@ def gae(ask):
 def bradley_terry(ask):
     """fn(chosen [pairs], rejected [pairs]) -> mean of -log sigmoid(chosen - rejected)."""
     for side in (0, 1):
-        ask.cases("bradley_terry", reward_model.bradley_terry, "the loss", wrt=side)
+        ask.cases("bradley_terry", bradley_terry, "the loss", wrt=side)
 
 
 @exercise
