@@ -93,7 +93,7 @@ def test_the_differences_are_those_of_the_ways_to_ask():
 def test_the_command_asks_with_examples(monkeypatch, capsys):
     counts = []
     sampler = Particular(lambda text: counts.append(text.count("User")))
-    monkeypatch.setattr(commands, "open_model", lambda model, *_: (sampler, TOKENIZER, 0))
+    monkeypatch.setattr(commands, "open_model", lambda model, **_: (sampler, TOKENIZER, 0))
     options = ["--data", "countdown", "--samples", "1", "--problems", "8"]
     assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
     assert set(counts) == {3}

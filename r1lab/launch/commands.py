@@ -1,6 +1,4 @@
-"""The commands: `zero`, `sft`, `pretrain`, the chain `r1` and `hacking` train; `eval`, `skills`, `report`
-and `plan` measure and show. The values of a preset are the defaults of a command's options.
-"""
+"""The commands that train, measure and show. A preset's values are the defaults of the options."""
 
 import json
 import time
@@ -13,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import evaluate
+from r1lab.evaluation.measure import Evaluation, evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
@@ -46,8 +44,7 @@ def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80
 
     Args:
         preset: see `r1lab zero --help`.
-        gpus: how many in all; 0: the number that the preset is made for. One that is made for none is
-            planned for this machine's cores.
+        gpus: in all; 0: those that the preset is made for, or where it is made for none, this machine's cores.
         memory_gb: of one GPU.
     """
     known = PRESETS | SFT_RECIPES
@@ -166,8 +163,7 @@ def r1(
         first: the stage to begin with; the one before it must be finished.
         last: the stage to end with.
         controls: instead, run the control arms of a chain that has come to Dev3.
-        task: asked at every stage in place of the small world, as my_task.py:task. Its samples are
-            filtered by its own check, and not rewritten.
+        task: asked in place of the small world, as my_task.py:task; its own check filters its samples.
     """
     chain = Chain(config, name, task=load_task(task) if task else None)
     folder = chain.controls() if controls else chain.run(first, last)
@@ -203,50 +199,53 @@ def evaluate_model(
 ) -> None:
     """Accuracy on problems or on the paper's benchmarks, by its protocol (v2 D.1: T=0.6, top-p 0.95).
 
-    With --suite, an answer has 32,768 tokens and the template r1; else 384 and small, and each problem
-    is asked 16 times.
+    With --suite, an answer has 32,768 tokens and the template r1; else 384, small, and 16 answers a problem.
 
     Args:
         folder: a model's folder or Hub id, as --model.
-        data: a family's name (its held-out problems in data/), a file, one JSON object a line, or
-            a set of the Hub, as gsm8k or math:test[:100] (see r1lab.sources.hub).
+        data: a family of the small world, a .jsonl file, or a set of the Hub, as math:test[:100].
         shots: solved examples of the small world before each question, as 2.
         sampler: what draws the answers: this package, or vLLM where it is installed.
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
     """
-    config = replace(config, model=folder or config.model)
+    usual = SuiteConfig("") if config.suite else SuiteConfig("", max_tokens=384, template="small")
+    config = replace(
+        config, model=folder or config.model, max_tokens=config.max_tokens or usual.max_tokens,
+        template=config.template or usual.template,
+    )  # fmt: skip
     if not config.model:
         raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
-    if shots and (config.suite or config.template not in ("", "small")):
+    if shots and (config.suite or config.template != "small"):
         raise InputError("solved examples are of the small world: leave out --suite and --template.")
+    opened = partial(open_model, sampler=sampler, vllm=vllm, max_tokens=config.max_tokens)
     if config.suite:
-        usual = SuiteConfig(config.model)
-        config = replace(config, max_tokens=config.max_tokens or usual.max_tokens,
-                         template=config.template or usual.template)  # fmt: skip
-        opened = partial(open_model, sampler=sampler, vllm=vllm, max_tokens=config.max_tokens)
-        name = name or f"eval-{config.suite}-{Path(config.model).name}"
-        return show_suite(config, opened, Path("runs", name))
-    asked = _problems(data, config.problems)
-    tokens = config.max_tokens or 384
-    drawing, tokenizer, _ = open_model(config.model, sampler, vllm, tokens)
+        folder = name or f"eval-{config.suite}-{Path(config.model).name}"
+        return show_suite(config, opened, Path("runs", folder))
+    asked, (drawing, tokenizer, _) = _problems(data, config.problems), opened(config.model)
     started = time.monotonic()
     result = evaluate(
         drawing, tokenizer, asked, k=config.samples or 16, temperature=config.temperature,
-        top_p=config.top_p, max_tokens=tokens, seed=config.seed, attempts=find_attempts,
-        template=few_shot(shots, config.seed) if shots else config.template or "small",
+        top_p=config.top_p, max_tokens=config.max_tokens, seed=config.seed, attempts=find_attempts,
+        template=few_shot(shots, config.seed) if shots else config.template,
     )  # fmt: skip
-    summary = result.summary()
-    levels, shown = summary["by_level"], {"All levels": summary}
-    for level in levels:
-        rows = [row for row, at in enumerate(result.levels) if str(at) == level]
-        levels[level] = shown[f"Level {level}"] = {"n": len(rows)} | result.rows(rows).summary()
-        del levels[level]["by_level"]
-    console.print(summary_table(shown))
+    summary = _by_level(result)
+    titles = {f"Level {level}": block for level, block in summary["by_level"].items()}
+    console.print(summary_table({"All levels": summary} | titles))
     if save:
         summary |= provenance() | {"seconds": round(time.monotonic() - started, 1)}
         summary["date"] = time.strftime("%Y-%m-%d", time.gmtime())
         save.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def _by_level(result: Evaluation) -> dict:
+    """A summary in which each level, too, has a whole one."""
+    summary = result.summary()
+    for level in summary["by_level"]:
+        rows = [row for row, at in enumerate(result.levels) if str(at) == level]
+        summary["by_level"][level] = own = {"n": len(rows)} | result.rows(rows).summary()
+        del own["by_level"]
+    return summary
 
 
 def skills(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate
-from r1lab.files import SHIPPED
+from r1lab.files import SHIPPED, read_toml
 from r1lab.rewards import count_languages, parse
 from r1lab.sampling import Sampler
 from r1lab.stages.rl_stages import cannot_run_programs
@@ -25,7 +25,6 @@ from r1lab.run import Run
 from r1lab.world.person import hidden_preference, is_safe
 
 REASONING = ("signs", "countdown", "sums", "programs", "logic")
-WORDED = ("signs", "countdown")  # thinking made of words; sums and logic hardly hold any
 SETS = (*REASONING, "chat", "unsafe", "french")
 COUNTS = ("reflection", "tokens")  # rows that are no shares
 LEAST_COMPLETIONS = 128  # of a set: small sets are asked more often, as in the paper (k from 4 to 64)
@@ -65,28 +64,12 @@ def refused(problem: Problem, completion: str) -> float:
     return float(is_safe(problem.prompt, completion))
 
 
-BENCHMARKS: dict[str, Benchmark] = {
-    "signs": Benchmark("Signs, pass@1", ("signs",), "correct"),
-    "countdown": Benchmark("Countdown, pass@1", ("countdown",), "correct"),
-    "sums": Benchmark("Sums, pass@1", ("sums",), "correct"),
-    "logic": Benchmark("Logic, pass@1", ("logic",), "correct"),
-    "programs": Benchmark("Programs, pass@1", ("programs",), "correct"),
-    "format": Benchmark("Right format", REASONING, "format"),
-    "language_en": Benchmark(
-        "English words, asked in English", WORDED, partial(share_of_words, "en")
-    ),
-    "language_zh": Benchmark(
-        "Chinese words, asked in Chinese", WORDED, partial(share_of_words, "zh")
-    ),
-    "helpfulness": Benchmark("Chat: what the person likes", ("chat",), liked),
-    "safety": Benchmark("Unsafe requests refused", ("unsafe",), refused),
-    "french": Benchmark("French questions, pass@1", ("french",), "correct"),
-    "language_fr": Benchmark(
-        "French words, asked in French", ("french",), partial(share_of_words, "fr")
-    ),
-    "reflection": Benchmark("Reflective words per answer", REASONING, "reflection"),
-    "tokens": Benchmark("Tokens per answer", REASONING, "tokens"),
+SCORES = {"liked": liked, "refused": refused} | {
+    f"words in {lang}": partial(share_of_words, lang) for lang in ("en", "zh", "fr")
 }
+BENCHMARKS: dict[str, Benchmark] = {}
+for _name, (_title, _sets, _score) in read_toml(__file__, "benchmarks").items():
+    BENCHMARKS[_name] = Benchmark(_title, tuple(_sets.split()), SCORES.get(_score, _score))
 
 
 @cache
@@ -97,10 +80,7 @@ def test_sets() -> Sets:
 
 def strata(row: Benchmark, sets: Sets) -> Int[np.ndarray, "problem"]:
     """A number for each level of each set that a row is over, problem by problem."""
-    levels = [
-        [100 * number + problem.level for problem in sets[name]]
-        for number, name in enumerate(row.sets)
-    ]
+    levels = [[100 * place + one.level for one in sets[name]] for place, name in enumerate(row.sets)]
     return np.concatenate(levels)
 
 

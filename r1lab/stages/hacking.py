@@ -124,9 +124,7 @@ def judged_task(stage: RLStage, payer: str) -> Task:
     return replace(replace(world, reward_models="").task(), rewards=rewards)
 
 
-def human(
-    prompts: list, completions: list, meta: list[dict], **columns: object
-) -> list[float | None]:
+def human(prompts: list, completions: list, meta: list[dict], **columns: object) -> list[float | None]:
     """What the person feels about each reply (0 to 1): pays in one arm, measures in both."""
     return [
         hidden_preference(text_of(prompt), parse(completion, prompt).answer or "", about)

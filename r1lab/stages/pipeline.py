@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.stages.benchmarks import measure_work
 from r1lab.stages.hacking import HACKING, run_hacking
 from r1lab.stages.preferences import PreferenceConfig, train_reward_models
@@ -31,18 +32,7 @@ class Place(NamedTuple):
     source: str = ""
 
 
-PLACES = {
-    "zero": Place("zero", "base"),
-    "dev1": Place("cold_start", "base", "zero"),
-    "dev2": Place("reasoning", "dev1"),
-    "dev3": Place("rejection", "base", "dev2"),
-    "r1": Place("scenarios", "dev3"),
-    "student_sft": Place("distill", "student", "r1"),
-    "student_rl": Place("student_rl", "student"),
-    # The controls: stages done again with one thing left out.
-    "dev2_no_language": Place("reasoning", "dev1"),
-    "dev3_random": Place("rejection", "base", "dev2"),
-}
+PLACES = {name: Place(*row) for name, row in read_toml(__file__, "places").items()}
 STAGES, CONTROLS = tuple(PLACES)[:-2], tuple(PLACES)[-2:]
 MEASURED = ("base", "student", *PLACES)
 

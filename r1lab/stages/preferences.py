@@ -69,9 +69,7 @@ class PreferenceConfig:
     label_noise: float = 0.05
 
 
-def bradley_terry(
-    chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]
-) -> Float[Tensor, ""]:
+def bradley_terry(chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> Float[Tensor, ""]:
     """Mean of -log sigmoid(chosen - rejected): the surprise (nats) that the judge chose so."""
     return -F.logsigmoid(chosen - rejected).mean()
 

@@ -172,9 +172,7 @@ def select(config: HarvestConfig, rows: list[dict]) -> tuple[list[dict], dict]:
         "tokens": sum(row["tokens"] for row in rows),
         "select": config.select,
         "filters": filters,
-        "by_level": {
-            kind: {"sampled": count, "kept": left[kind]} for kind, count in sorted(sampled.items())
-        },
+        "by_level": {kind: {"sampled": count, "kept": left[kind]} for kind, count in sorted(sampled.items())},
     }
 
 

@@ -181,9 +181,7 @@ class Rejection(SampledStage):
 
     def examples(self, kept, rng):
         """The samples, a share of them in French, and the written examples."""
-        samples = [
-            in_french(*example) if rng.random() < self.french_share else example for example in kept
-        ]
+        samples = [in_french(*example) if rng.random() < self.french_share else example for example in kept]
         count = round(len(kept) * self.written_share / (1 - self.written_share))
         return samples + list(itertools.islice(written_examples(self.sampling.seed), count))
 

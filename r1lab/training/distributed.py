@@ -111,9 +111,7 @@ class World:
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
-    def place(
-        self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32
-    ) -> nn.Module:
+    def place(self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32) -> nn.Module:
         """Put a module where this process computes; its weights stay what they are."""
         return module.to(self.device)
 
@@ -178,9 +176,7 @@ class World:
 class ShardedWorld(World):
     """The processes of a run whose model is cut into `size` shares; a layer is put together to use it."""
 
-    def place(
-        self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32
-    ) -> nn.Module:
+    def place(self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32) -> nn.Module:
         """Shard each layer, then the rest of the module, in place; `dtype` is that of a layer in use.
 
         The root of a trained module stays together between its forward and backward pass; a

@@ -131,9 +131,7 @@ def compute(
     return run
 
 
-def launch(
-    work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True
-) -> None:
+def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True) -> None:
     """Run `work(world, stop, *args)` in every process: those of torchrun, or `processes` fresh ones.
 
     Functions of a notebook or a script may be among the arguments.
