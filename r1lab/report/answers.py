@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.text import Text
 
 from r1lab.errors import InputError
@@ -15,7 +15,9 @@ from r1lab.run import Row, Run
 from r1lab.stages.rl_stages import stored_zero
 from r1lab.task import REQUIRED, Problem, problem_of
 
-PAGES = Environment(autoescape=True, undefined=StrictUndefined, loader=PackageLoader("r1lab.report", ""))
+PAGES = Environment(
+    autoescape=select_autoescape(), undefined=StrictUndefined, loader=PackageLoader("r1lab.report", "")
+)
 SHOWN = PAGES.get_template("answers.html").module  # its macros
 MARKS = {"hit": "✓", "miss": "✗", "repeat": "✗ again"}
 STYLES = {"hit": "green", "repeat": "yellow", "final": "bold", "tag": "cyan"}  # in a terminal

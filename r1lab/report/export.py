@@ -11,9 +11,8 @@ from r1lab.errors import InputError, reason
 from r1lab.evaluation.table import summary_table
 from r1lab.files import whole, write_text
 from r1lab.models.policy import load_model, save_model
+from r1lab.report.answers import PAGES
 from r1lab.run import Run
-
-CARD = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
 
 
 def export(run: Run, folder: str | Path, best: bool = False) -> Path:
@@ -62,21 +61,15 @@ def push(run: Run, repository: str, best: bool = False, private: bool = True) ->
 
 def card(run: Run, checkpoint: Path, model) -> str:
     """Write the model card of a checkpoint: data, rewards, numbers before and after, command."""
-    config, step = run.config, int(checkpoint.name.removeprefix("step-"))
-    task, summary = config.get("task"), run.summary if run.finished else {}
-    paid = {name for row in run.metrics for name in row if name.startswith("reward/")}
+    step, summary = int(checkpoint.name.removeprefix("step-")), run.summary if run.finished else {}
+    names = {name for row in run.metrics for name in row if name.startswith("reward/")}
     evals = [row for row in run.metrics if row["kind"] == "eval"]
     after = next((row for row in evals if row["step"] == step), run.evaluation("final"))
     compared = {"Before": run.evaluation("base"), f"Step {step}": after}
-    data = f"The task `{task['name']}`, as the settings say." if task else f"`{config.get('data', run.folder / 'data')}`."
-    how = "by reinforcement learning (GRPO)" if task else "by supervised fine-tuning"
-    if lora := config.get("lora"):
-        how += f" of a LoRA adapter of rank {lora['rank']}, merged here"
-    return CARD.format(
-        name=run.name, architecture=type(model).__name__, weights=model.num_parameters(), step=step,
-        model=config.get("model") or config.get("base", "random weights"), data=data, commit=summary.get("commit") or "unknown", how=how,
-        rewards=", ".join(sorted(name.removeprefix("reward/") for name in paid)) or "None.",
+    text = PAGES.get_template("card.md").render(
+        run=run, config=run.config, summary=summary, step=step, model=model,
+        rewards=[name.removeprefix("reward/") for name in sorted(names)],
         numbers=summary_table(compared) if evals else f"Loss: {summary.get('loss', 'unknown')}.",
-        command=summary.get("command") or "started from Python: see the settings",
-        settings=json.dumps(config, indent=1, ensure_ascii=False),
+        settings=json.dumps(run.config, indent=1, ensure_ascii=False),
     )  # fmt: skip
+    return f"{text}\n"

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from functools import cache
 from textwrap import dedent
 
+from r1lab.files import read_toml
 from r1lab.rewards.guard import equivalent
 from r1lab.rewards.languages import WORDLESS
 from r1lab.rewards.parsing import Parsed, parse, text_of
@@ -18,33 +19,11 @@ from r1lab.rewards.spelling import settle
 from r1lab.sandbox import Outcome, Sandbox
 from r1lab.task import Scores, checker
 
-# A fenced block: its mark, a tag, the program, and its end: the mark in a line that is not deeper
-# than the first, or at the end of one, or anywhere if it is the last; or the next block's start.
-FENCE = re.compile(
-    r"(?P<indent>(?:^[ \t]*)?)(?<![\w`~)\]])(?P<mark>`{3,}|~{3,})[^`\n(]*\n(?P<program>.*?)"
-    r"(?:(?=^(?P=indent)? {0,3}(?P=mark)\w)|^(?P=indent)? {0,3}(?P=mark)|(?<=\S)(?P=mark)[ \t]*$"
-    r"|(?P=mark)(?!.*(?P=mark))|\Z)",
-    re.DOTALL | re.MULTILINE,
+PATTERNS = read_toml(__file__, "program")
+CHOICES = PATTERNS.pop("choices")
+FENCE, OPENED, LINES, USEFUL, AGAIN, LAST_FUNCTION = (
+    re.compile("".join(parts)) for parts in PATTERNS.values()
 )
-OPENED = re.compile(r"^[ \t]*(`{3,}|~{3,})\w[^`\n]*(?:\n(?:(?!```|~~~).)*)?\Z", re.DOTALL | re.MULTILINE)
-# Which block is the program: the last that defines one of these names, or else that is marked as
-# Python (not as pycon or python-repl), or bears no mark and reads as code, no session, or else any.
-CHOICES = (
-    r"^(?:[ \t]*(?:async +)?(?:def|class)[ \t]+(?:NAMES)\b|(?:NAMES)[ \t]*=[^=])",
-    r"\A[ \t]*[`~]+\W*i?py(?:thon)?[\d.]*(?![\w-])",
-    r"\A[ \t]*[`~]+[ \t]*\n(?!\s*>>>)(?s:.*)(?:\b(?:def|class|import|print|for|while|return)\b|=)",
-    "",
-)
-# Lines of code that nothing marks: each begins as only code does, or deeper, or holds nothing.
-LINES = re.compile(
-    r"^(?=[\w@#])(?:^(?!.*\S.*\bdef\b)(?:(?:class|for|while|if|elif|else|try|except|finally|with)\b.*:.*"
-    r"|def \w.*|import \w.*|from [\w.]+ import .*|\w[\w, .\[\]]*[-+*/|&^%]?= ?\S.*|[\w.]+\(.*\)|[)\]}]+"
-    r"|@\w.*|#.*|[ \t]+\S.*|[ \t]*)(?:\n|\Z))+",
-    re.MULTILINE,
-)
-USEFUL = re.compile(r"\b(?:def|print|lambda)\b")
-AGAIN = re.compile(r"^def (\w+)\b.*^def \1\b", re.DOTALL | re.MULTILINE)
-LAST_FUNCTION = re.compile(r"\bdef\b(?:(?!\bdef\b)[^`])*", re.DOTALL)
 SMALL_WORLD = (*WORDLESS, "signs", "countdown", "programs")  # families
 
 
