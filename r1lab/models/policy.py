@@ -276,7 +276,7 @@ def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options) -> No
     tokenizer.save_pretrained(folder)
 
 
-def load_policy(path: str | Path, dtype: torch.dtype = torch.float32):
+def load_policy(path: str | Path):
     """(Policy, tokenizer) from a folder or a Hub id."""
-    model, tokenizer = load_model(path, dtype)
+    model, tokenizer = load_model(path)
     return Policy(model), tokenizer

@@ -118,12 +118,9 @@ def solve_countdown(meta: Mapping) -> str:
 def _joined(parts: tuple[tuple[Fraction, str], ...], target: int) -> str:
     if len(parts) == 1:
         return parts[0][1] if parts[0][0] == target else ""
-    for left, right in itertools.permutations(range(len(parts)), 2):
-        (a, x), (b, y) = parts[left], parts[right]
-        rest = tuple(part for place, part in enumerate(parts) if place not in (left, right))
+    for (a, x), (b, y), *rest in itertools.permutations(parts):
         joined = [(a - b, f"({x}-{y})")] + ([(a / b, f"({x}/{y})")] if b else [])
-        if left < right:
-            joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")]
+        joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")]
         for part in joined:
             if found := _joined((part, *rest), target):
                 return found

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.files import whole
 from r1lab.models.lora import own_parameters
 from r1lab.models.policy import Policy, save_model
@@ -73,7 +73,7 @@ def save_checkpoint(
             _to_disk(final.parent)
             _remove_old(Run(run))
     except (OSError, dcp.api.CheckpointException) as error:
-        trouble = f"{type(error).__name__}: {error}".splitlines()[0]
+        trouble = reason(error)
     if found := [one for one in world.gather(trouble) if one]:
         raise InputError(
             f"the checkpoint of step {step} could not be written ({found[0]}); free some space and "

@@ -42,7 +42,7 @@ class CorpusConfig:
 TABLE = read_toml(__file__, "corpus")
 for _name in ("signs_levels", "patience"):  # of which the keys are numbers
     TABLE["early"][_name] = {int(number): share for number, share in TABLE["early"][_name].items()}
-EARLY_CORPUS = CorpusConfig(**TABLE["early"])
+EARLY_CORPUS, FORMATS = CorpusConfig(**TABLE["early"]), TABLE["formats"]
 # Read last: the same writers, of whom few persist. This decides the base's habits.
 CORPUS = replace(EARLY_CORPUS, patience={0: 0.38, 1: 0.43, 2: 0.11, 4: 0.04, 14: 0.04})
 
@@ -90,15 +90,6 @@ def _document(rng: Random, config: CorpusConfig, name: str) -> tuple[str, str]:
     thinking, answer = family.write(rng, config, problem)
     text = FORMATS[choose(rng, config.formats)].format(thinking=thinking, answer=answer)
     return apply_template("small", problem.prompt), text
-
-
-FORMATS = {
-    "right": "<think> {thinking} </think> <answer> {answer} </answer>",
-    "no answer tags": "<think> {thinking} </think> {answer}",
-    "no think tags": "{thinking} <answer> {answer} </answer>",
-    "think unclosed": "<think> {thinking} <answer> {answer} </answer>",
-    "no tags": "{thinking} {answer}",
-}
 
 
 def join_completion(thinking: str, answer: str) -> str:

@@ -8,6 +8,7 @@ import operator
 import re
 from random import Random
 
+from r1lab.files import read_toml
 from r1lab.sources.gym import ITEMS, open_dataset
 from r1lab.task import Problem
 from r1lab.world.family import Family, Puzzle
@@ -198,13 +199,7 @@ class Gym(Family):
         return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
 
 
-SIZES = {
-    level: dict(min_terms=terms, max_terms=terms, min_digits=digits, max_digits=digits)
-    for level, (terms, digits) in {1: (2, 1), 2: (3, 1), 3: (2, 2)}.items()
-}
-GYM = (
-    Gym("gym_sums", "chain_sum", SIZES),
-    # It has parentheses: without them the gym computes from left to right, whatever the operators.
-    Gym("gym_arithmetic", "basic_arithmetic", SIZES),
-    Gym("gym_gsm", "gsm_symbolic", {1: {}}),
+GYM = tuple(
+    Gym(name, about["dataset"], dict(enumerate(about["levels"], start=1)))
+    for name, about in read_toml(__file__, "gym").items()
 )
