@@ -112,15 +112,17 @@ def read_countdown(row: dict) -> dict:
 
 def solve_countdown(meta: Mapping) -> str:
     """Find an expression of all numbers that has the target's value; "" if there is none."""
-    return _joined(tuple((Fraction(n), str(n)) for n in meta["numbers"]), meta["target"])
+    return _joined([(Fraction(n), str(n)) for n in meta["numbers"]], meta["target"])
 
 
-def _joined(parts: tuple[tuple[Fraction, str], ...], target: int) -> str:
+def _joined(parts: Sequence[tuple[Fraction, str]], target: int) -> str:
     if len(parts) == 1:
         return parts[0][1] if parts[0][0] == target else ""
-    for (a, x), (b, y), *rest in itertools.permutations(parts):
+    for left, right in itertools.permutations(range(len(parts)), 2):
+        (a, x), (b, y) = parts[left], parts[right]
+        rest = [part for place, part in enumerate(parts) if place not in (left, right)]
         joined = [(a - b, f"({x}-{y})")] + ([(a / b, f"({x}/{y})")] if b else [])
-        joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")]
+        joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")] if left < right else []
         for part in joined:
             if found := _joined((part, *rest), target):
                 return found
