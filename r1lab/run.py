@@ -156,8 +156,7 @@ class Run:
             lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock")).acquire(timeout=0)
         except Timeout as error:
             raise InputError(
-                f"another process is working in {self.folder}; wait for it, or give --name for another "
-                "run."
+                f"another process is working in {self.folder}; wait for it, or give --name for another run."
             ) from error
         with lock:
             yield
@@ -194,14 +193,11 @@ class Run:
             return
         if self.finished and not resume:
             raise InputError(
-                f"{self.folder} is finished; give --name for another run, or --overwrite to do it "
-                "again."
+                f"{self.folder} is finished; give --name for another run, or --overwrite to do it again."
             )
         # A setting that is newer than the run had its default's effect.
         stored, wanted = as_json(type(settings)()) | self.config, FORMER | wanted
-        different = [
-            key for key in stored if key not in WITHOUT_EFFECT and wanted.get(key) != stored[key]
-        ]
+        different = [key for key in stored if key not in WITHOUT_EFFECT and wanted.get(key) != stored[key]]
         if "task" in different:
             raise InputError(
                 f"{self.folder} was started with another task: its problems, rewards or check have "

@@ -75,9 +75,7 @@ def _attend(
     """
     rows, heads, queries, dim = query.shape
     if queries > 1:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     grouped = query.view(rows, key.shape[1], -1, dim) * (scaling or dim**-0.5)
     scores = grouped @ key.mT
     if attention_mask is not None:

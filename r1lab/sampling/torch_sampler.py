@@ -21,9 +21,7 @@ from r1lab.sampling.cache import InPlaceLayer, decoding, drop_rows
 BLOCK = 256  # uniform numbers are drawn for so many tokens at a time
 
 
-def draw_uniforms(
-    seed: int, stream_ids: Sequence[int], n: int, block: int
-) -> Float[Tensor, "rows 256"]:
+def draw_uniforms(seed: int, stream_ids: Sequence[int], n: int, block: int) -> Float[Tensor, "rows 256"]:
     """Uniform numbers in [0, 1) for tokens 256*block to 256*block+255 of n samples per stream.
 
     Philox is a counter-based generator (Salmon et al. 2011): (seed, stream) is its key and `block`
@@ -36,9 +34,7 @@ def draw_uniforms(
     return torch.from_numpy(np.concatenate(blocks))
 
 
-def truncate(
-    logps: Float[Tensor, "rows vocab"], top_k: int, top_p: float
-) -> Float[Tensor, "rows vocab"]:
+def truncate(logps: Float[Tensor, "rows vocab"], top_k: int, top_p: float) -> Float[Tensor, "rows vocab"]:
     """-inf outside the top_k likeliest tokens, then outside the smallest set of mass top_p.
 
     Defined as in Hugging Face and vLLM: ties with the k-th token stay, and the token that carries
@@ -70,9 +66,7 @@ def choose(
     mass = cdf[:, -1:]
     # `right`: the first entry above the target, never a token of probability 0. The clamp is for
     # NaN alone, which `generate` reports.
-    tokens = torch.searchsorted(cdf, uniform[:, None] * mass, right=True).clamp_(
-        max=cdf.shape[-1] - 1
-    )
+    tokens = torch.searchsorted(cdf, uniform[:, None] * mass, right=True).clamp_(max=cdf.shape[-1] - 1)
     truncated = params.top_k > 0 or params.top_p < 1
     log_kept = mass.log() if truncated else torch.zeros_like(mass)
     return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
@@ -116,9 +110,7 @@ class TorchSampler(Sampler):
             for start in range(0, len(prompts), size):
                 batch = slice(start, start + size)
                 first = start * params.n
-                drawn += self._decode(
-                    prompts[batch], params, streams[batch], rollouts, first, on_done
-                )
+                drawn += self._decode(prompts[batch], params, streams[batch], rollouts, first, on_done)
         if drawn:
             # Outside inference mode this makes ordinary tensors, which autograd may save.
             rows, logprobs, log_kept = map(torch.cat, zip(*drawn))

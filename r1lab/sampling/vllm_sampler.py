@@ -121,9 +121,7 @@ class VLLMSampler(Sampler):
         llm.llm_engine.engine_core._finalizer.detach()
         return llm
 
-    def _sample(
-        self, prompts: list[list[int]], params: SamplingParams, streams: list[int]
-    ) -> Rollouts:
+    def _sample(self, prompts: list[list[int]], params: SamplingParams, streams: list[int]) -> Rollouts:
         longest = max(map(len, prompts), default=0) + params.max_tokens
         if longest > self.context:
             raise InputError(
@@ -177,9 +175,8 @@ class VLLMSampler(Sampler):
         # Its cached keys and values are those of the old weights.
         if differ or not compared or not self.llm.reset_prefix_cache():
             raise InputError(
-                f"vLLM did not take over the weights: of {compared} tensors compared, {len(differ)} "
-                f"are not as handed over {differ[:3]}, or it is still sampling; choose the torch "
-                "sampler."
+                f"vLLM did not take over the weights: of {compared} tensors compared, {len(differ)} are not "
+                f"as handed over {differ[:3]}, or it is still sampling; choose the torch sampler."
             )
         self.weights_seconds = time.monotonic() - started
 

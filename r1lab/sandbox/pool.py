@@ -62,9 +62,7 @@ def same(answer: object, expected: object, near: float = 1e-9) -> bool:
     if kinds == (list, list):
         return len(answer) == len(expected) and all(map(same, answer, expected, repeat(near)))
     if kinds == (dict, dict):
-        return answer.keys() == expected.keys() and all(
-            same(answer[key], expected[key]) for key in expected
-        )
+        return answer.keys() == expected.keys() and all(same(answer[key], expected[key]) for key in expected)
     if bool in kinds:
         return answer is expected
     if kinds == (float, float):

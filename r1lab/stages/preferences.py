@@ -124,9 +124,8 @@ def fit_reward_model(
         optimizer.zero_grad()
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(
-            "the reward model's weights are not numbers after its last step; lower its learning rate "
-            f"(now {config.learning_rate:g}) or look for weights that are not numbers in "
-            f"{config.backbone}."
+            "the reward model's weights are not numbers after its last step; lower its learning rate (now "
+            f"{config.learning_rate:g}) or look for weights that are not numbers in {config.backbone}."
         )
     return model.eval()
 

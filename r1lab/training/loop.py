@@ -177,9 +177,8 @@ class Learner:
         self.skipped_in_a_row = 0 if norm.isfinite() else self.skipped_in_a_row + 1
         if self.skipped_in_a_row >= config.skipped_limit:
             raise InputError(
-                f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step "
-                f"{self.step}); lower the learning rate (now {rate:g}) and resume from the last "
-                "checkpoint."
+                f"the loss was not a number in {self.skipped_in_a_row} updates in a row (step {self.step}); "
+                f"lower the learning rate (now {rate:g}) and resume from the last checkpoint."
             )
         parts = self.world.gather(sums)
         for part in parts:

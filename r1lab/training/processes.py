@@ -222,8 +222,7 @@ def _cause_of_death(death: Exception, exit_codes: list[int]) -> Exception:
     code = exit_codes[rank]
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended unexpectedly"
     return InputError(
-        f"worker {rank} {how}; free some memory, then continue from the last checkpoint with "
-        "--resume."
+        f"worker {rank} {how}; free some memory, then continue from the last checkpoint with --resume."
     )
 
 

@@ -171,9 +171,8 @@ def stored_rows(data: str | Path) -> Iterable[Mapping]:
         rows = ()
     except Exception as error:  # a missing folder, a damaged file and a wrong format differ in kind
         raise InputError(
-            f"{data}: no data set can be read there ({type(error).__name__}); give a folder that "
-            "`datasets` has saved (`save_to_disk`), with its split train where it has several, or a .jsonl "
-            "file."
+            f"{data}: no data set can be read there ({type(error).__name__}); give a folder that `datasets` "
+            "has saved (`save_to_disk`), with its split train where it has several, or a .jsonl file."
         ) from error
     if len(rows) == 0:
         raise InputError(f"{data}: the data set holds no rows; there is nothing to learn from.")
