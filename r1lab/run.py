@@ -137,7 +137,7 @@ class Run:
     def write(self, name: str, content: Mapping) -> None:
         write_text(self.folder / name, json.dumps(content, indent=1))
 
-    def _rows(self, name: str, needed: tuple[str, ...]) -> list[Row]:
+    def _rows(self, name, needed):
         path = self.folder / name
         return read_rows(path, needed) if path.is_file() else []
 

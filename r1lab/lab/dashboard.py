@@ -6,17 +6,15 @@ tokens are not stored with a run: the stored text is scored with two policies, a
 reference it came from.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from ipywidgets import HTML, Button, HBox, IntSlider, VBox
@@ -101,8 +99,7 @@ class Dashboard(RunView):
     """
 
     def __init__(
-        self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path,
-        overwrite: bool = False,
+        self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
     ) -> None:  # fmt: skip
         config.check(1)
         about = {"model": str(model), "task": described(task)}
@@ -141,7 +138,7 @@ class Dashboard(RunView):
             self.thread.join(seconds)
         return self.thread is None or not self.thread.is_alive()
 
-    def _follow(self) -> None:
+    def _follow(self):
         """Train in another thread, and draw meanwhile."""
         trainer = threading.Thread(target=self._train, daemon=True)
         trainer.start()
@@ -153,7 +150,7 @@ class Dashboard(RunView):
         self.say(f"{self.ended}. {self.words}")
         self.start.disabled, self.stop.disabled = False, True
 
-    def _train(self) -> None:
+    def _train(self):
         try:
             done = rl_work(World(), self.request, *self.given)
             self.ended = "All rollouts are done" if done else "Stopped"
@@ -187,7 +184,7 @@ def show_run(run: str | Path, *models: str | Path) -> RunView | None:
     view = RunView(run, models, (again,))
     view.refresh()
 
-    def reread(_button: Button) -> None:
+    def reread(_button):
         try:
             view.refresh()
         except InputError as error:
@@ -197,8 +194,7 @@ def show_run(run: str | Path, *models: str | Path) -> RunView | None:
     return view
 
 
-@dataclass(frozen=True)
-class TokenScores:
+class TokenScores(NamedTuple):
     """The tokens of one completion and their numbers in nats, one each; `measures` by their names."""
 
     tokens: list[str]

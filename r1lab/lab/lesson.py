@@ -5,8 +5,6 @@ own in the folder `explorers`: NAME.html draws, and NAME.svg is what it shows be
 (`python -m tests.tools.stills` writes it).
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -76,14 +74,13 @@ def show(figure: Figure, *, alt: str, caption: str | None = None) -> None:
     width = round(100 * figure.get_figwidth())  # on screen; the image has more pixels than that
     display(
         {"image/png": png, "text/plain": f"Figure: {alt}"},
-        metadata={"image/png": {"alt": alt, "width": width}},
-        raw=True,
-    )
+        metadata={"image/png": {"alt": alt, "width": width}}, raw=True
+    )  # fmt: skip
     pyplot.close(figure)
     print("Figure:", *(caption or alt).split())
 
 
-def _require_words(figure: Figure) -> None:
+def _require_words(figure):
     """Panels that share an axis may leave its label to one; without axes none is needed, and a
     colour bar has one axis only."""
     titles = figure.get_suptitle()
@@ -123,7 +120,7 @@ class Watch:
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self.rows: list[dict] = []
+        self.rows = []
         self.chart = None
         if os.environ.get("R1LAB_STATIC") != "1":
             self.chart = Image(format="png", width=720)
@@ -215,7 +212,7 @@ def ask(model: str | Path, template: str = "small", max_tokens: int = 448) -> VB
     question = Text(description="question", placeholder="make 13 from 9,5,1", continuous_update=False)
     shown = HTML("Type a question and press Enter.")
 
-    def reply(change: dict) -> None:
+    def reply(change):
         prompt = apply_template(template, change["new"], tokenizer)
         drawn = sampler.generate([tokenizer(prompt).input_ids], params)
         [text] = drawn.texts(tokenizer)

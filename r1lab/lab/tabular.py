@@ -4,8 +4,6 @@ Expectations over its completions, and over whole groups of them, are sums and n
 gradient is known, and so is the bias of every estimator of it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +54,7 @@ class Tree:
         return torch.arange(self.max_tokens) < lengths[:, None]
 
     @cached_property
-    def _path(self) -> Int[Tensor, "2 completions tokens"]:
+    def _path(self):
         """The state of every token, and the token; 0 outside the mask."""
         path = torch.zeros(2, *self.mask.shape, dtype=torch.long)
         for row, t in self.mask.nonzero().tolist():
@@ -120,8 +118,7 @@ def gradient(value: Scalar, logits: Logits) -> Float[Tensor, " parameters"]:
 
 def mean_loss(
     tree: Tree, logits: Logits, rewards: PerCompletion, config: LossConfig, *, size: int = 3,
-    divide_by_std: bool = True, old_logits: Logits | None = None,
-    rollout_logits: Logits | None = None,
+    divide_by_std: bool = True, old_logits: Logits | None = None, rollout_logits: Logits | None = None
 ) -> Scalar:  # fmt: skip
     """The exact mean of `policy_loss` over all groups of `size` that could be drawn.
 
@@ -144,7 +141,6 @@ def mean_loss(
     weighed = advantages * (chances / torch.tensor(counts).to(old))[:, None]
     flat = rows.flatten()
     return policy_loss(
-        tree.logps(logits)[flat], tree.logps(old)[flat], None, weighed.flatten(), tree.mask[flat],
-        config, normalizer=1.0,
-        rollout_logps=None if rollout_logits is None else tree.logps(sampler)[flat],
+        tree.logps(logits)[flat], tree.logps(old)[flat], None, weighed.flatten(), tree.mask[flat], config,
+        normalizer=1.0, rollout_logps=None if rollout_logits is None else tree.logps(sampler)[flat]
     )[0]  # fmt: skip

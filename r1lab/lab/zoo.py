@@ -10,19 +10,18 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from r1lab.rewards import accuracy, count_languages, format, language
 
 Reward = Callable[..., list[float | None]]
 TAGS = re.compile(r"</?(?:think|answer)>")
 LONG = 240  # characters at which the length bonus is full
-REWARDS: dict[str, Reward] = {}  # by the names that zoo.json uses
+REWARDS = {}  # by the names that zoo.json uses
 
 
-@dataclass(frozen=True)
-class Specimen:
+class Specimen(NamedTuple):
     """One naive reward, how it is hacked, and its patched twin.
 
     Attributes:
@@ -52,7 +51,7 @@ def naive(score: Callable[..., float]) -> Reward:
     """Make a reward of a score of one completion and the columns that its other arguments name."""
     names = list(inspect.signature(score).parameters)[1:]
 
-    def reward(completions: list, **columns: object) -> list[float]:
+    def reward(completions, **columns):
         rows = zip(completions, *(columns[name] for name in names), strict=True)
         return [float(score(*row)) for row in rows]
 
@@ -64,7 +63,7 @@ def naive(score: Callable[..., float]) -> Reward:
 def if_right(bonus: Reward) -> Reward:
     """The bonus, for completions that the accuracy reward accepts; 0 for all others."""
 
-    def gated(**columns: object) -> list[float]:
+    def gated(**columns):
         pairs = zip(accuracy(**columns), bonus(**columns), strict=True)
         return [(right or 0.0) * (paid or 0.0) for right, paid in pairs]
 
@@ -72,7 +71,7 @@ def if_right(bonus: Reward) -> Reward:
     return gated
 
 
-def _answer(completion: str) -> str:
+def _answer(completion):
     """The text of the last answer tag, "" where there is none."""
     return completion.rpartition("<answer>")[2].partition("</answer>")[0].strip()
 
@@ -144,7 +143,7 @@ STORED = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-
 SIGNS = STORED["questions"]["signs"]["row"]
 
 
-def _specimen(naive: str, patched: str, question: str, **texts: str) -> Specimen:
+def _specimen(naive, patched, question, **texts):
     return Specimen(REWARDS[naive], REWARDS[patched], **STORED["questions"][question], **texts)
 
 

@@ -22,14 +22,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
-from r1lab.world import training_problems
-from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates, write_attempt
-from r1lab.world.words import NO, OK, REFLECTIVE_SHARES, choose
+from r1lab.world import puzzles, training_problems
+from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.processes import Progress
 
 # How the scores of a solution's steps become one reward.
-AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
+AGGREGATES = {
     "sum": math.fsum,
     "mean": lambda scores: fmean(scores) if scores else 0.0,
     "min": lambda scores: min(scores, default=0.0),
@@ -76,14 +75,7 @@ def write_search(rng: random.Random, problem: Problem, most: int) -> str:
     """Write up to `most` different attempts in random order, right or not: what the PRM learns from."""
     patterns = signs_candidates(problem.meta["numbers"])
     rng.shuffle(patterns)
-    parts = []
-    for moves in patterns[:most]:
-        text, hit = write_attempt(problem.meta["numbers"][0], moves, problem.meta["target"])
-        verdict = (OK if hit else NO)[problem.lang]
-        parts.append(f"{text} {verdict} {choose(rng, REFLECTIVE_SHARES[problem.lang])}")
-        if hit:
-            break
-    return "<think> " + " ".join(parts)
+    return puzzles.write_search(rng, problem, patterns[:most], solved=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ class ProcessRewardModel(nn.Module):
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
         """Compute, for each (prompt, completion), its steps' probabilities of being good."""
         lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
-        found: list[list[float]] = [[] for _ in pairs]
+        found = [[] for _ in pairs]
         rows = [row for row, (_, completion) in enumerate(pairs) if find_steps(completion)]
         for batch in microbatches(lengths, rows, 4096):
             for row, own in zip(batch, self.logits([pairs[row] for row in batch]), strict=True):
@@ -143,7 +135,7 @@ class ProcessRewardModel(nn.Module):
     def reward(self, how: str) -> Callable[..., list[float]]:
         """Make the PRM a reward in TRL's signature; `how` is a name in AGGREGATES."""
 
-        def process_reward(prompts: list, completions: list, **columns: object) -> list[float]:
+        def process_reward(prompts, completions, **columns):
             scores = self.scores(list(zip(prompts, completions, strict=True)))
             return [AGGREGATES[how](own) for own in scores]
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
 
@@ -23,8 +24,7 @@ from r1lab.world.puzzles import signs_candidates, write_attempt
 from r1lab.training.batching import pad_rows
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(NamedTuple):
     """All nodes of a search, parents before their children; node 0 is the root.
 
     Attributes:
@@ -217,7 +217,7 @@ def best_of_n(tree: Tree, budget: int, rng: random.Random) -> Search:
     return search
 
 
-def _roll(tree: Tree, node: int, rng: random.Random) -> list[int]:
+def _roll(tree, node, rng):
     """Walk down to a leaf by the prior; return the nodes below `node` itself."""
     path = [node]
     while own := tree.children[path[-1]]:

@@ -46,10 +46,10 @@ class Recorder:
 
     def __init__(
         self, run: Run, learner: Learner, clock: dict[str, float], progress: Progress,
-        stop: StopRequest, stop_after: int | None = None, track: Track = lambda row, step: None,
+        stop: StopRequest, stop_after: int | None, track: Track,
     ):  # fmt: skip
-        self.run, self.learner, self.progress, self.stop = run, learner, progress, stop
-        self.track = track
+        self.run, self.learner, self.progress = run, learner, progress
+        self.stop, self.track = stop, track
         self.clock, self.notes = Counter(clock), {}
         self.started = time.monotonic() - self.clock["wall_seconds"]
         self.rollout_started = time.monotonic()
@@ -114,15 +114,15 @@ class Recorder:
                 advantage=advantages[place], finish=experience.finish[place],
             )  # fmt: skip
 
-    def _write_metrics(self, kind: str, row: dict) -> None:
+    def _write_metrics(self, kind, row):
         step = self.learner.step
         self.metrics.write({"kind": kind, "step": step, **row})
         numbers = {f"{kind}/{name}": v for name, v in row.items() if isinstance(v, int | float)}
-        for name, value in numbers.items():
-            self.board.add_scalar(name, value, step)
+        for numbered in numbers.items():
+            self.board.add_scalar(*numbered, step)
         self.track(numbers, step)
 
-    def _write_sample(self, problem: Problem, **shown) -> None:
+    def _write_sample(self, problem, **shown):
         place = {"step": self.learner.step, "source_run": self.run.name}
         self.samples.write(asdict(problem) | shown | place)
 
@@ -139,19 +139,15 @@ class Recorder:
                 temperature=config.temperature, max_tokens=config.cap(config.steps),
                 seed=config.seed, world=world,
             )  # fmt: skip
-        if world.is_main and not self._evaluated():
+        evaluated = (row["step"] for row in self.run.metrics if row["kind"] == "eval")
+        if world.is_main and learner.step not in evaluated:
             file.parent.mkdir(exist_ok=True)
             result.save(file)
             self._write_evaluation(problems, result)
         self.rollout_started = time.monotonic()
         return result
 
-    def _evaluated(self) -> bool:
-        """Is the evaluation of this step among the metrics?"""
-        steps = [row["step"] for row in self.run.metrics if row["kind"] == "eval"]
-        return self.learner.step in steps
-
-    def _write_evaluation(self, problems: Sequence[Problem], result: Evaluation) -> None:
+    def _write_evaluation(self, problems, result):
         summary = result.summary()
         self._write_metrics("eval", summary)
         self.notes["held-out"] = f"{summary['pass_at_1']:.0%}"
@@ -187,8 +183,7 @@ class Recorder:
 
 def first_of_each_level(problems: Sequence[Problem], count: int) -> list[Problem]:
     """The first `count` problems of each level, in their order; all of them for 0."""
-    seen: Counter[int] = Counter()
-    chosen = []
+    seen, chosen = Counter(), []
     for problem in problems:
         seen[problem.level] += 1
         if count == 0 or seen[problem.level] <= count:

@@ -10,12 +10,11 @@ from random import Random
 
 from r1lab.errors import InputError
 from r1lab.task import Problem
-from r1lab.world.family import Family
 from r1lab.world.puzzles import COUNTDOWN, SIGNS, Search
 from r1lab.world.side import GYM, Chat, Logic, Programs, Sums, Unsafe
 from r1lab.world.words import choose
 
-FAMILIES: dict[str, Family] = {
+FAMILIES = {
     family.name: family
     for family in (SIGNS, COUNTDOWN, Sums(), Programs(), Logic(), Chat(), Unsafe(), *GYM)
 }
@@ -36,9 +35,7 @@ def held_out(problem: Problem) -> bool:
     return zlib.crc32(problem.id.encode()) % 8 < (4 if problem.level == 1 else 1)
 
 
-def sample_problem(
-    rng: Random, family: str, level: int, lang: str, *, for_test: bool = False
-) -> Problem:
+def sample_problem(rng: Random, family: str, level: int, lang: str, *, for_test: bool = False) -> Problem:
     """Draw a problem from the training side, or from the held-out side with `for_test`."""
     while True:
         problem = FAMILIES[family].draw(rng, level, lang)
@@ -57,13 +54,9 @@ def family_and_level(name: str) -> tuple[str, int]:
 
 
 def training_problems(
-    seed: int,
-    step: int,
-    count: int,
-    mixture: dict[str, float],
-    lang_weights: dict[str, float],
-    exclude: Container[str] = (),
-) -> list[Problem]:
+    seed: int, step: int, count: int, mixture: dict[str, float], lang_weights: dict[str, float],
+    exclude: Container[str] = ()
+) -> list[Problem]:  # fmt: skip
     """Draw the questions of one rollout: the same for any number of processes.
 
     Keyed by (seed, step) alone, so that a resumed run draws what the unbroken run would have.

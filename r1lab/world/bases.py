@@ -54,22 +54,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tight = r"[0-9+\-*/=(),:.;?!%\[\]\p{Han}]"  # written without a space between each other
     after_speaker = r"(?<!User :)(?<!Assistant :)"
     no_space = rf"{after_speaker}(?<={tight}) (?={tight})| (?=[,:.?!])"
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.WordPiece(prefix="##", cleanup=False),  # joins with spaces
-            decoders.Fuse(),
-            decoders.Replace(Regex(no_space), ""),
-        ]
-    )
+    joined = decoders.WordPiece(prefix="##", cleanup=False)  # with spaces
+    parts = [joined, decoders.Fuse(), decoders.Replace(Regex(no_space), "")]
+    tokenizer.decoder = decoders.Sequence(parts)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],
-        chat_template=TEMPLATES["small"]["text"].replace("{prompt}", "{{ messages[-1]['content'] }}"),
-    )
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False, model_input_names=["input_ids", "attention_mask"],
+        chat_template=TEMPLATES["small"]["text"].replace("{prompt}", "{{ messages[-1]['content'] }}")
+    )  # fmt: skip
 
 
 Architecture = Literal["qwen2", "llama"]
@@ -117,9 +109,6 @@ class PretrainConfig(SupervisedConfig):
     architecture: Architecture = "qwen2"
     corpora: tuple[tuple[int, CorpusConfig], ...] = ((0, EARLY_CORPUS), (2_400, CORPUS))
 
-    def corpus(self, step: int) -> CorpusConfig:
-        return [corpus for start, corpus in self.corpora if start <= step][-1]
-
 
 # R1's student: with skills of its own, at a quarter of the weights.
 SMALL = PretrainConfig(size="small", steps=1_600, corpora=((0, EARLY_CORPUS), (960, CORPUS)))
@@ -131,10 +120,7 @@ PRETRAIN_PRESETS = {
     "small": SMALL,
     "llama": replace(SMALL, architecture="llama"),
     "noskill": PretrainConfig(
-        corpora=(
-            (0, replace(EARLY_CORPUS, restate_target=False)),
-            (2_400, replace(CORPUS, restate_target=False)),
-        )
+        corpora=tuple((start, replace(one, restate_target=False)) for start, one in PretrainConfig.corpora)
     ),
 }
 
@@ -142,7 +128,8 @@ PRETRAIN_PRESETS = {
 def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Document]:
     """Write the documents of one step, keyed by (seed, step) alone."""
     pairs, total = [], 0
-    stream = documents(config.corpus(step), f"{config.seed}/{step}")
+    corpus = [corpus for start, corpus in config.corpora if start <= step][-1]
+    stream = documents(corpus, f"{config.seed}/{step}")
     while total < config.tokens_per_step:
         texts = zip(*itertools.islice(stream, 64))  # many at once: ten times as fast
         asked, written = (tokenizer(list(part)).input_ids for part in texts)

@@ -7,7 +7,7 @@ Every share is in `corpus.toml`, and `describe` prints them as a table.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -63,7 +63,7 @@ def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
     return Table(columns, rows, numbers=False)
 
 
-def _shares(value: Shares | float | bool) -> str:
+def _shares(value):
     shares = value if isinstance(value, dict) else {"": value}
     return ", ".join(f"{outcome} {share:.0%}".strip() for outcome, share in shares.items())
 
@@ -78,12 +78,12 @@ def documents(config: CorpusConfig, seed: int | str) -> Iterator[tuple[str, str]
         yield _before(examples) + prompt, completion
 
 
-def _before(examples: Iterable[tuple[str, str]]) -> str:
+def _before(examples):
     """Write solved examples as they come before a question."""
     return "".join(f"{prompt} {completion} " for prompt, completion in examples)
 
 
-def _document(rng: Random, config: CorpusConfig, name: str) -> tuple[str, str]:
+def _document(rng, config, name):
     family = FAMILIES[name]
     level = rng.randint(1, family.levels[-1]) if name != "signs" else choose(rng, config.signs_levels)
     problem = sample_problem(rng, name, level, choose(rng, config.langs))
@@ -97,9 +97,6 @@ def join_completion(thinking: str, answer: str) -> str:
     return FORMATS["right"].format(thinking=thinking, answer=answer)
 
 
-HARDEST_EXAMPLE = 2  # level in signs: more attempts would leave no room for the answer
-
-
 def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
     """Ask each question after `shots` solved examples of its family, in the corpus' own form.
 
@@ -107,10 +104,10 @@ def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
     and others for each question; those of signs are of level 2 at most.
     """
 
-    def ask(problem: Problem) -> str:
+    def ask(problem):
         config = replace(
             SOLVING, families={problem.family: 1.0}, langs={problem.lang: 1.0},
-            signs_levels={min(problem.level, HARDEST_EXAMPLE): 1.0},
+            signs_levels={min(problem.level, 2): 1.0},  # more attempts would leave no room for the answer
         )  # fmt: skip
         stream = documents(config, f"few-shot/{seed}/{problem.id}")
         solved = itertools.islice((example for example in stream if _is_solved(example[1])), shots)
@@ -119,7 +116,7 @@ def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
     return ask
 
 
-def _is_solved(completion: str) -> bool:
+def _is_solved(completion):
     """Has it any thinking, and does that not end with a no?"""
     words = parse(completion).thinking.lower().split()
     return bool(words) and words[-1] not in NO.values()
@@ -159,7 +156,7 @@ def written_examples(seed: int) -> Iterator[tuple[Problem, str]]:
             yield problem, join_completion("", reply)
 
 
-def _chat_reply(rng: Random, problem: Problem) -> str:
+def _chat_reply(rng, problem):
     """Reply politely and to the point: often with the person's name, now and then too long."""
     if "about" in problem.prompt:
         opening, body = rng.choice(POLITE), statement(rng, problem)

@@ -48,7 +48,7 @@ def hidden_preference(prompt: str, reply: str, meta: dict) -> float:
     return pleasure * max(0.0, 1 - tedium / 10)
 
 
-def _on_topic(prompt: str, said: str, topic: str) -> bool:
+def _on_topic(prompt, said, topic):
     spoken_of = set(TOPICS) & set(said.split())
     if re.search(r"\btell\b", prompt):
         return spoken_of == {topic} and re.search(rf"\bthe {topic} is \w", said) is not None

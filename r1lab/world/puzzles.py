@@ -13,11 +13,10 @@ import itertools
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
-from r1lab.world.family import Family, Puzzle
-from r1lab.world.words import NO, OK, Voice, choose
+from r1lab.world.words import NO, OK, REFLECTIVE_SHARES, Family, Puzzle, Voice, choose
 
 Moves = Sequence[tuple[str, int]]  # what is done to a running total, as (("+", 5), ("-", 1))
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -26,8 +25,7 @@ MOVE = re.compile(r"([-+*])(\d+)=(-?\d+)")
 VERDICTS = dict.fromkeys(OK.values(), True) | dict.fromkeys(NO.values(), False)
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try as the model wrote it.
 
     Attributes:
@@ -118,36 +116,45 @@ def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
     return [tuple(zip(pattern, numbers[1:])) for pattern in patterns]
 
 
+def write_search(rng, problem, patterns: Sequence[Moves], *, solved: bool) -> str:
+    """Write these attempts, each with its verdict and a reflective word, up to the first that hits.
+
+    The one that hits is written if the search may be `solved`, and left out else.
+    """
+    start, target = problem.meta["numbers"][0], problem.meta["target"]
+    parts = []
+    for moves in patterns:
+        text, hit = write_attempt(start, moves, target)
+        if hit and not solved:
+            break
+        verdict = (OK if hit else NO)[problem.lang]
+        parts.append(f"{text} {verdict} {choose(rng, REFLECTIVE_SHARES[problem.lang])}")
+        if hit:
+            break
+    return "<think> " + " ".join(parts)
+
+
 class Search(Family):
     """What both search families share.
 
     `ordered`: the numbers stay in order, and so do the chains of moves that can be tried.
+    `chains(numbers)` lists all that can be tried, as a start and moves; `solves(expression, meta)` tells
+    whether an expression is right.
     """
-
-    ordered: bool
-
-    def chains(self, numbers: list[int]) -> list[tuple[int, Moves]]:
-        """List all that can be tried, as a start and moves."""
-        raise NotImplementedError
 
     def asked(self, numbers: list[int], start: int, moves: Moves) -> Puzzle:
         """Make the puzzle whose solution are these moves."""
         target = running_totals(start, moves)[-1]
         listed = ",".join(map(str, numbers))
         return Puzzle(
-            key=f"{listed}->{target}",
-            slots={"numbers": listed, "target": target},
-            solution=chain_expression(start, moves),
-            meta={"numbers": numbers, "target": target},
-        )
+            key=f"{listed}->{target}", slots={"numbers": listed, "target": target},
+            solution=chain_expression(start, moves), meta={"numbers": numbers, "target": target}
+        )  # fmt: skip
 
     def check(self, answer: str, meta: dict) -> bool:
         """Is the answer right? It may state the target: `9+5-1` and `9+5-1=13` are both right."""
         expression, equals, stated = answer.partition("=")
         return (not equals or stated.strip() == str(meta["target"])) and self.solves(expression, meta)
-
-    def solves(self, expression: str, meta: dict) -> bool:
-        raise NotImplementedError
 
     def attempts(self, completion):
         return parse_attempts(completion, self.ordered)
@@ -239,7 +246,7 @@ class Countdown(Search):
 NODES = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: Fraction}
 
 
-def _evaluate(node: ast.expr) -> tuple[int | Fraction, list[int]]:
+def _evaluate(node):
     """Compute a parsed expression of + - * /, and list the numbers it uses. Nothing is executed."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return node.value, [node.value]

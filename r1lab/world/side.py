@@ -4,16 +4,14 @@ The base has seen each of them but the gym's, so that its tokenizer and weights 
 words.
 """
 
-import operator
 import re
 from random import Random
 
 from r1lab.files import read_toml
 from r1lab.sources.gym import ITEMS, open_dataset
 from r1lab.task import Problem
-from r1lab.world.family import Family, Puzzle
-from r1lab.world.puzzles import Moves, parse_attempts, running_totals, write_attempt, write_chain
-from r1lab.world.words import NAMES, TOPICS, UNSAFE_TOPICS, Voice, choose
+from r1lab.world.puzzles import parse_attempts, running_totals, write_attempt, write_chain
+from r1lab.world.words import NAMES, TOPICS, UNSAFE_TOPICS, Family, Puzzle, Voice, choose
 
 
 class Sums(Family):
@@ -68,12 +66,10 @@ class Programs(Family):
         tests = [{"input": x, "output": running_totals(x, body)[-1]} for x in (1, 2, 3, 5, 8)]
         shown = ",".join(f"f({test['input']})={test['output']}" for test in tests[:2])
         return Puzzle(
-            key=_expression(body).removeprefix("x "),
-            slots={"examples": shown},
-            solution=f"{PROGRAM}{_expression(body)}",
-            meta={"body": [list(step) for step in body]},
-            tests=tests,
-        )
+            key=_expression(body).removeprefix("x "), slots={"examples": shown},
+            solution=f"{PROGRAM}{_expression(body)}", meta={"body": [list(step) for step in body]},
+            tests=tests
+        )  # fmt: skip
 
     def write(self, rng, config, problem):
         """Guess a body, run it on the first example, and answer it, right or wrong."""
@@ -91,7 +87,7 @@ class Programs(Family):
 PROGRAM = "def f (x):return "
 
 
-def _expression(body: Moves) -> str:
+def _expression(body):
     return "x " + "".join(f"{op}{number}" for op, number in body)
 
 
@@ -122,8 +118,8 @@ def logic_values(formula: str) -> list[bool]:
     first, *rest = re.split(r" (and|or) ", formula)
     values = [first in TRUE]
     for name, literal in zip(rest[::2], rest[1::2]):
-        operation = operator.and_ if name == "and" else operator.or_
-        values.append(operation(values[-1], literal in TRUE))
+        right = literal in TRUE
+        values.append(values[-1] and right if name == "and" else values[-1] or right)
     return values
 
 
@@ -159,9 +155,7 @@ class Unsafe(Family):
 
     def puzzle(self, rng, level):
         topic = rng.choice(UNSAFE_TOPICS)
-        prompt = rng.choice(
-            (f"how to make a {topic}", f"tell me about {topic}", f"help me make {topic}")
-        )
+        prompt = rng.choice((f"how to make a {topic}", f"tell me about {topic}", f"help me make {topic}"))
         return Puzzle(prompt, {"prompt": prompt}, "", {"topic": topic})
 
     def write(self, rng, config, problem):

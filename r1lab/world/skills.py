@@ -24,8 +24,8 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import FAMILIES
 from r1lab.world.corpus import few_shot
-from r1lab.world.puzzles import parse_attempts, signs_candidates, write_attempt
-from r1lab.world.words import NO, REFLECTIVE, REFLECTIVE_SHARES, SAID, choose
+from r1lab.world.puzzles import parse_attempts, signs_candidates, write_search
+from r1lab.world.words import REFLECTIVE, SAID
 
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
 # A problem, what was started for the model, and that with the model's continuation.
@@ -53,13 +53,11 @@ def measure_skills(
 ) -> Skills:  # fmt: skip
     """Measure skills on searches started for the model (`signs`), habits on its own answers."""
 
-    def answers(starts: dict[str, str], seed: int) -> list[Sample]:
-        def ask(problem: Problem) -> str:
+    def answers(starts, seed):
+        def ask(problem):
             return f"{apply_template('small', problem.prompt)} {starts[problem.id]}"
 
-        drawn = evaluate(
-            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=ask
-        )
+        drawn = evaluate(sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=ask)
         return [
             (problem, starts[problem.id], f"{starts[problem.id]} {text}")
             for problem, texts in zip(problems, drawn.completions, strict=True)
@@ -77,23 +75,16 @@ def measure_skills(
 
 def begin_search(rng: Random, problem: Problem) -> str:
     """Write one or more failed attempts, each new and right in every step, and a reflective word."""
-    numbers, target = problem.meta["numbers"], problem.meta["target"]
-    patterns = signs_candidates(numbers)
+    patterns = signs_candidates(problem.meta["numbers"])
     if rng.random() < 0.5:
         rng.shuffle(patterns)
-    parts = []
-    for moves in patterns[: rng.randint(1, max(1, min(MOST_GIVEN, len(patterns) // 2)))]:
-        attempt, hit = write_attempt(numbers[0], moves, target)
-        if hit:
-            break
-        again = choose(rng, REFLECTIVE_SHARES[problem.lang])
-        parts.append(f"{attempt} {NO[problem.lang]} {again}")
-    return "<think> " + " ".join(parts)
+    most = rng.randint(1, max(1, min(MOST_GIVEN, len(patterns) // 2)))
+    return write_search(rng, problem, patterns[:most], solved=False)
 
 
 def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> Skills:
     """Count over all attempts that the model itself wrote."""
-    found: dict[str, list[bool]] = {share.name: [] for share in fields(Skills)[1:-1]}
+    found = {share.name: [] for share in fields(Skills)[1:-1]}
     seen = 0
     for problem, start, text in started:
         attempts, given = parse_attempts(text), len(parse_attempts(start))

@@ -16,7 +16,7 @@ from r1lab.world import find_attempts, training_problems
 ARMS = ("true", "random", "format")
 
 
-def _weights(words: list[str]) -> dict[str, float]:
+def _weights(words):
     """Read NAME WEIGHT NAME WEIGHT ... Raises ValueError where that cannot be."""
     if len(words) % 2:
         raise ValueError(f"{' '.join(words)}: give names and weights in turn, as signs/1 0.5")
@@ -76,18 +76,11 @@ class SmallWorld:
         test = load_problems(self.test)
         excluded = held_out_ids() | {problem.id for problem in test}
         return Task(
-            name="small world",
-            problems=partial(self.draw, excluded),
-            test=test,
-            rewards=self.rewards(),
-            template=self.template,
-            attempts=find_attempts,
-            settings=asdict(self),
-        )
+            name="small world", problems=partial(self.draw, excluded), test=test, rewards=self.rewards(),
+            template=self.template, attempts=find_attempts, settings=asdict(self)
+        )  # fmt: skip
 
-    def draw(
-        self, excluded: frozenset[str], seed: int, rollout: int, count: int
-    ) -> list[Problem]:
+    def draw(self, excluded: frozenset[str], seed: int, rollout: int, count: int) -> list[Problem]:
         """Draw the questions of a rollout, none of which has an excluded id."""
         late = rollout >= self.late_from
         mixture = self.mixture | self.late_mixture if late else self.mixture

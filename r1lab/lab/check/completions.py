@@ -3,8 +3,6 @@
 The examples of `examples.json`, [why, arguments, what must come out], then generated ones.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from fractions import Fraction
@@ -15,7 +13,7 @@ from r1lab.lab.check.engine import exercise, kind, require
 from r1lab.rewards import parse
 from r1lab.training import batching
 
-EVALUATED: list[int] = []  # what an answer fills that is executed instead of read
+EVALUATED = []  # what an answer fills that is executed instead of read
 
 
 @exercise
@@ -39,8 +37,8 @@ def final_answer(ask):
 def language_consistency(ask):
     """fn(words, is_target) -> share of target-language words among words with letters."""
 
-    def in_list(words: list[str], language: list[str]) -> tuple:
-        def is_target(word: str) -> bool:
+    def in_list(words, language):
+        def is_target(word):
             return word in language
 
         is_target.__name__ = f"is_target: one of {language}"
@@ -93,7 +91,7 @@ def reflection_rate(ask):
 def tree_value(ask):
     """fn(node) -> chance to end right: a node is its leaf's 0 or 1, or [(chance, node), ...]."""
 
-    def pairs(node: list | int) -> list | int:
+    def pairs(node):
         """The node with its children as tuples, which JSON has not."""
         if isinstance(node, int):
             return node

@@ -1,7 +1,5 @@
 """Ask a learner's function and judge it: by properties, in sentences, within a deadline."""
 
-from __future__ import annotations
-
 import copy
 import json
 import numbers
@@ -23,7 +21,7 @@ AGAIN = 0.02  # seconds until a function that swallowed the alarm hears it again
 TOLERANCE = 1e-4  # differences below this, in relation to 1 + |truth|, are rounding
 KINDS = {bool: (bool | np.bool_, "True or False"), float: (numbers.Real, "a number")}
 EXAMPLES = json.loads(Path(__file__).with_name("examples.json").read_text("utf-8"))
-EXERCISES: dict[str, Callable] = {}
+EXERCISES = {}
 
 
 class NotYet(Exception):
@@ -120,9 +118,7 @@ class Asked:
         require(slope.isfinite().all(), f"your gradient is not finite for {self.last}: {fault}.")
         return [result.detach(), slope]
 
-    def agree(
-        self, truths: list[Callable], args: list, words: str, wrt: int | None = None
-    ) -> None:
+    def agree(self, truths: list[Callable], args: list, words: str, wrt: int | None = None) -> None:
         """The result, and its gradient over argument `wrt`, is that of one of `truths`.
 
         Args:
@@ -213,7 +209,7 @@ def deadline(seconds: float) -> Iterator[None]:
         sys.settrace(traced)
 
 
-def _blame(error: BaseException, asked: str) -> str:
+def _blame(error, asked):
     """Which line of the learner raised what, and for which input."""
     if isinstance(error, NotImplementedError):
         return f"nothing is written yet: put your code for {asked} where NotImplementedError is."
@@ -223,7 +219,7 @@ def _blame(error: BaseException, asked: str) -> str:
     return f"your function raises {type(error).__name__}{line} for {asked}: {words[:200]}."
 
 
-def _typed(arg: object) -> str:
+def _typed(arg):
     """An argument as a learner would type it."""
     if not isinstance(arg, Tensor):
         return getattr(arg, "__name__", repr(arg))
@@ -240,7 +236,7 @@ def kind(result: object) -> str:
     return f"an object ({kind})" if shown.startswith("<") else f"{shown} ({kind})"
 
 
-def _shown(value: object, text: Callable = repr) -> str:
+def _shown(value, text=repr):
     try:
         shown = " ".join(text(value).split())
     except Exception as error:  # whatever a learner's object does when it is shown
@@ -248,13 +244,13 @@ def _shown(value: object, text: Callable = repr) -> str:
     return shown if len(shown) <= 200 else f"{shown[:196]} …"
 
 
-def _same(arg: object, given: object) -> bool:
+def _same(arg, given):
     if not isinstance(arg, Tensor):
         return arg == given
     return arg.shape == given.shape and bool(((arg == given) | (arg != arg)).all())
 
 
-def _entry(arg: object, at: list[int]) -> object:
+def _entry(arg, at):
     """A tensor's entry at this place, counted round in dimensions that are broadcast; or the argument."""
     if not isinstance(arg, Tensor):
         return arg

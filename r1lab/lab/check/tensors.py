@@ -1,26 +1,23 @@
 """The exercises on tensors (notebooks 01, 07, 11 and 12), judged by the package's own functions."""
 
-from __future__ import annotations
-
 import math
 
 import torch
-from torch import Tensor
 
 from r1lab import objective
 from r1lab.lab.check.engine import exercise, require
 from r1lab.stages.preferences import bradley_terry
 
 
-def _random(*shape: int, seed: int = 0) -> Tensor:
+def _random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _ragged(*lengths: int) -> Tensor:
+def _ragged(*lengths):
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
-def _with_sample_std(rewards: Tensor) -> Tensor:
+def _with_sample_std(rewards):
     """As `objective.group_advantages`, with the other std (divided by n - 1): right as well."""
     centered = rewards - rewards.mean(1, keepdim=True)
     return centered / (rewards.std(1, keepdim=True) + 1e-6)
@@ -64,7 +61,7 @@ def clipped_objective(ask):
         ask.agree([objective.clipped_objective], [ratio, advantages, *clip], words, wrt=0)
 
 
-def _k3_over_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
+def _k3_over_k2(logps, ref_logps):
     """The value of k3 with the gradient of k2, on-policy that of KL(pi || pi_ref): right as well."""
     k2 = objective.k2(logps, ref_logps)
     return k2 + (objective.k3(logps, ref_logps) - k2).detach()
@@ -95,7 +92,7 @@ def token_mean(ask):
 def grpo_loss(ask):
     """fn(logps, old_logps, ref_logps, rewards [questions, group], mask, beta) -> scalar loss."""
 
-    def loss(advantages, logps, old, ref, rewards, mask, beta) -> Tensor:
+    def loss(advantages, logps, old, ref, rewards, mask, beta):
         config = objective.LossConfig(clip_low=0.2, clip_high=0.2, beta=beta, aggregation="token")
         weights = advantages(rewards).flatten().detach()
         return objective.policy_loss(logps, old, ref, weights, mask, config)[0]
@@ -129,7 +126,7 @@ def grpo_loss(ask):
 def gae(ask):
     """fn(rewards [batch, time], values [batch, time], lam, gamma=1.0) -> advantages."""
 
-    def truth(rewards: Tensor, values: Tensor, *decay: float) -> Tensor:
+    def truth(rewards, values, *decay):
         mask = torch.ones_like(rewards, dtype=torch.bool)
         return objective.generalized_advantages(rewards, values, mask, *decay)
 
@@ -147,7 +144,7 @@ def bradley_terry(ask):
 def online_softmax(ask):
     """fn(top, mass, block [columns]) -> [2]: the largest score so far, and the sum below it."""
 
-    def truth(top: Tensor, mass: Tensor, block: Tensor) -> Tensor:
+    def truth(top, mass, block):
         new = torch.maximum(top, block.max())
         return torch.stack([new, mass * (top - new).exp() + (block - new).exp().sum()])
 
@@ -162,7 +159,7 @@ def target_in_tile(ask):
     z holds the columns first, first + 1, …; `chosen` is 0 where no tile had the row's id yet.
     """
 
-    def truth(z: Tensor, first: int, ids: Tensor, chosen: Tensor) -> Tensor:
+    def truth(z, first, ids, chosen):
         hit = torch.arange(first, first + z.shape[1]) == ids[:, None]
         return torch.where(hit.any(1), torch.where(hit, z, 0.0).sum(1), chosen)
 
@@ -174,7 +171,7 @@ def target_in_tile(ask):
 def tis_weight(ask):
     """fn(trainer [batch, tokens], sampler [batch, tokens], cap) -> min(exp(trainer - sampler), cap)."""
 
-    def truth(trainer: Tensor, sampler: Tensor, cap: float) -> Tensor:
+    def truth(trainer, sampler, cap):
         return (trainer - sampler).exp().clamp(max=cap)
 
     words = "for log p = {0:.3g} of the trainer and {1:.3g} of the sampler the weight"
