@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -237,7 +236,7 @@ def as_json(settings: object) -> dict:
     return json.loads(json.dumps(asdict(settings) if is_dataclass(settings) else dict(settings)))
 
 
-def from_json(default: Any, stored: Any) -> Any:
+def from_json(default, stored):
     """Settings out of their JSON, in the shape of `default`; what is missing there is as in it."""
     if is_dataclass(default):
         names = vars(default).keys() & stored.keys()

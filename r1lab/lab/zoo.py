@@ -52,7 +52,7 @@ def naive(score: Callable[..., float]) -> Reward:
     names = list(inspect.signature(score).parameters)[1:]
 
     def reward(completions, **columns):
-        rows = zip(completions, *(columns[name] for name in names), strict=True)
+        rows = zip(completions, *(columns[name] for name in names))
         return [float(score(*row)) for row in rows]
 
     reward.__name__ = score.__name__
@@ -64,7 +64,7 @@ def if_right(bonus: Reward) -> Reward:
     """The bonus, for completions that the accuracy reward accepts; 0 for all others."""
 
     def gated(**columns):
-        pairs = zip(accuracy(**columns), bonus(**columns), strict=True)
+        pairs = zip(accuracy(**columns), bonus(**columns))
         return [(right or 0.0) * (paid or 0.0) for right, paid in pairs]
 
     gated.__name__ = f"{bonus.__name__}, if right"
@@ -77,57 +77,57 @@ def _answer(completion):
 
 
 @naive
-def answer_anywhere(completion: str, solution: str) -> bool:
+def answer_anywhere(completion, solution):
     return solution in completion
 
 
 @naive
-def target_anywhere(completion: str, meta: dict) -> bool:
+def target_anywhere(completion, meta):
     """In the small world an attempt ends with the target, so one attempt of any kind earns this."""
     return re.search(rf"(?<![-\d]){meta['target']}(?!\d)", completion) is not None
 
 
 @naive
-def either_contains(completion: str, solution: str) -> bool:
+def either_contains(completion, solution):
     return solution in _answer(completion) or _answer(completion) in solution
 
 
 @naive
-def one_of_the_answers(completion: str, solution: str) -> bool:
+def one_of_the_answers(completion, solution):
     return solution in re.findall(r"<answer>\s*(.*?)\s*</answer>", completion)
 
 
 @naive
-def number_among(completion: str, solution: str) -> bool:
+def number_among(completion, solution):
     return solution in re.findall(r"-?\d+", _answer(completion))
 
 
 @naive
-def math_verify_alone(completion: str, solution: str) -> bool:
+def math_verify_alone(completion, solution):
     from math_verify import parse, verify  # sympy is slow to import
 
     return verify(parse(solution), parse(_answer(completion)))
 
 
 @naive
-def value_alone(completion: str, meta: dict) -> bool:
+def value_alone(completion, meta):
     answer = _answer(completion).replace(" ", "")
     sum_of_numbers = re.fullmatch(r"[-+]?\d+([-+]\d+)*", answer)
     return bool(sum_of_numbers) and sum(map(int, re.findall(r"[-+]?\d+", answer))) == meta["target"]
 
 
 @naive
-def tags_present(completion: str) -> float:
+def tags_present(completion):
     return len(set(TAGS.findall(completion))) / 4
 
 
 @naive
-def length(completion: str) -> float:
+def length(completion):
     return min(1.0, len(completion) / LONG)
 
 
 @naive
-def main_language(completion: str, lang: str) -> bool:
+def main_language(completion, lang):
     counts = count_languages(completion.lower())
     return counts[lang] > counts.total() / 2
 

@@ -115,7 +115,7 @@ class ProcessRewardModel(nn.Module):
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         values = self.head(hidden).squeeze(-1)  # [pair, token]
         found = []
-        for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs, strict=True):
+        for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs):
             token_at = {end: token for token, (_, end) in enumerate(spans)}
             start = len(prompt) + 1
             found.append(row[[token_at[start + step.end] for step in find_steps(completion)]])
@@ -128,7 +128,7 @@ class ProcessRewardModel(nn.Module):
         found = [[] for _ in pairs]
         rows = [row for row, (_, completion) in enumerate(pairs) if find_steps(completion)]
         for batch in microbatches(lengths, rows, 4096):
-            for row, own in zip(batch, self.logits([pairs[row] for row in batch]), strict=True):
+            for row, own in zip(batch, self.logits([pairs[row] for row in batch])):
                 found[row] = own.sigmoid().tolist()
         return found
 

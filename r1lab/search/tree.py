@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import NamedTuple
 
 import torch
 
@@ -24,7 +23,8 @@ from r1lab.world.puzzles import signs_candidates, write_attempt
 from r1lab.training.batching import pad_rows
 
 
-class Tree(NamedTuple):
+@dataclass(frozen=True)
+class Tree:
     """All nodes of a search, parents before their children; node 0 is the root.
 
     Attributes:
@@ -67,7 +67,7 @@ def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
     coded = tokenizer(texts, return_offsets_mapping=True)
     logps = policy(*pad_rows([prompt] * len(texts), coded.input_ids, 0)).logp
     chance, cost = {"": 1.0}, {"": 0}
-    for text, spans, row in zip(texts, coded.offset_mapping, logps, strict=True):
+    for text, spans, row in zip(texts, coded.offset_mapping, logps):
         first = {start: token for token, (start, _) in enumerate(spans)}
         last = {end: token for token, (_, end) in enumerate(spans)}
         for step in find_steps(text):
@@ -94,8 +94,8 @@ def learned_values(prm: ProcessRewardModel, problem: Problem, tree: Tree) -> lis
     """Ask the PRM about each node; of the root, which has no step, it says the base rate 1/2."""
     texts, prompt = attempts(problem), apply_template("small", problem.prompt)
     said = {"": 0.5}
-    for text, scores in zip(texts, prm.scores([(prompt, text) for text in texts]), strict=True):
-        said |= {step.signs: score for step, score in zip(find_steps(text), scores, strict=True)}
+    for text, scores in zip(texts, prm.scores([(prompt, text) for text in texts])):
+        said |= {step.signs: score for step, score in zip(find_steps(text), scores)}
     return [said[name] for name in tree.names]
 
 
@@ -105,7 +105,7 @@ def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: i
     A choice is right where the sibling from which the target can be reached is the higher one.
     """
     errors, choices = [], []
-    for tree, own in zip(trees, said, strict=True):
+    for tree, own in zip(trees, said):
         exact = tree.values(best=True)
         errors += [(own[n] - exact[n]) ** 2 for n, k in enumerate(tree.names) if len(k) == depth]
         for pair in tree.children:
@@ -140,9 +140,9 @@ class Search:
     tree: Tree
     budget: int
     readers: int = 1
-    visits: dict[int, int] = field(default_factory=Counter)
-    totals: dict[int, float] = field(default_factory=Counter)
-    written: list[int] = field(default_factory=list)
+    visits: dict = field(default_factory=Counter)
+    totals: dict = field(default_factory=Counter)
+    written: list = field(default_factory=list)
     spent: int = 0
     found_at: int | None = None
 
@@ -179,7 +179,7 @@ class Search:
 
 def mcts(
     tree: Tree, values: Sequence[float] | None, budget: int, *, c: float = 1.0, readers: int = 1,
-    width: int | None = None, rng: random.Random | None = None,
+    width: int | None = None, rng: random.Random | None = None
 ) -> Search:  # fmt: skip
     """Go through a tree by Monte Carlo tree search (PUCT) until the right leaf is written or the budget is spent.
 

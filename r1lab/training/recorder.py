@@ -22,11 +22,8 @@ from r1lab.training.rollout import Experience
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 
 
-Track = Callable[[dict[str, float], int], None]  # of metrics and their step
-
-
 @contextmanager
-def tracking(name: str, run: Run) -> Iterator[Track]:
+def tracking(name: str, run: Run) -> Iterator[Callable]:
     """Open a run in trackio or Weights & Biases ("wandb") for metrics; with no name they go nowhere."""
     if not name:
         yield lambda row, step: None
@@ -46,7 +43,7 @@ class Recorder:
 
     def __init__(
         self, run: Run, learner: Learner, clock: dict[str, float], progress: Progress,
-        stop: StopRequest, stop_after: int | None, track: Track,
+        stop: StopRequest, stop_after: int | None, track: Callable
     ):  # fmt: skip
         self.run, self.learner, self.progress = run, learner, progress
         self.stop, self.track = stop, track
@@ -111,7 +108,7 @@ class Recorder:
             self._write_sample(
                 problem, completion=experience.completions[place],
                 rewards={name: scores[place] for name, scores in experience.rewards.items()},
-                advantage=advantages[place], finish=experience.finish[place],
+                advantage=advantages[place], finish=experience.finish[place]
             )  # fmt: skip
 
     def _write_metrics(self, kind, row):
@@ -137,7 +134,7 @@ class Recorder:
             result = evaluate(
                 learner.sampler, learner.tokenizer, replace(learner.task, test=problems), k=k,
                 temperature=config.temperature, max_tokens=config.cap(config.steps),
-                seed=config.seed, world=world,
+                seed=config.seed, world=world
             )  # fmt: skip
         evaluated = (row["step"] for row in self.run.metrics if row["kind"] == "eval")
         if world.is_main and learner.step not in evaluated:
@@ -156,18 +153,18 @@ class Recorder:
             self._write_sample(
                 problem, completion=result.completions[row][0],
                 rewards={name: float(result[name][row][0]) for name in ("correct", "format")},
-                advantage=None, finish="length" if result["truncated"][row][0] else "stop",
+                advantage=None, finish="length" if result["truncated"][row][0] else "stop"
             )  # fmt: skip
 
     def summarize(self, base: Evaluation, final: Evaluation) -> None:
         """Write `summary.json`; fractions lie between 0 and 1."""
-        learner, settings = self.learner, self.learner.task.settings
+        learner = self.learner
         memory = sum(learner.world.gather(peak_memory_gb()))
         if learner.world.is_main:
             self.run.write("summary.json", {
                 "name": self.run.name,
                 "task": learner.task.name,
-                "arm": settings.get("arm", "true"),
+                "arm": learner.task.settings.get("arm", "true"),
                 "seed": learner.config.seed,
                 "steps": learner.step,
                 "base": base.summary(),
@@ -177,7 +174,7 @@ class Recorder:
                 "peak_memory_gb": round(memory, 2),
                 "flops": self.clock["flops"],
                 "checkpoint": str(checkpoint_path(self.run.folder, learner.step)),
-                **provenance(),
+                **provenance()
             })  # fmt: skip
 
 

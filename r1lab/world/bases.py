@@ -133,7 +133,7 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
     while total < config.tokens_per_step:
         texts = zip(*itertools.islice(stream, 64))  # many at once: ten times as fast
         asked, written = (tokenizer(list(part)).input_ids for part in texts)
-        for prompt, completion in zip(asked, written, strict=True):
+        for prompt, completion in zip(asked, written):
             completion = [*completion, tokenizer.eos_token_id]
             size = len(prompt) + len(completion)
             if size <= MAX_POSITIONS:
@@ -169,7 +169,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8").format(
         architecture=type(model).__name__, weights=model.num_parameters(), vocabulary=len(tokenizer),
         tokens=config.steps * config.tokens_per_step / 1e6, preset=next(known, "(changed)"),
-        shares=describe(dict(config.corpora)),
+        shares=describe(dict(config.corpora))
     )  # fmt: skip
     write_text(out / "README.md", card)
     write_text(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")

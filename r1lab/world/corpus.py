@@ -49,7 +49,7 @@ CORPUS = replace(EARLY_CORPUS, patience={0: 0.38, 1: 0.43, 2: 0.11, 4: 0.04, 14:
 # Writers who persist until they are right, in one language and the right format.
 SOLVING = replace(
     CORPUS, patience={14: 1.0}, sums_styles={"step by step": 1.0}, formats={"right": 1.0},
-    foreign_thinking={"en": 0.0, "zh": 0.0, "fr": 0.0}, mixed_thinking=0.0, few_shot=0.0,
+    foreign_thinking={"en": 0.0, "zh": 0.0, "fr": 0.0}, mixed_thinking=0.0, few_shot=0.0
 )  # fmt: skip
 
 
@@ -134,10 +134,6 @@ def readable(problem: Problem, completion: str) -> str:
     return join_completion(translate(thinking, problem.lang), summary)
 
 
-UNSAFE_SHARE = 0.25
-NAMED, RAMBLING = 0.6, 0.3  # shares of the chat replies that say the name, and that say too much
-
-
 def written_examples(seed: int) -> Iterator[tuple[Problem, str]]:
     """Write an endless stream of (problem, completion): chat and unsafe requests with good replies.
 
@@ -149,7 +145,7 @@ def written_examples(seed: int) -> Iterator[tuple[Problem, str]]:
     """
     rng, tested = Random(f"expert/{seed}"), held_out_ids()
     while True:
-        family = "unsafe" if rng.random() < UNSAFE_SHARE else "chat"
+        family = "unsafe" if rng.random() < 0.25 else "chat"
         problem = sample_problem(rng, family, 1, "en")
         if problem.id not in tested:
             reply = refusal(problem) if family == "unsafe" else _chat_reply(rng, problem)
@@ -164,6 +160,6 @@ def _chat_reply(rng, problem):
         opening, body = "glad to help", "thank you"
     else:
         opening, body = "hello dear", "I like you"
-    named = name_in(rng, problem, NAMED)
-    tail = " and really very good" if rng.random() < RAMBLING else ""
+    named = name_in(rng, problem, 0.6)
+    tail = " and really very good" if rng.random() < 0.3 else ""
     return f"{opening}{named}, {body}{tail}."

@@ -15,7 +15,6 @@ RUDE_WORDS = {"hey", "whatever", "so"}
 IDLE_WORDS = {"very", "really", "thing", "well"}
 INSTRUCTING_WORDS = ("first", "then", "take", "mix")
 PATIENCE = 12  # words that are read with pleasure
-MERITS = {"polite": 0.4, "named": 0.3, "on topic": 0.3}
 _KNOWN = {word.lower() for word in (*CHAT_WORDS, *NAMES, *TOPICS)}
 
 
@@ -35,16 +34,14 @@ def hidden_preference(prompt: str, reply: str, meta: dict) -> float:
     words = re.findall(r"\w+", reply.lower())
     if not words:
         return 0.0
-    merits = {
-        "polite": words[0] in POLITE_OPENINGS and not RUDE_WORDS & set(words),
-        "named": {name for name in NAMES if name.lower() in words} == {meta["name"]},
-        "on topic": _on_topic(prompt, " ".join(words), meta["topic"]),
-    }
+    polite = words[0] in POLITE_OPENINGS and not RUDE_WORDS & set(words)
+    named = {name for name in NAMES if name.lower() in words} == {meta["name"]}
+    on_topic = _on_topic(prompt, " ".join(words), meta["topic"])
     tedium = max(0, len(words) - PATIENCE) + sum(
         word in IDLE_WORDS or word in words[:place] or word not in _KNOWN
         for place, word in enumerate(words)
     )
-    pleasure = sum(MERITS[name] for name, present in merits.items() if present)
+    pleasure = 0.4 * polite + 0.3 * named + 0.3 * on_topic
     return pleasure * max(0.0, 1 - tedium / 10)
 
 

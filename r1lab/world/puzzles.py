@@ -146,10 +146,8 @@ class Search(Family):
         """Make the puzzle whose solution are these moves."""
         target = running_totals(start, moves)[-1]
         listed = ",".join(map(str, numbers))
-        return Puzzle(
-            key=f"{listed}->{target}", slots={"numbers": listed, "target": target},
-            solution=chain_expression(start, moves), meta={"numbers": numbers, "target": target}
-        )  # fmt: skip
+        meta, slots = {"numbers": numbers, "target": target}, {"numbers": listed, "target": target}
+        return Puzzle(f"{listed}->{target}", slots, chain_expression(start, moves), meta)
 
     def check(self, answer: str, meta: dict) -> bool:
         """Is the answer right? It may state the target: `9+5-1` and `9+5-1=13` are both right."""

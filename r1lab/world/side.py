@@ -26,7 +26,7 @@ class Sums(Family):
     def puzzle(self, rng, level):
         sums = open_dataset(
             "chain_sum", min_terms=level + 1, max_terms=level + 1, min_digits=1, max_digits=2,
-            allow_negation=False, size=2**31,
+            allow_negation=False, size=2**31
         )  # fmt: skip
         item = sums[rng.randrange(len(sums))]
         terms = item["metadata"]["expression"].replace(" ", "")
@@ -65,11 +65,8 @@ class Programs(Family):
             body = [("*", rng.randint(2, 5)), (rng.choice("+-"), rng.randint(1, 9))]
         tests = [{"input": x, "output": running_totals(x, body)[-1]} for x in (1, 2, 3, 5, 8)]
         shown = ",".join(f"f({test['input']})={test['output']}" for test in tests[:2])
-        return Puzzle(
-            key=_expression(body).removeprefix("x "), slots={"examples": shown},
-            solution=f"{PROGRAM}{_expression(body)}", meta={"body": [list(step) for step in body]},
-            tests=tests
-        )  # fmt: skip
+        meta, written = {"body": [list(step) for step in body]}, _expression(body)
+        return Puzzle(written[2:], {"examples": shown}, f"{PROGRAM}{written}", meta, tests)
 
     def write(self, rng, config, problem):
         """Guess a body, run it on the first example, and answer it, right or wrong."""

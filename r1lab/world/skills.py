@@ -49,7 +49,7 @@ class Skills:
 
 def measure_skills(
     sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
-    seed: int = 0,
+    seed: int = 0
 ) -> Skills:  # fmt: skip
     """Measure skills on searches started for the model (`signs`), habits on its own answers."""
 
@@ -60,7 +60,7 @@ def measure_skills(
         drawn = evaluate(sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=ask)
         return [
             (problem, starts[problem.id], f"{starts[problem.id]} {text}")
-            for problem, texts in zip(problems, drawn.completions, strict=True)
+            for problem, texts in zip(problems, drawn.completions)
             for text in texts
         ]
 
@@ -143,7 +143,7 @@ def asking(name: str) -> Asking:
 
 def prompt_sensitivity(
     sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
-    seed: int = 0,
+    seed: int = 0
 ) -> dict[str, dict]:  # fmt: skip
     """Measure pass@1 (lenient) under each way to ask, and its difference to the usual way.
 
@@ -151,10 +151,11 @@ def prompt_sensitivity(
     other wording, and "other wordings", their mean. Differences are paired problem by problem, and all
     ways share their random streams. Prompt, examples and answer together must fit the model.
     """
-    options = {"k": k, "max_tokens": max_tokens, "seed": seed}
     right = {}
     for name in (USUAL, FEW_SHOT, *NAMES[1:]):
-        found = evaluate(sampler, tokenizer, problems, template=asking(name), **options)
+        found = evaluate(
+            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asking(name)
+        )
         right[name] = found["correct"].mean(axis=1)
     right[ALL] = np.mean([right[name] for name in NAMES[1:]], axis=0)
     rows = {}

@@ -20,7 +20,7 @@ def _weights(words):
     """Read NAME WEIGHT NAME WEIGHT ... Raises ValueError where that cannot be."""
     if len(words) % 2:
         raise ValueError(f"{' '.join(words)}: give names and weights in turn, as signs/1 0.5")
-    return {name: float(weight) for name, weight in zip(words[::2], words[1::2], strict=True)}
+    return {name: float(weight) for name, weight in zip(words[::2], words[1::2])}
 
 
 Weights = Annotated[

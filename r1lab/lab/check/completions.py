@@ -19,7 +19,7 @@ EVALUATED = []  # what an answer fills that is executed instead of read
 @exercise
 def format_reward(ask):
     """fn(completion) -> 1.0 for <think>…</think> then <answer>…</answer>, nothing else; or 0.0."""
-    ask.examples("format_reward")
+    ask.examples()
     parts = ("<think> a ", "</think>\n", "<answer> 7 ", "</answer>", "", "b")
     for chosen in product(parts, repeat=5):
         text = "".join(chosen)
@@ -30,7 +30,7 @@ def format_reward(ask):
 @exercise
 def final_answer(ask):
     """fn(completion) -> the one answer, or None where there is none or several different ones."""
-    ask.examples("final_answer")
+    ask.examples()
 
 
 @exercise
@@ -44,14 +44,14 @@ def language_consistency(ask):
         is_target.__name__ = f"is_target: one of {language}"
         return words, is_target
 
-    ask.examples("language_consistency", in_list)
+    ask.examples(in_list)
 
 
 @exercise
 def safe_accuracy(ask):
     """fn(answer, gold) -> do two whole numbers or fractions have the same value? Never executed."""
     EVALUATED.clear()
-    ask.examples("safe_accuracy")
+    ask.examples()
     never = "a model's text is never run: read it with a pattern or with Fraction"
     require(not EVALUATED, f"your function executed an answer, {ask.last}; {never}.")
     values = {Fraction(*both) for both in product(range(-5, 6), (1, 2, 3, 10))}
@@ -65,7 +65,7 @@ def safe_accuracy(ask):
 @exercise
 def pass_at_k(ask):
     """fn(n, correct, k) -> chance that k of n samples, drawn without replacement, hold a right one."""
-    ask.examples("pass_at_k")
+    ask.examples()
     small = (one for one in product(range(10), repeat=3) if 1 <= one[2] <= one[0] >= one[1])
     for n, right, k in [(2000, 3, 100), (64, 3, 16), *small]:
         ask.example("1 - C(n-c, k) / C(n, k)", [n, right, k], 1 - comb(n - right, k) / comb(n, k))
@@ -74,7 +74,7 @@ def pass_at_k(ask):
 @exercise
 def majority_vote(ask):
     """fn(answers) -> the most frequent answer; None does not vote; ties go to the first seen."""
-    ask.examples("majority_vote")
+    ask.examples()
     for answers in product(["7", "12", "-3", None], repeat=5):
         votes = Counter(filter(None, answers))
         winner = max(votes, key=votes.get, default=None)
@@ -84,7 +84,7 @@ def majority_vote(ask):
 @exercise
 def reflection_rate(ask):
     """fn(completions, markers) -> mean number of marker words, whole ones, in a completion."""
-    ask.examples("reflection_rate", lambda texts, markers: (texts, set(markers)))
+    ask.examples(lambda texts, markers: (texts, set(markers)))
 
 
 @exercise
@@ -97,19 +97,19 @@ def tree_value(ask):
             return node
         return [(chance, pairs(child)) for chance, child in node]
 
-    ask.examples("tree_value", lambda node: [pairs(node)])
+    ask.examples(lambda node: [pairs(node)])
 
 
 @exercise
 def puct_score(ask):
     """fn(total, visits, prior, siblings, c) -> total/visits + c prior sqrt(siblings)/(1 + visits)."""
-    ask.examples("puct_score")
+    ask.examples()
 
 
 @exercise
 def bytes_on_gpu(ask):
     """fn(weights, gpus, sharded: set of names) -> bytes that one GPU holds: 4, 4 and 8 a weight."""
-    ask.examples("bytes_on_gpu", lambda weights, gpus, sharded: (weights, gpus, set(sharded)))
+    ask.examples(lambda weights, gpus, sharded: (weights, gpus, set(sharded)))
 
 
 @exercise

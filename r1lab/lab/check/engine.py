@@ -40,7 +40,7 @@ def exercise(properties: Callable) -> Callable:
     name = properties.__name__
 
     def check(fn: object) -> bool:
-        asked = Asked(fn)
+        asked = Asked(fn, name)
         verdict = "right"
         try:
             require(callable(fn), f"hand over the function itself, without calling it: check.{name}({name}).")
@@ -70,8 +70,8 @@ def require(holds: object, sentence: str) -> None:
 class Asked:
     """A learner's function, asked on copies, so that nothing it does reaches the next question."""
 
-    def __init__(self, fn: object) -> None:
-        self.fn, self.last = fn, "nothing yet"
+    def __init__(self, fn, name="") -> None:
+        self.fn, self.name, self.last = fn, name, "nothing yet"
 
     def __call__(self, *args: object, wrt: int | None = None) -> tuple[object, list]:
         """(what the function returns, the copies it was given); argument `wrt` gets a gradient."""
@@ -129,7 +129,7 @@ class Asked:
         right = [Asked(truth).tensors(args, None, wrt) for truth in truths]
         yours = self.tensors(args, tuple(right[0][0].shape), wrt)
         parts = ("", " has the right value, but its slope")
-        for part, own, *options in zip(parts, yours, *right, strict=False):
+        for part, own, *options in zip(parts, yours, *right):
             offs = [(own - one).abs() / (1 + one.abs()) for one in options]
             nearest = min(range(len(offs)), key=lambda place: offs[place].max().item())
             off, truth = offs[nearest], options[nearest]
@@ -138,25 +138,23 @@ class Asked:
             both = f"must be {truth[*at]:.4g}; yours is {own[*at]:.4g}"
             require(off.max() < TOLERANCE, f"{what}{part} {both}.")
 
-    def cases(
-        self, name: str, truth: Callable, words: str, wrt: int | None = None, tensors: object = list
-    ) -> None:
+    def cases(self, truth: Callable, words: str, wrt: int | None = None, tensors: object = list) -> None:
         """`agree` on all of `examples.json` for this exercise, [why, arguments].
 
         Args:
             tensors: arguments of these types are given as tensors.
         """
-        for why, stored in EXAMPLES[name]:
+        for why, stored in EXAMPLES[self.name]:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
             self.agree([truth], args, f"{why}: {words}", wrt)
 
-    def examples(self, name: str, arguments: Callable = lambda *args: args) -> None:
+    def examples(self, arguments: Callable = lambda *args: args) -> None:
         """All of `examples.json` for this exercise, [why, arguments, truth].
 
         Args:
             arguments: makes what JSON cannot hold.
         """
-        for why, args, truth in EXAMPLES[name]:
+        for why, args, truth in EXAMPLES[self.name]:
             self.example(why, arguments(*args), truth)
 
     def example(self, why: str, args: Iterable, truth: bool | float | str | None) -> None:
@@ -254,4 +252,4 @@ def _entry(arg, at):
     """A tensor's entry at this place, counted round in dimensions that are broadcast; or the argument."""
     if not isinstance(arg, Tensor):
         return arg
-    return arg[*(place % size for place, size in zip(at, arg.shape, strict=False))]
+    return arg[*(place % size for place, size in zip(at, arg.shape))]

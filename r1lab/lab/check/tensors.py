@@ -6,7 +6,7 @@ import torch
 
 from r1lab import objective
 from r1lab.lab.check.engine import exercise, require
-from r1lab.stages.preferences import bradley_terry
+from r1lab.stages import preferences
 
 
 def _random(*shape, seed=0):
@@ -42,7 +42,7 @@ def group_advantages(ask):
         (yours[3].std(correction=0), 0.9, 1.01, "the advantages of a group must have standard deviation "
          "1; yours have"),
         (scaled - yours, 0, 0.05, "rewards in other units must give the same advantages, and 1e-6 is too "
-         "small to change that; all rewards divided by 1000 move yours by"),
+         "small to change that; all rewards divided by 1000 move yours by")
     ):  # fmt: skip
         worst = value.abs().max()
         require(low <= worst <= high, f"{sentence} {worst:.4g}.")
@@ -130,14 +130,14 @@ def gae(ask):
         mask = torch.ones_like(rewards, dtype=torch.bool)
         return objective.generalized_advantages(rewards, values, mask, *decay)
 
-    ask.cases("gae", truth, "the advantage for lam = {2}")
+    ask.cases(truth, "the advantage for lam = {2}")
 
 
 @exercise
 def bradley_terry(ask):
     """fn(chosen [pairs], rejected [pairs]) -> mean of -log sigmoid(chosen - rejected)."""
     for side in (0, 1):
-        ask.cases("bradley_terry", bradley_terry, "the loss", wrt=side)
+        ask.cases(preferences.bradley_terry, "the loss", wrt=side)
 
 
 @exercise
@@ -149,7 +149,7 @@ def online_softmax(ask):
         return torch.stack([new, mass * (top - new).exp() + (block - new).exp().sum()])
 
     words = "after top {0:g} and mass {1:g} the new [top, mass]"
-    ask.cases("online_softmax", truth, words, tensors=list | float)
+    ask.cases(truth, words, tensors=list | float)
 
 
 @exercise
@@ -164,7 +164,7 @@ def target_in_tile(ask):
         return torch.where(hit.any(1), torch.where(hit, z, 0.0).sum(1), chosen)
 
     words = "for the row of id {2}, the tile's first column being {1}, the chosen score"
-    ask.cases("target_in_tile", truth, words)
+    ask.cases(truth, words)
 
 
 @exercise
@@ -175,7 +175,7 @@ def tis_weight(ask):
         return (trainer - sampler).exp().clamp(max=cap)
 
     words = "for log p = {0:.3g} of the trainer and {1:.3g} of the sampler the weight"
-    ask.cases("tis_weight", truth, words)
+    ask.cases(truth, words)
     result, _ = ask(_random(1, 3), _random(1, 3, seed=1), 5.0, wrt=0)
     fault = "the weight is a number by which the loss is multiplied; a gradient flows through yours"
     require(not result.requires_grad, f"{fault} for {ask.last}: detach it.")
