@@ -133,7 +133,7 @@ class Run:
                 f"{path} is damaged ({error}); restore it, or give --overwrite to start over."
             ) from error
 
-    def write(self, name: str, content: Mapping) -> None:
+    def write(self, name: str, content: Mapping):
         write_text(self.folder / name, json.dumps(content, indent=1))
 
     def _rows(self, name, needed):
@@ -160,9 +160,7 @@ class Run:
         with lock:
             yield
 
-    def prepare(
-        self, settings: object, about: Mapping = {}, resume: bool = False, overwrite: bool = False
-    ) -> None:
+    def prepare(self, settings: object, about: Mapping = {}, resume: bool = False, overwrite: bool = False):
         """Make the folder and its config.json; refuse what would lose an earlier run.
 
         Of several processes under torchrun, the first does it; the others wait to join it.
@@ -220,7 +218,7 @@ class MetricsLog:
         elif path.exists():
             path.unlink()
 
-    def write(self, row: dict) -> None:
+    def write(self, row: dict):
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -48,9 +48,7 @@ class RunView(VBox):
     The tokens are scored by `models`, folders of a policy and of its reference.
     """
 
-    def __init__(
-        self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()
-    ) -> None:
+    def __init__(self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()):
         self.run, self.answers, self.words = Run(run), [], ""
         self.models = [load_policy(model) for model in models]
         self.status, self.curves, self.text = HTML(), HTML(), HTML()
@@ -59,10 +57,10 @@ class RunView(VBox):
         inspector = [self.answer, self.text] if models else []
         super().__init__([HBox([*controls, self.status]), self.curves, *inspector])
 
-    def say(self, text: str) -> None:
+    def say(self, text: str):
         self.status.value = f'<span role="status">{html.escape(text)}</span>'
 
-    def refresh(self) -> None:
+    def refresh(self):
         """Read the folder again and draw it. Raises InputError where it holds no run."""
         rows, samples, config = self.run.measured, self.run.samples, self.run.config
         with DRAWING:
@@ -77,7 +75,7 @@ class RunView(VBox):
             self.answer.max = self.answer.value = max(2, len(samples))
         self.show_answer()
 
-    def show_answer(self) -> None:
+    def show_answer(self):
         """Score and colour the answer that the slider is at, if there are models and answers."""
         if not self.models or not self.answers:
             return
@@ -100,7 +98,7 @@ class Dashboard(RunView):
 
     def __init__(
         self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
-    ) -> None:  # fmt: skip
+    ):  # fmt: skip
         config.check(1)
         about = {"model": str(model), "task": described(task)}
         Run(run).prepare(config, about, resume=True, overwrite=overwrite)
@@ -114,7 +112,7 @@ class Dashboard(RunView):
         self.say("Press Start.")
         self.draw()
 
-    def begin(self) -> None:
+    def begin(self):
         if self.wait(0.0):
             self.start.disabled, self.stop.disabled = True, False
             self.say("Loading the model, and asking it the test problems ...")
@@ -122,12 +120,12 @@ class Dashboard(RunView):
             self.thread = threading.Thread(target=self._follow, daemon=True)
             self.thread.start()
 
-    def end(self) -> None:
+    def end(self):
         self.say("Stopping after this rollout ...")
         self.stop.disabled = True
         self.request.set()
 
-    def draw(self) -> None:
+    def draw(self):
         """Show the folder as it is; what is shown stays where it holds nothing new to read yet."""
         with suppress(InputError):  # no line yet, or one that is half written
             self.refresh()

@@ -43,12 +43,12 @@ PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
 FEW_POINTS = 20  # a line of no more shows each; longer ones are marked at the style's distances
 
 
-def style() -> None:
+def style():
     """Set the lab's look for every figure that follows; call it once, at the top of a notebook."""
     matplotlib.rcParams.update(STYLE)
 
 
-def show(figure: Figure, *, alt: str, caption: str | None = None) -> None:
+def show(figure: Figure, *, alt: str, caption: str | None = None):
     """Display a figure with its alternative text, print one line under it, and close it.
 
     The text goes into the output's metadata, where converters find it, and into its plain-text
@@ -94,7 +94,7 @@ def _require_words(figure):
         raise InputError("Give the figure a title that says what it shows.")
 
 
-def ledger(*names: str) -> None:
+def ledger(*names: str):
     """Print what three seeds say of claims: expected, effect with its 95 % interval, each seed.
 
     Args:
@@ -118,7 +118,7 @@ class Watch:
     loses none of the rows. With R1LAB_STATIC=1 nothing is shown.
     """
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner):
         self.learner = learner
         self.rows = []
         self.chart = None
@@ -152,7 +152,7 @@ def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, l
     return learner, watch.rows
 
 
-def explorer(name: str, still: str = "", **data) -> None:
+def explorer(name: str, still: str = "", **data):
     """Display an explorer: advantages, clip, interval, kl, tree or vote. `data` replaces its numbers.
 
     Where no script may run (GitHub, a notebook that is not trusted) it shows its still picture, or the
@@ -180,7 +180,7 @@ def page(name: str, **data) -> str:
     return text.replace('<script src="kit.js"></script>', start)
 
 
-def rollouts(run: str | Path, most: int = 12) -> None:
+def rollouts(run: str | Path, most: int = 12):
     """Display a stored run's groups: a slider over its steps, a strip an answer, each opens at a click.
 
     Args:

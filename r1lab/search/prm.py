@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
@@ -100,7 +100,7 @@ class ProcessRewardModel(nn.Module):
 
     It is 0 at first."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer):
         super().__init__()
         self.body, self.tokenizer = copy.deepcopy(model.get_decoder()), tokenizer
         self.head = nn.Linear(model.config.hidden_size, 1)
@@ -144,7 +144,7 @@ class ProcessRewardModel(nn.Module):
 
 
 def train_prm(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PRMConfig = PRMConfig()
+    model: PreTrainedModel, tokenizer, config: PRMConfig = PRMConfig()
 ) -> tuple[ProcessRewardModel, list[float]]:
     """Train a PRM from a base model; also return its loss (nats per step) on each batch."""
     prm, rng, losses = ProcessRewardModel(model, tokenizer), random.Random(config.seed), []

@@ -82,12 +82,12 @@ class Recorder:
         self.rollout_started = time.monotonic()
         return ends
 
-    def _write_rollout(self, experience: Experience, updates: list[dict], seconds: float) -> None:
+    def _write_rollout(self, experience, updates, seconds):
         learner, task, problems = self.learner, self.learner.task, experience.problems
         prompts = [prompt_of(task, problem, learner.tokenizer) for problem in problems]
         texts = experience.completions
         shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
-        checkable = sum(bool(problem.solution or task.check or checker(problem.family)) for problem in problems)
+        checkable = sum(bool(one.solution or task.check or checker(one.family)) for one in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
         row = {
             **experience.statistics(),
@@ -106,7 +106,7 @@ class Recorder:
         advantages = experience.advantages.flatten().tolist()
         for place, problem in enumerate(problems[: learner.config.sample_rows]):
             self._write_sample(
-                problem, completion=experience.completions[place],
+                problem, completion=texts[place],
                 rewards={name: scores[place] for name, scores in experience.rewards.items()},
                 advantage=advantages[place], finish=experience.finish[place]
             )  # fmt: skip
@@ -156,7 +156,7 @@ class Recorder:
                 advantage=None, finish="length" if result["truncated"][row][0] else "stop"
             )  # fmt: skip
 
-    def summarize(self, base: Evaluation, final: Evaluation) -> None:
+    def summarize(self, base: Evaluation, final: Evaluation):
         """Write `summary.json`; fractions lie between 0 and 1."""
         learner = self.learner
         memory = sum(learner.world.gather(peak_memory_gb()))

@@ -19,20 +19,16 @@ REFLECTIVE = {lang: frozenset(shares) for lang, shares in REFLECTIVE_SHARES.item
 # The words that thinking is made of; what language a completion is in is read from these.
 WORDS_BY_LANG = {lang: frozenset({OK[lang], NO[lang]}) | REFLECTIVE[lang] for lang in LANGS}
 OTHER_WORDS = " ".join(SAID["words"].values()).split()
-NAMES, TOPICS, CHAT_WORDS, UNSAFE_TOPICS = (
-    SAID["words"][kind].split() for kind in ("names", "topics", "chat", "unsafe")
-)
+KINDS = ("names", "topics", "chat", "unsafe")
+NAMES, TOPICS, CHAT_WORDS, UNSAFE_TOPICS = (SAID["words"][kind].split() for kind in KINDS)
 
 # What thinking says, in all languages; the reflective words are in the same order in each.
 SAYINGS = (OK, NO, *(dict(zip(LANGS, words)) for words in zip(*REFLECTIVE_SHARES.values())))
 _SAYING = {word: saying for saying in SAYINGS for word in saying.values()}
 # Longer words first; a word of Latin letters only where it is whole.
-_WORD = re.compile(
-    "|".join(
-        word if len(word) == 1 else rf"(?<![a-zA-ZÀ-ÿ]){word}(?![a-zA-ZÀ-ÿ])"
-        for word in sorted(_SAYING, key=len, reverse=True)
-    )
-)
+_LONGEST = sorted(_SAYING, key=len, reverse=True)
+_WHOLE = (word if len(word) == 1 else rf"(?<![a-zA-ZÀ-ÿ]){word}(?![a-zA-ZÀ-ÿ])" for word in _LONGEST)
+_WORD = re.compile("|".join(_WHOLE))
 
 
 def translate(thinking: str, lang: str) -> str:

@@ -61,7 +61,7 @@ def exercise(properties: Callable) -> Callable:
     return check
 
 
-def require(holds: object, sentence: str) -> None:
+def require(holds: object, sentence: str):
     """Go on if the property holds; otherwise end the check with the sentence."""
     if not holds:
         raise NotYet(sentence)
@@ -70,7 +70,7 @@ def require(holds: object, sentence: str) -> None:
 class Asked:
     """A learner's function, asked on copies, so that nothing it does reaches the next question."""
 
-    def __init__(self, fn, name="") -> None:
+    def __init__(self, fn, name=""):
         self.fn, self.name, self.last = fn, name, "nothing yet"
 
     def __call__(self, *args: object, wrt: int | None = None) -> tuple[object, list]:
@@ -118,7 +118,7 @@ class Asked:
         require(slope.isfinite().all(), f"your gradient is not finite for {self.last}: {fault}.")
         return [result.detach(), slope]
 
-    def agree(self, truths: list[Callable], args: list, words: str, wrt: int | None = None) -> None:
+    def agree(self, truths: list[Callable], args: list, words: str, wrt: int | None = None):
         """The result, and its gradient over argument `wrt`, is that of one of `truths`.
 
         Args:
@@ -138,7 +138,7 @@ class Asked:
             both = f"must be {truth[*at]:.4g}; yours is {own[*at]:.4g}"
             require(off.max() < TOLERANCE, f"{what}{part} {both}.")
 
-    def cases(self, truth: Callable, words: str, wrt: int | None = None, tensors: object = list) -> None:
+    def cases(self, truth: Callable, words: str, wrt: int | None = None, tensors: object = list):
         """`agree` on all of `examples.json` for this exercise, [why, arguments].
 
         Args:
@@ -148,7 +148,7 @@ class Asked:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
             self.agree([truth], args, f"{why}: {words}", wrt)
 
-    def examples(self, arguments: Callable = lambda *args: args) -> None:
+    def examples(self, arguments: Callable = lambda *args: args):
         """All of `examples.json` for this exercise, [why, arguments, truth].
 
         Args:
@@ -157,7 +157,7 @@ class Asked:
         for why, args, truth in EXAMPLES[self.name]:
             self.example(why, arguments(*args), truth)
 
-    def example(self, why: str, args: Iterable, truth: bool | float | str | None) -> None:
+    def example(self, why: str, args: Iterable, truth: bool | float | str | None):
         """The result is `truth`, and of its kind: True or False, a number, or a text or None."""
         yours, _ = self(*args)
         if isinstance(yours, Tensor) and yours.ndim == 0:
