@@ -77,21 +77,12 @@ def build_model(size: str, vocab_size: int, architecture: Architecture = "qwen2"
     channels, layers = SIZES[size]
     heads = channels // 32
     config = AutoConfig.for_model(
-        architecture,
-        vocab_size=vocab_size,
-        hidden_size=channels,
-        intermediate_size=2 * channels,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2),
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
+        architecture, vocab_size=vocab_size, hidden_size=channels, intermediate_size=2 * channels,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=max(1, heads // 2),
+        max_position_embeddings=MAX_POSITIONS, tie_word_embeddings=True, initializer_range=0.05,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        pad_token_id=0,  # the vocabulary begins with PAD and END
-        bos_token_id=None,
-        eos_token_id=1,
-    )
+        pad_token_id=0, bos_token_id=None, eos_token_id=1  # the vocabulary begins with PAD and END
+    )  # fmt: skip
     return AutoModelForCausalLM.from_config(config)
 
 

@@ -26,13 +26,11 @@ def _weights(words):
 Weights = Annotated[
     dict[str, float],
     tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="[NAME WEIGHT [NAME WEIGHT ...]]",
-        instance_from_str=_weights,
+        nargs="*", metavar="[NAME WEIGHT [NAME WEIGHT ...]]", instance_from_str=_weights,
         is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda weights: [str(part) for pair in weights.items() for part in pair],
-    ),
-]
+        str_from_instance=lambda weights: [str(part) for pair in weights.items() for part in pair]
+    )
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
