@@ -81,7 +81,8 @@ class Particular(Sampler):
 def test_the_differences_are_those_of_the_ways_to_ask():
     rows = prompt_sensitivity(Particular(lambda text: text.count("User") == 1), TOKENIZER, SIGNS, k=2)
     assert rows[USUAL]["pass_at_1"] == 1 and rows[USUAL]["difference"] == 0
-    assert rows["few-shot"]["difference"] == -1 and rows["few-shot"]["difference_ci95"] == [-1, -1]
+    low, high = rows["few-shot"]["difference_ci95"]
+    assert rows["few-shot"]["difference"] == low == -1 and high < 0
     assert rows[ALL]["difference"] == 0 and rows["please"]["n"] == len(SIGNS)
 
     polite = prompt_sensitivity(Particular(lambda text: "please" in text), TOKENIZER, SIGNS, k=2)
