@@ -29,8 +29,7 @@ from r1lab.sources.templates import prompt_of
 from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.rl_stages import stored_zero
 from r1lab.task import Problem, Task, columns_of, gold_answer
-from r1lab.training import rl
-from r1lab.training import sft as supervised
+from r1lab.training import rl, sft as supervised
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.estimate import UNLIMITED, open_model

@@ -195,7 +195,7 @@ def half_chain(runs, *finished: str, started: str = ""):
 def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
     tmp_path, monkeypatch, capsys, finished, started, options, words
 ):
-    monkeypatch.setattr(train, "Chain", partial(Chain, runs=tmp_path))
+    monkeypatch.setattr(commands, "Chain", partial(Chain, runs=tmp_path))
     half_chain(tmp_path, *finished, started=started)
     before = sorted(tmp_path.rglob("*"))
     assert main(["r1", *options]) == 2
@@ -207,7 +207,7 @@ def test_a_stage_without_the_finished_one_before_it_is_refused_before_any_work(
 
 
 def test_other_settings_do_not_train_a_chain_s_reward_models_anew(chain, monkeypatch, capsys):
-    monkeypatch.setattr(train, "Chain", partial(Chain, runs=chain.runs))
+    monkeypatch.setattr(commands, "Chain", partial(Chain, runs=chain.runs))
     models = sorted((chain.folder / "reward_models").rglob("*"))
     before = [path.stat().st_mtime_ns for path in models]
     for start in (commands.hacking, partial(commands.r1, first="r1")):
@@ -224,7 +224,7 @@ def test_where_no_program_can_be_run_the_chain_goes_on_without(config, tmp_path,
 
     monkeypatch.setattr(rules, "Sandbox", refuse)
     monkeypatch.setattr(benchmarks, "run_benchmarks", without_programs)
-    monkeypatch.setattr(train, "Chain", partial(Chain, runs=tmp_path))
+    monkeypatch.setattr(commands, "Chain", partial(Chain, runs=tmp_path))
     rules.shared_sandbox.cache_clear()
     mixed = EASY | {"programs/1": 20.0}
     config = replace(

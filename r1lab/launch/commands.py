@@ -29,8 +29,7 @@ from r1lab.training.estimate import open_model
 from r1lab.training.processes import default_processes
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
-from r1lab.training.sft import SFTConfig
-from r1lab.training.sft import sft as fine_tune
+from r1lab.training.sft import SFTConfig, sft as fine_tune
 from r1lab.world import FAMILIES, find_attempts
 from r1lab.world.bases import PretrainConfig, run_pretrain
 from r1lab.world.corpus import describe, few_shot
