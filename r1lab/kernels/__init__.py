@@ -2,5 +2,3 @@
 
 from r1lab.kernels.logprob import linear_logprob
 from r1lab.kernels.reference import LogProbs
-
-__all__ = ["LogProbs", "linear_logprob"]

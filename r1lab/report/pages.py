@@ -19,10 +19,8 @@ from r1lab.run import Row, Run
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
 
 Stages = Mapping[str, Row]  # name -> summary
-CHAIN_PAGE = read_toml(__file__, "chain")
-TITLES, MADE_FROM, TABLES, AIME = CHAIN_PAGE.values()
+MANNERS, TITLES, MADE_FROM, TABLES, AIME = read_toml(__file__, "chain").values()
 CHAIN = TABLES["chain"]
-MANNERS = ("language_en", "language_zh", "format", "helpfulness", "safety")
 
 
 def write_report(run_dir: str | Path) -> Path:

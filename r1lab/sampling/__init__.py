@@ -21,9 +21,3 @@ def build_sampler(
     if name == "torch":
         return TorchSampler(model, tokenizer)
     return VLLMSampler(model, tokenizer, vllm)
-
-
-__all__ = [
-    "Rollouts", "Sampler", "SamplerName", "SamplingParams", "TorchSampler", "VLLMConfig",
-    "VLLMSampler", "build_sampler", "completion_text", "end_ids",
-]  # fmt: skip
