@@ -8,7 +8,7 @@ export PYTHON
 PY := .venv/bin/python
 INSTALL = @command -v python3 >/dev/null || { \
 	  echo "r1lab: there is no python3 here: install Python 3.11 or 3.12 from python.org." >&2; exit 2; }; \
-	python3 -m r1lab.launch.bootstrap
+	python3 -m tests.tools.bootstrap
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 

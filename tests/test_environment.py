@@ -15,12 +15,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from r1lab.doctor.command import SUPPORTED
 from r1lab.errors import InputError
-from r1lab.launch import bootstrap
 from r1lab.sampling import vllm_sampler
 from tests.test_structure import canonical
+from tests.tools import bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
+INSTALLER = ("r1lab/__init__.py", "r1lab/errors.py", "tests/tools/bootstrap.py")
 CLOSED = "http://127.0.0.1:9"  # nothing listens on the discard port
 
 
@@ -192,13 +194,13 @@ def test_what_pip_says_becomes_one_sentence(tmp_path, complaint, sentence):
 def fresh_machine(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run the installation of a copy that holds nothing but its own files, with no network."""
     (folder / "r1lab").mkdir()
-    shutil.copytree(ROOT / "r1lab" / "launch", folder / "r1lab" / "launch")
-    for name in ("r1lab/__init__.py", "r1lab/errors.py", "pyproject.toml", "constraints.txt"):
+    for name in (*INSTALLER, "pyproject.toml", "constraints.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     clean |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "0"}
     clean |= {"http_proxy": CLOSED, "https_proxy": CLOSED, "PYTHON": sys.executable}
-    command = [sys.executable, "-m", "r1lab.launch.bootstrap"]
+    command = [sys.executable, "-m", "tests.tools.bootstrap"]
     return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True)
 
 
@@ -283,8 +285,9 @@ def test_vllm_gets_an_environment_of_its_own_from_its_lock(calls):
 
 def test_the_installation_runs_on_any_python_without_packages():
     """Python 3.8's grammar and the standard library only, from the package's root on."""
-    for name in ("__init__", "errors", "launch/__init__", "launch/bootstrap"):
-        source = (ROOT / "r1lab" / f"{name}.py").read_text(encoding="utf-8")
+    assert bootstrap.SUPPORTED == SUPPORTED
+    for name in INSTALLER:
+        source = (ROOT / name).read_text(encoding="utf-8")
         tree = ast.parse(source, feature_version=(3, 8))
         for node in ast.walk(tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -13,7 +13,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from r1lab.files import read_rows
-from r1lab.launch.bootstrap import VLLM_LOCK
+from tests.tools.bootstrap import VLLM_LOCK
 from r1lab.task import load_problems, save_problems
 from r1lab.run import Run
 from r1lab.training.checkpoint import SHARDS, checkpoint_path

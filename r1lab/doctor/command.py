@@ -18,8 +18,7 @@ from rich.text import Text
 from r1lab.doctor import course, steps
 from r1lab.doctor.trial import examine, trial_config
 from r1lab.errors import InputError
-from r1lab.files import SHIPPED, read_rows
-from r1lab.launch.bootstrap import ROOT, SUPPORTED
+from r1lab.files import PACKAGE, SHIPPED, read_rows
 from r1lab.models.policy import load_policy
 from r1lab.run import Run, machine
 from r1lab.stages.rl_stages import PRESETS, Zero, stored_zero
@@ -29,6 +28,7 @@ from r1lab.training.processes import default_processes
 
 
 ILL = 1  # the exit code of an illness that was found
+SUPPORTED = ("3.11", "3.12")  # of Python
 MARKS = {True: "ok", False: "fix", None: "note"}
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
 
@@ -168,7 +168,7 @@ def environment_report() -> list[Check]:
 
 def packages() -> tuple[int, list[str]]:
     """Count the installed versions that are the tested ones, and list the others."""
-    pins = ROOT / "constraints.txt"  # a wheel has none
+    pins = PACKAGE.parent / "constraints.txt"  # a wheel has none
     text = pins.read_text(encoding="utf-8") if pins.is_file() else ""
     same, others = 0, []
     for name, tested in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):

@@ -1,1 +1,1 @@
-"""Ways to start the laboratory: the installation here; scripts for several machines later."""
+"""Ways to start the laboratory: its commands, and scripts for several machines."""

