@@ -66,7 +66,7 @@ class Run(run.Run):
 
     export, push = export, push  # for others: as a folder, and to the Hub
 
-    def _train(self, more: int) -> "Run":
+    def _train(self, more):
         config = GRPOConfig.of_run(self.config)
         config = replace(config, rollouts=config.rollouts + more)
         rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
@@ -76,7 +76,7 @@ class Run(run.Run):
         """Write `report.html` into the folder, and return its path."""
         return write_report(self.folder)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         """A card: where it lies, how far it is, the curve, and what it last wrote."""
         rows, address = self.metrics, escape(str(self.folder))
         state = "finished" if self.finished else "stopped on the way" if rows else "not started"
@@ -174,7 +174,7 @@ class Group:
     def __rich__(self) -> Text:
         return self.shown.__rich__()
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         return self.shown._repr_html_()
 
 
@@ -219,7 +219,7 @@ def ask(
     seed: int = 0,
     sampler: SamplerName = "torch",
     vllm: VLLMConfig = VLLMConfig(),
-) -> None:
+):
     """Ask a question, see the group's answers with rewards and advantages.
 
     Args:

@@ -51,7 +51,7 @@ def load_command(name: str, args: Sequence[str]) -> Callable:
     return partial(function, **(chosen if isinstance(chosen, dict) else {"config": chosen}))
 
 
-def print_help() -> None:
+def print_help():
     print(f"{r1lab.__doc__}\n\nusage: r1lab COMMAND [--help] [options]\n")
     for name, command in COMMANDS.items():
         print(f"  {name:9} {command.line}")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code(partial(_run, name, args))
 
 
-def _run(name: str, args: Sequence[str]) -> int | None:
+def _run(name, args):
     command = load_command(name, args)
     import tyro  # only now: help must come at once
 

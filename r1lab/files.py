@@ -40,7 +40,7 @@ def whole(path: Path) -> Iterator[Path]:
     partial.replace(path)
 
 
-def _remove(path: Path) -> None:
+def _remove(path):
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -52,7 +52,7 @@ def read_toml(module: str, name: str) -> Row:
     return tomllib.loads(Path(module).with_name(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str):
     """Write a file that is the old one or the new one, never half of it."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -75,7 +75,7 @@ def problem_id(family: str, prompt: str) -> str:
     return f"{family}-{hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
 
 
-def save_problems(problems: list[Problem], path: str | Path) -> None:
+def save_problems(problems: list[Problem], path: str | Path):
     """Write one JSON object a line."""
     with open(path, "w", encoding="utf-8") as file:
         for problem in problems:
@@ -166,14 +166,14 @@ class Task:
         return drawn
 
     @cached_property
-    def _pool(self) -> list[Problem]:
+    def _pool(self):
         return self._not_held_out(self.problems)
 
     @cached_property
-    def _held_out(self) -> frozenset[str]:
+    def _held_out(self):
         return frozenset(normalized(problem) for problem in self.test)
 
-    def _not_held_out(self, problems: Sequence[Problem]) -> list[Problem]:
+    def _not_held_out(self, problems):
         return [problem for problem in problems if normalized(problem) not in self._held_out]
 
     def fingerprint(self) -> str:
@@ -194,7 +194,7 @@ def normalized(problem: Problem) -> str:
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, size: int) -> list[int]:
+def _order(seed, epoch, size):
     return random.Random(f"{seed}/{epoch}").sample(range(size), size)
 
 

@@ -225,7 +225,7 @@ def measure(rows: list[dict]) -> Course:
     )  # fmt: skip
 
 
-def _jump(train: list[dict]) -> str:
+def _jump(train):
     highest = 0.0
     for before, row in zip(train, train[1:]):
         if not 0 < row["step"] - before["step"] <= train[1]["step"] - train[0]["step"]:
@@ -238,21 +238,21 @@ def _jump(train: list[dict]) -> str:
     return ""
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value):
     return not isinstance(value, float) or isfinite(value)
 
 
-def _column(rows: list[dict], name: str) -> list[float]:
+def _column(rows, name):
     return [row[name] for row in rows if name in row and _is_number(row[name])]
 
 
-def _median(rows: list[dict], name: str) -> float:
+def _median(rows, name):
     return statistics.median(_column(rows, name) or [nan])
 
 
-def _held_out(f: Course) -> str:
+def _held_out(f):
     return f"held-out accuracy from {f.first[0]:.2f} to {f.last[0]:.2f} (intervals overlap)"
 
 
-def _mean(rows: list[dict], name: str) -> float:
+def _mean(rows, name):
     return statistics.fmean(_column(rows, name) or [nan])

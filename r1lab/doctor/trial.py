@@ -79,7 +79,7 @@ class Trial:
             self.before.append(copy.deepcopy(self.model).requires_grad_(True))
             learner.train(self._note)
 
-    def _note(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
+    def _note(self, rollout, experience, updates):
         self.experiences.append(experience)
         self.updates += updates
         return True  # ends the training for now
@@ -114,14 +114,14 @@ def examine(learner: Learner) -> Findings:
     return Findings(**found)
 
 
-def prompts(trial: Trial) -> dict:
+def prompts(trial):
     learner, experience = trial.learner, trial.experiences[0]
     wanted = prompt_of(learner.task, experience.problems[0], learner.tokenizer)
     ids = {"wanted": learner.tokenizer(wanted).input_ids, "seen": experience.prompt_ids[0]}
     return {f"prompt_{name}": learner.tokenizer.decode(text) for name, text in ids.items()}
 
 
-def gold(trial: Trial) -> dict:
+def gold(trial):
     """Check that the rewards and the task's check tell a gold answer from the word 'nonsense'."""
     task, refused, passes, earned = trial.learner.task, "", "", []
     rewards = RewardSet(task.rewards)
@@ -143,7 +143,7 @@ def gold(trial: Trial) -> dict:
     return {"gold_refused": refused, "nonsense_passes": passes}
 
 
-def grades(trial: Trial) -> dict:
+def grades(trial):
     config, totals = trial.learner.config, torch.stack(trial.all("totals"))
     sums = torch.zeros(totals.numel())
     for name, (_, weight) in RewardSet(trial.learner.task.rewards).rewards.items():
@@ -162,10 +162,10 @@ def grades(trial: Trial) -> dict:
     }
 
 
-def endings(trial: Trial) -> dict:
+def endings(trial):
     learner, config = trial.learner, trial.learner.config
     ends, ids = set(end_ids(trial.model, learner.tokenizer)), trial.all("completion_ids")
-    ended = [row for row, how in zip(ids, trial.all("finish"), strict=True) if how == "stop"]
+    ended = [row for row, how in zip(ids, trial.all("finish")) if how == "stop"]
     cap, later = config.cap(0), bool(ended)
     if not ended:
         limit = getattr(trial.model.config, "max_position_embeddings", None) or NEVER
@@ -181,14 +181,14 @@ def endings(trial: Trial) -> dict:
 
 
 @torch.no_grad()
-def logprobs(trial: Trial) -> dict:
+def logprobs(trial):
     learner, (first, second) = trial.learner, trial.experiences
     temperature = learner.config.temperature
 
-    def own(model, experience: Experience, temperature: float = temperature) -> Tensor:
+    def own(model, experience, temperature=temperature):
         return torch.cat([row.cpu() for row in read(model, experience, temperature)])
 
-    def trimmed(rows: dict[int, Tensor]) -> Tensor:  # to the tokens that were sampled
+    def trimmed(rows):  # to the tokens that were sampled
         return torch.cat([rows[i][: len(ids)].cpu() for i, ids in enumerate(second.completion_ids)])
 
     sampled = [torch.cat(one.old_logps) for one in trial.experiences]
@@ -206,9 +206,9 @@ def logprobs(trial: Trial) -> dict:
     }  # fmt: skip
 
 
-def steps(trial: Trial) -> dict:
+def steps(trial):
     after = list(trial.model.named_parameters())
-    pairs = zip(after, trial.before[0].parameters(), strict=True)
+    pairs = zip(after, trial.before[0].parameters())
     still = [name for (name, new), old in pairs if torch.equal(new, old)]
     return {
         "skipped": sum(update["skipped"] for update in trial.updates),
@@ -218,7 +218,7 @@ def steps(trial: Trial) -> dict:
     }  # fmt: skip
 
 
-def gradient(trial: Trial) -> dict:
+def gradient(trial):
     """Solve: gradient = a x (that of tokens before the end) + b x (that of end tokens) + rest.
 
     Both are of minus the on-policy objective, which is advantage times log-prob."""
@@ -233,7 +233,7 @@ def gradient(trial: Trial) -> dict:
     for of_end in (False, True):
         model.zero_grad()
         rows = read(model, experience, config.temperature)
-        for weight, ids, logps in zip(worth, experience.completion_ids, rows, strict=True):
+        for weight, ids, logps in zip(worth, experience.completion_ids, rows):
             picked = torch.isin(torch.tensor(ids, dtype=torch.long), ends) == of_end
             (weight * logps[picked]).sum().backward()
         parts.append(flat_gradient(model))
@@ -248,14 +248,14 @@ def gradient(trial: Trial) -> dict:
     return {"part_of_rest": weights[0], "part_of_end": weights[1], "unexplained": unexplained}
 
 
-def probes(trial: Trial) -> dict:
+def probes(trial):
     """Ask the loss about two rows of four tokens, whose log-probs under the policy are all 0.
 
     Is a policy that left its reference pulled back to it? Does a token whose ratio is beyond the
     clip, on the side of its advantage, still move?"""
     rule, mask = trial.learner.config.loss, torch.ones(2, 4, dtype=torch.bool)
 
-    def pushed(advantages: Tensor, ratios: Tensor, leads: Tensor) -> Tensor:
+    def pushed(advantages, ratios, leads):
         """The gradient, given each row's advantage, its ratio, and its reference's log-probs."""
         logps = torch.zeros(2, 4, requires_grad=True)
         old, reference = -ratios.log()[:, None] * mask, leads[:, None] * mask
@@ -275,7 +275,7 @@ def probes(trial: Trial) -> dict:
 
 def read(model, experience: Experience, temperature: float) -> Iterator[Float[Tensor, " tokens"]]:
     """Yield the log-probs of each completion's tokens, from the model's logits."""
-    for prompt, completion in zip(experience.prompt_ids, experience.completion_ids, strict=True):
+    for prompt, completion in zip(experience.prompt_ids, experience.completion_ids):
         ids = torch.tensor([prompt + completion], device=model.device)
         logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
         chosen = ids[0, len(prompt) :, None]

@@ -6,12 +6,10 @@ Training metrics, held-out evaluations, stage tables, suites and lessons all com
 import json
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Num
 
 from r1lab.errors import InputError
 from r1lab.evaluation import estimators
@@ -114,10 +112,10 @@ class Evaluation:
             block["by_level"][str(level)] = {"n": len(right), "pass_at_1": mean, "ci95": ci95}
         return block
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         return summary_table({"value": self.summary()})._repr_html_()
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path):
         """Write everything to one .npz, whole or not at all."""
         texts = json.dumps([self.ids, self.completions], ensure_ascii=False).encode()
         arrays = {"index": self.index, "levels": self.levels, "texts": np.frombuffer(texts, np.uint8)}
@@ -171,7 +169,7 @@ def evaluate(
     texts = rollouts.texts(tokenizer)
     repeated = [[one for one in each for _ in range(k)] for each in (problems, prompts)]
     rows = measure(repeated[0], texts, repeated[1], check=task.check, attempts=task.attempts)
-    for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish, strict=True):
+    for row, ids, finish in zip(rows, rollouts.completion_ids, rollouts.finish):
         row |= {"tokens": len(ids), "truncated": finish == "length"}
     for place, problem in enumerate(problems):
         _number_answers(rows[place * k : (place + 1) * k], None if task.check else problem)
@@ -223,7 +221,7 @@ def measure(
         asked = prompts or [problem.prompt for problem in problems]
         running = submit(asked, completions, [problem.tests for problem in problems], lenient=True)
     rows = []
-    for problem, completion, outcome in zip(problems, completions, running, strict=True):
+    for problem, completion, outcome in zip(problems, completions, running):
         parsed = parse(completion)
         right, strictly_right = _grades(problem, completion, outcome, check)
         rows.append({
@@ -239,8 +237,8 @@ def measure(
 
 
 def _grades(
-    problem: Problem, completion: str, outcome: Future | None, check: Check | None
-) -> tuple[bool | float, bool | float]:
+    problem, completion, outcome, check
+):
     """Say how right the answer is, in the lenient and in the strict reading."""
     if check is not None:
         value = check(completion, problem) or False
@@ -255,7 +253,7 @@ def _grades(
     )
 
 
-def _tried(attempts: Sequence) -> dict[str, bool | int]:
+def _tried(attempts):
     """Count the tries and those made before, and say whether each is the next in order."""
     places = [attempt.place for attempt in attempts]
     search = len(attempts) > 1 and None not in places
@@ -268,7 +266,7 @@ def _tried(attempts: Sequence) -> dict[str, bool | int]:
     }
 
 
-def _number_answers(rows: list[dict], problem: Problem | None) -> None:
+def _number_answers(rows, problem):
     """Replace each answer by its number among the different answers to its problem. None: a check of
     the task's own judges them, so that only their spelling is compared."""
     numbers = {None: estimators.UNANSWERED}
@@ -277,7 +275,7 @@ def _number_answers(rows: list[dict], problem: Problem | None) -> None:
         row["answer"] = numbers.setdefault(vote, len(numbers) - 1)
 
 
-def _vote(problem: Problem | None, answer: str, others: tuple[str, ...]) -> str:
+def _vote(problem, answer, others):
     """Name what an answer votes for: its number where the solution is one, else one of the others that
     has its value; its spelling, without spaces and case, where the family's own rules judge it."""
     spelled = "".join(answer.split()).casefold()
@@ -289,7 +287,7 @@ def _vote(problem: Problem | None, answer: str, others: tuple[str, ...]) -> str:
     return spelled if found is None else str(found)
 
 
-def _column(rows: list[dict], name: str) -> Num[np.ndarray, "completion"]:
+def _column(rows, name):
     """Make an array of whole numbers, unless a check gives fractions."""
     values = np.array([row[name] for row in rows])
     return values if values.dtype == float and rows else values.astype(int)

@@ -27,7 +27,6 @@ from r1lab.run import Run
 from r1lab.sampling import Sampler
 from r1lab.sources.hub import load_source
 from r1lab.sources.templates import apply_template
-from r1lab.task import Problem
 
 OpenModel = Callable[[str], tuple[Sampler, object, int]]  # sampler, tokenizer, longest sequence
 PAPER = SHIPPED / "paper_results.json"
@@ -108,7 +107,7 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Itera
         yield name, summary[name]
 
 
-def show_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> None:
+def show_suite(config: SuiteConfig, open_model: OpenModel, folder: Path):
     """Run or go on with an evaluation, and print its table.
 
     Which sampler answers may change when it goes on: the protocol is the same."""
@@ -180,7 +179,7 @@ def paper_rows(path: Path | None = None) -> list[dict]:
     rows = []
     for table in json.loads((path or PAPER).read_text(encoding="utf-8"))["tables"]:
         for row, values in table["rows"].items():
-            for column, value in zip(table["columns"], values, strict=True):
+            for column, value in zip(table["columns"], values):
                 pair = (column, row) if table["rows_are"] == "benchmark" else (row, column)
                 rows.append({
                     "model": pair[0], "benchmark": pair[1], "value": value,
@@ -198,9 +197,9 @@ def paper_value(model: str, benchmark: str) -> float | None:
 
 
 def _evaluated(
-    config: SuiteConfig, benchmark: PaperBenchmark, problems: list[Problem], folder: Path,
-    open_once: OpenModel,
-) -> Evaluation:  # fmt: skip
+    config, benchmark, problems, folder,
+    open_once,
+):  # fmt: skip
     """Join all answers to a benchmark: the batches in `folder`, and those still to be asked."""
     batches, parts = -(-len(problems) // config.batch), []
     for number in range(batches):
@@ -219,12 +218,12 @@ def _evaluated(
 
 
 def _asked(
-    config: SuiteConfig, benchmark: PaperBenchmark, problems: list[Problem],
-    shard: tuple[int, int], sampler: Sampler, tokenizer, context: int,
-) -> Evaluation:  # fmt: skip
+    config, benchmark, problems,
+    shard, sampler, tokenizer, context,
+):  # fmt: skip
     """Ask one batch. No sequence is longer than the model can read."""
 
-    def ask(problem: Problem) -> str:
+    def ask(problem):
         said = TABLE["ask"][benchmark.ask] if config.template == "r1" else ""
         return apply_template(config.template, problem.prompt + said, tokenizer)
 

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Table:
             shown.add_row(*(Text.assemble(*parts) for parts in texts))
         return shown
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
         lines = [f"<table><thead><tr>{head}</tr></thead><tbody>"]
         for first, *others in self.cells():
@@ -114,13 +114,13 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _in_html(cell: Cell) -> str:
+def _in_html(cell):
     text = html.escape(cell.text)
     text = f"<b>{text}</b>" if cell.best else text
     return f"{text} <small>{html.escape(cell.interval)}</small>" if cell.interval else text
 
 
-def _in_markdown(cell: Cell) -> str:
+def _in_markdown(cell):
     text = f"**{cell.text}**" if cell.best else cell.text
     return f"{text} {cell.interval}".strip().replace("|", r"\|")  # a bare one would end the cell
 
@@ -152,7 +152,7 @@ def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Tabl
     return Table(["Pass@1", *summaries, *["Change"] * changes], rows)
 
 
-def _compared(key: str, blocks: Iterable[Mapping], changes: bool) -> list[str | Cell]:
+def _compared(key, blocks, changes):
     """Print a value of each summary with its interval, if there is one, and the change."""
     measure, cells = measure_of(key), []
     for block in blocks:
@@ -161,7 +161,7 @@ def _compared(key: str, blocks: Iterable[Mapping], changes: bool) -> list[str | 
     return [*cells, measure.change(*(block.get(key) for block in blocks))] if changes else cells
 
 
-def put_between(path: str | Path, name: str, text: str) -> None:
+def put_between(path: str | Path, name: str, text: str):
     """Write the text between the lines `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a file.
 
     Raises InputError where the file lacks them."""

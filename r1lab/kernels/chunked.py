@@ -8,10 +8,7 @@ again: one more matrix product buys all that memory.
 Every function here works on a wave of at most `ROWS` rows; `logprob.py` cuts the calls.
 """
 
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor
 
 from r1lab.kernels.reference import wide
 
@@ -19,7 +16,7 @@ ROWS = 1024
 TILE_BYTES = 2 * 2**20  # logits held at once: a slab that stays in a processor's cache
 
 
-def forward_rows(weight: Tensor) -> int:
+def forward_rows(weight):
     """Rows of a wave, forward and backward."""
     return ROWS
 
@@ -27,7 +24,7 @@ def forward_rows(weight: Tensor) -> int:
 backward_rows = forward_rows
 
 
-def slabs(x: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Iterator[tuple]:
+def slabs(x, weight, ids, temperature):
     """Yield (columns, their weights, their scaled logits z, each row's chosen column in z (some
     column where it is elsewhere), is it there?), all logits in one buffer."""
     width = max(1, TILE_BYTES // (x.itemsize * max(1, len(x))))
@@ -42,8 +39,8 @@ def slabs(x: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Iterato
 
 
 def linear_forward(
-    x: Tensor, weight: Tensor, ids: Tensor, temperature: float, entropy: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x, weight, ids, temperature, entropy
+):
     """Compute (logp, entropy, lse) [n] of x [n, hidden], weight [vocab, hidden], ids [n]."""
     x = x.to(wide(x.dtype))
     top = x.new_full([len(x)], torch.finfo(x.dtype).min)
@@ -56,8 +53,8 @@ def linear_forward(
 
 
 def fold(
-    top: Tensor, mass: Tensor, moment: Tensor, z: Tensor, entropy: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    top, mass, moment, z, entropy
+):
     """Fold a slab z [n, columns] into the running numbers [n]; overwrites z.
 
     mass = sum e^(z - top), moment = sum e^(z - top) (z - top). A larger top multiplies the old
@@ -75,9 +72,9 @@ def fold(
 
 
 def dlogits(
-    x: Tensor, weight: Tensor, ids: Tensor, lse: Tensor, coefficients: Tensor,
-    temperature: float, entropy: bool,
-) -> Iterator[tuple[slice, Tensor, Tensor]]:  # fmt: skip
+    x, weight, ids, lse, coefficients,
+    temperature, entropy,
+):  # fmt: skip
     """Yield (columns, their weights, dL/dlogits) of one slab after the other.
 
     dL/dlogits = target 1[id] - p (linear + log ln p), see `logprob.coefficients`.

@@ -23,7 +23,6 @@ from typing import no_type_check
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from r1lab.kernels.reference import wide
@@ -43,7 +42,7 @@ GATHER_BYTES = 12 * 2**20  # rows of a forward wave: they stay in the L2 cache f
 WORKSPACE_BYTES = 820 * 2**20  # gradients of the logits of a backward wave
 
 
-def tile_for(dtype: torch.dtype, entropy_forward: bool, hopper: bool) -> tuple[int, int, int]:
+def tile_for(dtype, entropy_forward, hopper):
     """Choose a tile by what fits registers (255 a thread) and shared memory (227 KB).
 
     Returns: a tile's columns, the hidden numbers that are summed at a time, and pipeline stages.
@@ -202,25 +201,25 @@ def linear_dlogits(
     tl.store(places, dz.to(out.dtype.element_ty), mask=(rows < height) & (columns < width))
 
 
-def forward_rows(weight: Tensor) -> int:
+def forward_rows(weight):
     """Rows of a forward wave: whole rounds of programs, within `GATHER_BYTES`."""
     step = TILE_ROWS * PROCESSORS // SPLITS  # so many rows are one program for each processor
     return max(1, GATHER_BYTES // (weight.shape[1] * weight.itemsize) // step) * step
 
 
-def backward_rows(weight: Tensor) -> int:
+def backward_rows(weight):
     """Rows of a backward wave: one 128 x 256 tile of dX for each processor, if it fits."""
     whole = max(1, PROCESSORS // triton.cdiv(weight.shape[1], 256))
     fitting = WORKSPACE_BYTES // (stride_of(weight) * weight.itemsize) // TILE_ROWS
     return TILE_ROWS * max(1, min(whole, fitting))
 
 
-def stride_of(weight: Tensor) -> int:
+def stride_of(weight):
     """Columns of the workspace: the vocabulary, padded so that matrix products read it fast."""
     return triton.cdiv(len(weight), 64) * 64
 
 
-def operands(x: Tensor, weight: Tensor, entropy_forward: bool) -> tuple[list, dict]:
+def operands(x, weight, entropy_forward):
     """Describe both matrices in tiles, and say how a kernel that multiplies them is launched."""
     hopper = not x.is_cuda or torch.cuda.get_device_capability(x.device)[0] >= 9
     columns, depth, stages = tile_for(x.dtype, entropy_forward, hopper)
@@ -232,8 +231,8 @@ def operands(x: Tensor, weight: Tensor, entropy_forward: bool) -> tuple[list, di
 
 
 def linear_forward(
-    x: Tensor, weight: Tensor, ids: Tensor, temperature: float, entropy: bool
-) -> tuple[Tensor, ...]:
+    x, weight, ids, temperature, entropy
+):
     """Compute (logp, entropy, lse) [n] of a wave x [n, hidden], weight [vocab, hidden], ids [n]."""
     (n, depth), kept, scale = x.shape, wide(x.dtype), LOG2E / temperature
     statistics = x.new_empty(3, SPLITS, n, dtype=kept)
@@ -250,9 +249,9 @@ def linear_forward(
 
 
 def dlogits(
-    x: Tensor, weight: Tensor, ids: Tensor, lse: Tensor, coefficients: Tensor,
-    temperature: float, entropy: bool,
-) -> list[tuple[slice, Tensor, Tensor]]:  # fmt: skip
+    x, weight, ids, lse, coefficients,
+    temperature, entropy,
+):  # fmt: skip
     """Compute the gradient of all logits of a wave: (all columns, their weights, dL/dlogits)."""
     (n, depth), width, stride = x.shape, len(weight), stride_of(weight)
     dz = x.new_empty(n, stride)[:, :width]

@@ -17,8 +17,6 @@ of gradients of the logits ever grows with the number of rows.
 
 import importlib.util
 import math
-from collections.abc import Iterable
-from types import ModuleType
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -81,7 +79,7 @@ def linear_logprob(
     return LogProbs(logp, entropy if return_entropy else None, lse if return_lse else None)
 
 
-def check(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> None:
+def check(hidden, weight, ids, mask, temperature):
     """Refuse what no rung can compute, before anything is launched."""
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
@@ -95,7 +93,7 @@ def check(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature
         and hidden.is_floating_point()
     )
     if not right:
-        found = [(*shape, dtype) for shape, dtype in zip(map(tuple, shapes), dtypes, strict=True)]
+        found = [(*shape, dtype) for shape, dtype in zip(map(tuple, shapes), dtypes)]
         raise InputError(
             f"hidden states, weight, ids and mask {found} do not fit; give [rows, hidden] and "
             "[vocab, hidden] of one floating-point dtype (cast one, or use autocast), int64 [rows] "
@@ -109,7 +107,7 @@ def check(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature
         )
 
 
-def pick(x: Tensor, weight: Tensor) -> ModuleType:
+def pick(x, weight):
     """Pick the rung for a call that is not small: Triton where its kernels run, else chunked."""
     aligned = (x.shape[1] * x.itemsize | weight.data_ptr()) % 16 == 0  # as descriptors need it
     nvidia = x.is_cuda and torch.version.hip is None and importlib.util.find_spec("triton")
@@ -122,8 +120,8 @@ def pick(x: Tensor, weight: Tensor) -> ModuleType:
 
 
 def coefficients(
-    grads: tuple[Tensor | None, ...], mask: Tensor, entropy: Tensor, temperature: float
-) -> Tensor:
+    grads, mask, entropy, temperature
+):
     """[3, n]: (target, linear, log) of dL/dlogits = target 1[id] - p (linear + log ln p).
 
     From d logp/dz = 1[id] - p, d entropy/dz = -p (ln p + entropy), d lse/dz = p, z = logits / T.
@@ -133,7 +131,7 @@ def coefficients(
     return torch.where(mask, stacked, 0)
 
 
-def waves(live: Tensor, size: int) -> list[slice] | list[Tensor]:
+def waves(live, size):
     """Rows in waves of at most `size`: slices where all rows live, else indices of those that do."""
     rows, count = live.nonzero()[:, 0], len(live)
     if len(rows) == count:
@@ -142,8 +140,8 @@ def waves(live: Tensor, size: int) -> list[slice] | list[Tensor]:
 
 
 def multiply(
-    slabs: Iterable[tuple[slice, Tensor, Tensor]], x: Tensor, dweight: Tensor | None, first: bool
-) -> Tensor:
+    slabs, x, dweight, first
+):
     """Turn a wave's dL/dlogits into x's gradient, and write (first wave) or add the weight's."""
     dx = None
     for columns, slab, dz in slabs:
@@ -153,7 +151,7 @@ def multiply(
     return dx
 
 
-def add_product(out: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+def add_product(out, a, b, first):
     """Write a @ b into out for the first wave (no zeros to fill and read), add it afterwards.
 
     A GPU multiplies in the dtype of a and b: an fp32 product of 16-bit inputs is many times slower.
@@ -177,7 +175,7 @@ class LinearLogProb(torch.autograd.Function):
         values = tuple(hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype)) for _ in range(3))
         for rows in waves(mask, rung.forward_rows(weight)):
             found = rung.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
-            for column, value in zip(values, found, strict=True):
+            for column, value in zip(values, found):
                 column[rows] = value
         ctx.save_for_backward(hidden, weight, ids, mask, *values[1:])
         ctx.temperature, ctx.rung = temperature, rung

@@ -46,7 +46,7 @@ def plain_linear(
     return LogProbs(logp, -(log_probs.exp() * log_probs).sum(-1), lse)
 
 
-def plain_rows(hidden: Tensor, weight: Tensor, ids: Tensor, mask: Tensor, temperature: float) -> LogProbs:
+def plain_rows(hidden, weight, ids, mask, temperature):
     """Compute the rows inside the mask by `plain_linear`; zeros elsewhere."""
     values = plain_linear(hidden[mask], weight, ids[mask], temperature)
     empty = torch.zeros_like(mask, dtype=values.logp.dtype)

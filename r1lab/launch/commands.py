@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation, evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
@@ -22,7 +22,6 @@ from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
 from r1lab.stages.rl_stages import PRESETS, Flat, Zero
 from r1lab.stages.sft_stages import SFT_RECIPES
-from r1lab.task import Problem
 from r1lab.training import estimate
 from r1lab.training.config import GRPOConfig
 from r1lab.training.estimate import open_model
@@ -38,7 +37,7 @@ from r1lab.world.skills import measure_skills
 console = Console()
 
 
-def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80.0) -> None:
+def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80.0):
     """Predict the memory of a preset of `r1lab zero` or `r1lab sft`; refuse what will not fit.
 
     Args:
@@ -82,7 +81,7 @@ class Start:
     resume: bool = False
     overwrite: bool = False
 
-    def check(self) -> None:
+    def check(self):
         if self.resume and not Run(f"runs/{self.name}").started:
             raise InputError(f"runs/{self.name}: there is no run to resume; start it without --resume.")
 
@@ -91,7 +90,7 @@ def zero(
     config: Annotated[Zero, Flat] = Zero(),
     preset: str = "cpu",
     start: Annotated[Start, Flat] = Start("zero"),
-) -> None:
+):
     """Train R1-Zero: reinforcement learning on a base model, and nothing else.
 
     Args:
@@ -109,7 +108,7 @@ def pretrain(
     name: str | None = None,
     out: Path | None = None,
     show_corpus: bool = False,
-) -> None:
+):
     """Pre-train a base model of the small world; goes on where it was stopped.
 
     Args:
@@ -130,7 +129,7 @@ def sft(
     config: Annotated[SFTConfig, Flat] = SFTConfig(),
     preset: str = "small",
     start: Annotated[Start, Flat] = Start("sft"),
-) -> None:
+):
     """Fine-tune a model on a data set: loss on the completions only.
 
     Args:
@@ -154,7 +153,7 @@ def r1(
     last: Annotated[str, tyro.conf.arg(name="to")] = STAGES[-1],
     controls: bool = False,
     task: str = "",
-) -> None:
+):
     """Go through the chain: R1-Zero, cold start, reasoning RL, rejection sampling, R1, distillation.
 
     Args:
@@ -169,7 +168,7 @@ def r1(
     console.print(f"Report: {write_chain_report(folder)}")
 
 
-def hacking(config: Annotated[R1Config, Flat] = R1Config(), name: str = "r1") -> None:
+def hacking(config: Annotated[R1Config, Flat] = R1Config(), name: str = "r1"):
     """Too many steps on a chain's reward model, from its Dev3: its score rises, what the person
     likes falls (v2 B.5). In the control arm that person pays. Also one of `r1lab r1 --controls`.
 
@@ -195,7 +194,7 @@ def evaluate_model(
     vllm: VLLMConfig = VLLMConfig(),
     name: str = "",
     save: Path | None = None,
-) -> None:
+):
     """Accuracy on problems or on the paper's benchmarks, by its protocol (v2 D.1: T=0.6, top-p 0.95).
 
     With --suite, an answer has 32,768 tokens and the template r1; else 384, small, and 16 answers a problem.
@@ -237,7 +236,7 @@ def evaluate_model(
         save.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
-def _by_level(result: Evaluation) -> dict:
+def _by_level(result):
     """A summary in which each level, too, has a whole one."""
     summary = result.summary()
     for level in summary["by_level"]:
@@ -249,7 +248,7 @@ def _by_level(result: Evaluation) -> dict:
 
 def skills(
     model: tyro.conf.Positional[str], samples: int = 4, problems: int = 64, save: Path | None = None
-) -> None:
+):
     """Skills and habits of a model, measured apart, for each family of the small world.
 
     Args:
@@ -270,7 +269,7 @@ def skills(
         save.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def report(run: tyro.conf.Positional[Path], readme: Path | None = None) -> None:
+def report(run: tyro.conf.Positional[Path], readme: Path | None = None):
     """Write the report of a run folder, or of a whole chain's, whose tables are printed, too.
 
     Args:
@@ -287,11 +286,11 @@ def report(run: tyro.conf.Positional[Path], readme: Path | None = None) -> None:
     console.print(f"Report: {path}")
 
 
-def _problems(data: str, count: int) -> list[Problem]:
+def _problems(data, count):
     """Those of a family, a file or a set of the Hub; the first `count` of each level, or all."""
     source = f"data/test_{data}.jsonl" if data in FAMILIES else data
     return first_of_each_level(load_source(source), count)
 
 
-def _share(value) -> str:
+def _share(value):
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -41,7 +41,7 @@ class _OneDNNLinear(torch.autograd.Function):
         )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _product(x, weight, bias=None):
     """x @ weight.T + bias, by the operator that torch.compile uses for a linear layer."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
@@ -56,7 +56,7 @@ class OneDNNLinear(nn.Linear):
         return _OneDNNLinear.apply(x, self.weight, self.bias)
 
 
-def speed_up_linear_layers(model: nn.Module) -> None:
+def speed_up_linear_layers(model: nn.Module):
     """Route the model's linear layers through oneDNN where that is faster; same results to 1e-6.
 
     The layers change their class, and not their `forward`: a function set on a module would go

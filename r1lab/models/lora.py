@@ -43,7 +43,7 @@ class LoRA:
     alpha: int | float = 16
     targets: Sequence[str] = EVERY
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         targets = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
         object.__setattr__(self, "targets", targets)
         if self.rank < 1 or not self.alpha > 0 or not targets:
@@ -75,13 +75,13 @@ MaybeLoRA = Annotated[
 ]
 
 
-def need_peft() -> None:
+def need_peft():
     """Raise InputError where PEFT is not installed."""
     if find_spec("peft") is None:
         raise InputError("LoRA needs the package peft, which is not installed: pip install 'r1lab[lora]'.")
 
 
-def add_adapter(model: PreTrainedModel, lora: LoRA, base: str | Path, seed: int) -> None:
+def add_adapter(model: PreTrainedModel, lora: LoRA, base: str | Path, seed: int):
     """Put a fresh adapter into a model, whose own weights are frozen from then on.
 
     Args:
@@ -113,7 +113,7 @@ def add_adapter(model: PreTrainedModel, lora: LoRA, base: str | Path, seed: int)
     model.peft_config[TRAINED].base_model_name_or_path = str(found if of_run else base)
 
 
-def read_adapter(model: PreTrainedModel, folder: Path) -> None:
+def read_adapter(model: PreTrainedModel, folder: Path):
     """Put a stored adapter into its base, ready to be trained further.
 
     Raises:
@@ -141,7 +141,7 @@ def read_adapter(model: PreTrainedModel, folder: Path) -> None:
     model.peft_config[TRAINED].base_model_name_or_path = base  # transformers writes its own
 
 
-def write_adapter(model: PreTrainedModel, folder: Path, state_dict: Mapping | None = None) -> None:
+def write_adapter(model: PreTrainedModel, folder: Path, state_dict: Mapping | None = None):
     """Write the model's adapter in PEFT's format; `state_dict`: the model's weights, where it has shares."""
     from peft import get_peft_model_state_dict
 

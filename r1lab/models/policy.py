@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -83,8 +83,8 @@ class Policy(nn.Module):
             )  # fmt: skip
 
     def _states_of_rows(
-        self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"], packed: bool
-    ) -> Float[Tensor, "batch seq hidden"]:
+        self, ids, completion_mask, packed
+    ):
         """Hidden states of every row; packed, up to its last completion token, and zeros after it.
 
         Positions start at 0 in each row. Without an attention mask, the model takes that for the
@@ -102,15 +102,15 @@ class Policy(nn.Module):
         return rows.masked_scatter(real[..., None], line)
 
     def _states_of_groups(
-        self, ids: Int[Tensor, "batch seq"], completion_mask: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, "batch completion hidden"]:
+        self, ids, completion_mask
+    ):
         """Hidden states that predict the completion tokens, each prompt read once.
 
         The completions of a prompt follow it in one row. The positions of each go on after the
         prompt, and a token sees the prompt and the tokens before it in its own completion.
         """
         prompt, lines, before = None, [], []  # of the lines' tokens: id, position, 0 or answer's number
-        for row, mask in zip(ids.tolist(), completion_mask.tolist(), strict=True):
+        for row, mask in zip(ids.tolist(), completion_mask.tolist()):
             start, count = mask.index(True), sum(mask)
             if row[:start] != prompt:
                 prompt, answer = row[:start], 0
@@ -131,11 +131,11 @@ class Policy(nn.Module):
         return hidden[line, place]
 
 
-def _padded(rows: list[list[tuple[int, ...]]]) -> Int[Tensor, "rows longest numbers"]:
+def _padded(rows):
     return pad_sequence([torch.tensor(row) for row in rows], True)
 
 
-def refuse_sharing(model: PreTrainedModel) -> None:
+def refuse_sharing(model: PreTrainedModel):
     """Refuse a model that cannot read several completions after their prompt as if each were alone.
 
     Raises InputError.
@@ -230,7 +230,7 @@ def read_part(kind: type, path: str | Path, source: dict):
         ) from error
 
 
-def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -> None:
+def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path):
     """Refuse questions with words that the model has no token for.
 
     A tokenizer without an unknown token spells every word; one that cannot say where its tokens
@@ -244,7 +244,7 @@ def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path) -
     words = {}  # in the order in which they are found
     for prompt in prompts:
         read = tokenizer(prompt, return_offsets_mapping=True)
-        for token, (start, end) in zip(read.input_ids, read.offset_mapping, strict=True):
+        for token, (start, end) in zip(read.input_ids, read.offset_mapping):
             if token == tokenizer.unk_token_id:
                 words[prompt[start:end]] = None
     words.pop(tokenizer.unk_token, None)  # a question may write the token itself
@@ -264,7 +264,7 @@ def tokenizer_class(folder: Path) -> type:
     return AutoTokenizer
 
 
-def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options) -> None:
+def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options):
     """Write both in Hugging Face's format, for `AutoTokenizer` and the model's auto class; of a model
     with an adapter, the adapter alone.
 

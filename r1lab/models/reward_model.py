@@ -50,7 +50,7 @@ class RewardModel(nn.Module):
             scores += (logits - self.model.config.average_score).sigmoid().tolist()
         return scores
 
-    def save(self, folder: Path, average: float) -> None:
+    def save(self, folder: Path, average: float):
         """Write weights, configuration and tokenizer, with the average score to compare with."""
         self.model.config.average_score = average
         save_model(self.model, self.tokenizer, folder)

@@ -64,7 +64,7 @@ class Answer:
             return [("tag" if place % 2 else "text", piece) for place, piece in enumerate(pieces)]
         width = max(len(attempt.expression) for attempt in self.attempts)
         spans = []
-        for number, (attempt, kind) in enumerate(zip(self.attempts, self.kinds, strict=True), 1):
+        for number, (attempt, kind) in enumerate(zip(self.attempts, self.kinds), 1):
             reached = f"{attempt.expression:{width}} = {attempt.totals[-1]:<4}"
             spans.append((kind, f"{number:3}  {reached} {MARKS[kind]}\n"))
         answer = parse(self.completion).answer
@@ -79,7 +79,7 @@ class Answer:
     def __html__(self) -> str:
         return SHOWN.answer(self)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         return SHOWN.style() + SHOWN.answer(self)
 
 
@@ -103,7 +103,7 @@ class Answers:
     def __html__(self) -> str:
         return SHOWN.group(self.question, self.best_first)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self):
         return SHOWN.style() + self.__html__()
 
 

@@ -15,7 +15,7 @@ HEADER = ("claim", "paper", "arms", "expected", "effect [95 % interval]", "each 
 UNITS = {"points": (100, 1), "%": (100, 1), "nats": (1, 3)}  # factor and digits; others (1, 1)
 
 
-def print_claims(only: str = "") -> None:
+def print_claims(only: str = ""):
     """Print the ledger: what the paper claims, what was expected, and what three seeds gave.
 
     `make claims` in the repository runs what is missing.
@@ -83,7 +83,7 @@ def expected(claim: dict) -> str:
     return f"{'>' if claim['relation'] == 'above' else '<'} {bound}"
 
 
-def _signed(unit: str, value: float) -> str:
+def _signed(unit, value):
     """Print a value with its sign, in this unit; zero as 0."""
     scale, digits = UNITS.get(unit, (1, 1))
     text = f"{value * scale:+.{digits}f}".lstrip("+" if unit == "%" else "")

@@ -88,7 +88,7 @@ def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
         if not any(points(rows, line)[0] for line in panel.lines):
             return None
     figure, axes = panels([panel.height for panel in chosen])
-    for ax, panel in zip(axes, chosen, strict=True):
+    for ax, panel in zip(axes, chosen):
         for i, (line, label) in enumerate(panel.lines.items()):
             draw_line(ax, rows, line, label, i, color=panel.color(i))
             if panel.bands:
@@ -115,7 +115,7 @@ def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figur
     figure, (ax,) = panels()
     measure, line, ends = measure_of(key), f"eval/{key}", []
     for i, (arm, runs) in enumerate(arms.items()):
-        seeds = [dict(zip(*points(run, line), strict=True)) for run in runs]
+        seeds = [dict(zip(*points(run, line))) for run in runs]
         steps = sorted(set.intersection(*map(set, seeds)))
         if not steps:
             raise InputError(f"Arm {arm!r}: its runs share no evaluated step with `{key}`.")
@@ -166,7 +166,7 @@ def finding(rows: Rows, line: str) -> str:
     return f"{title} {verb} from {first} to {last} in {steps[-1]} steps"
 
 
-def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> None:
+def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look):
     """Draw evaluations as a line with markers, training as a pale line under its running mean."""
     kind, _, key = line.partition("/")
     steps, raw = points(rows, line)
@@ -181,7 +181,7 @@ def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look) -> Non
     ax.plot(steps, values, **look, label=name or "_")
 
 
-def mark_changes(ax: Axes, last: int, config: Mapping) -> None:
+def mark_changes(ax: Axes, last: int, config: Mapping):
     """Mark a raised length cap by a dashed line, named above, and a refreshed reference by a triangle."""
     for step, cap in config.get("caps", [])[1:]:
         if step <= last:
@@ -208,7 +208,7 @@ def panels(heights: Sequence[int] = (1,)) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:, 0])
 
 
-def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
+def finish(ax: Axes, title: str, ylabel: str, top: float | None = None):
     """Put 0 on the y axis, name the lines, label the axes and put the finding above."""
     ax.set_ylim(min(0, ax.dataLim.y0), top)
     label_ends(ax)
@@ -218,7 +218,7 @@ def finish(ax: Axes, title: str, ylabel: str, top: float | None = None) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
 
 
-def label_ends(ax: Axes) -> None:
+def label_ends(ax: Axes):
     """Write each line's name at its right end, pushed apart where they would touch, and at one height
     in the order in which the lines came there."""
     lines = sorted(named_lines(ax), key=lambda line: list(line.get_ydata())[::-1])
@@ -226,7 +226,7 @@ def label_ends(ax: Axes) -> None:
     gap = (high - low) * 0.3 / ax.figure.get_figheight()  # about one line of text, in data units
     heights = spread([line.get_ydata()[-1] for line in lines], gap)
     right = max((line.get_xdata()[-1] for line in lines), default=0)
-    for line, height in zip(lines, heights, strict=True):
+    for line, height in zip(lines, heights):
         ax.annotate(
             line.get_label(), (right, height), xytext=(8, 0), textcoords="offset points",
             va="center", color=line.get_color(), fontsize=10, annotation_clip=False,

@@ -186,7 +186,7 @@ def row_titles(stages: Stages) -> dict[str, str]:
     return {name: cell.get("title") or BENCHMARKS[name].title for name, cell in cells.items()}
 
 
-def _cell(name: str, cell: Row, best: bool) -> Cell:
+def _cell(name, cell, best):
     """Print a value in percent, or as a plain count, which has no best."""
     unit, scale, digits = ("", 1, 1) if name in COUNTS else ("%", 100, 0)
     bounds = [f"{scale * bound:.{digits}f}" for bound in cell.get("ci95") or []]

@@ -34,7 +34,7 @@ class Unreadable(Exception):
 class Worker:
     """One process that compares expressions, started when first needed and again after a deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.pool, self.lock = None, threading.Lock()
 
 
@@ -63,7 +63,7 @@ def same_value(gold: str, answer: str, relation: bool = False) -> bool:
         return False
 
 
-def _start() -> None:
+def _start():
     """Set the limits of the worker, which also ends when its parent is gone."""
     gc.freeze()  # what the parent left to collect is the parent's: it may wait for its threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,12 +79,12 @@ def _start() -> None:
     logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # it warns of a timeout of None
 
 
-def _end_with_parent() -> None:
+def _end_with_parent():
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
-def _compare(gold: str, answer: str, relation: bool) -> bool:
+def _compare(gold, answer, relation):
     """Compare in the worker, against the clock.
 
     math-verify compares differences with an absolute tolerance, so that 1/2004! equals 1/2006! to it:

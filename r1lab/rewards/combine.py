@@ -22,7 +22,7 @@ class TrainerState(dict):
 class RewardSet:
     """Named, weighted rewards: `rewards` maps a name to (function, weight)."""
 
-    def __init__(self, rewards: Mapping[str, Reward | tuple[Reward, float]]) -> None:
+    def __init__(self, rewards: Mapping[str, Reward | tuple[Reward, float]]):
         """Take each reward as a function, or as (function, weight).
 
         Each function has TRL's signature `f(prompts, completions, **columns) -> Scores`; TRL's own
@@ -69,13 +69,13 @@ class RewardSet:
         return totals, parts
 
 
-def _ignore(*arguments: object) -> None:
+def _ignore(*arguments):
     """Log nothing: what rewards log besides their scores has no place here."""
 
 
 def _scores(
-    name: str, function: Reward, prompts: list, completions: list, columns: dict[str, object]
-) -> Scores:
+    name, function, prompts, completions, columns
+):
     if str(getattr(function, "__module__", "")).startswith("trl."):  # these read messages, not text
         completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
     try:
@@ -121,7 +121,7 @@ def judges_answers(reward: Reward, columns: Mapping[str, list]) -> bool:
     return not hasattr(reward, "blind") and (ours or bool(named))
 
 
-def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None) -> None:
+def validate(rewards: RewardSet, problems: list[Problem], check: Check | None = None):
     """Check that each reward, and the task's check, accepts each problem's gold answer, in the right
     format and language.
 

@@ -12,7 +12,6 @@ word is nor how its language is found. Here:
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 
 from r1lab.errors import InputError
@@ -46,7 +45,7 @@ def count_languages(text: str) -> Counter[str]:
 
 
 @cache
-def _classifier() -> Callable[[str], tuple[str, float]]:
+def _classifier():
     # Imported here: the model takes a second to load, and the small world never needs it.
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -75,7 +74,7 @@ def language(
             f"may hold {', '.join(LANGUAGES)}."
         )
     scores, families = [], family or [""] * len(completions)
-    for prompt, completion, target, kind in zip(prompts, completions, lang, families, strict=True):
+    for prompt, completion, target, kind in zip(prompts, completions, lang, families):
         counts = count_languages(parse(completion, text_of(prompt)).thinking)
         share = counts[target] / max(1, counts.total())
         scores.append(None if target is None or kind in WORDLESS else share)

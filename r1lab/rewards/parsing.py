@@ -192,7 +192,7 @@ def value_in(line: str, alone: bool = False) -> str:
     return items
 
 
-def _joined(text: str, spans: list[tuple[int, int]]) -> str:
+def _joined(text, spans):
     """Return what the last box holds, with the boxes that are a list with it; "" if it is denied."""
     first = len(spans) - 1
     while first and BETWEEN_BOXES.fullmatch(text[spans[first - 1][1] : spans[first][0]]):
@@ -202,7 +202,7 @@ def _joined(text: str, spans: list[tuple[int, int]]) -> str:
     return ", ".join(dict.fromkeys(text[start:end].strip() for start, end in spans[first:]))
 
 
-def _boxed_answer(final: str) -> str | None:
+def _boxed_answer(final):
     """Return what is in the one box that ends the text without doubt."""
     spans = _boxes(final)
     if "<think>" in final or len({final[start:end] for start, end in spans}) != 1:
@@ -213,7 +213,7 @@ def _boxed_answer(final: str) -> str | None:
     return final[start:end] if closed and not DOUBT.search(sentence) else None
 
 
-def _boxes(text: str) -> list[tuple[int, int]]:
+def _boxes(text):
     r"""Find where the contents of each `\boxed{...}` start and end, unclosed ones at the text's end."""
     spans, opened = [], []
     for match in re.finditer(r"\\boxed\s*\{|[{}]", text):

@@ -34,7 +34,7 @@ class PreferenceReward:
     first_rollout: int = 0
     blind: ClassVar[bool] = True  # to the gold answer: nothing to validate
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         load_reward_model(self.folder)  # a missing one is named at once
 
     def __call__(self, prompts: list, completions: list, family: list[str], **columns: object) -> Scores:
@@ -46,7 +46,7 @@ class PreferenceReward:
         rows = [row for row, text in enumerate(shown) if text and family[row] == self.family]
         asked = [text_of(prompts[row]) for row in rows]
         found = _model(self.folder).judge(asked, [shown[row] for row in rows])
-        for row, score in zip(rows, found, strict=True):
+        for row, score in zip(rows, found):
             scores[row] = score
         return scores
 

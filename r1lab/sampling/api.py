@@ -29,7 +29,7 @@ class SamplingParams:
     max_tokens: int = 256
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         for name, is_valid, wanted in (
             ("n", self.n >= 1, "at least 1 completion per prompt"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or a positive number"),
@@ -78,7 +78,7 @@ class Rollouts:
 
     def texts(self, tokenizer) -> list[str]:
         """Decode all completions: see `completion_text`."""
-        ended = zip(self.completion_ids, self.finish, strict=True)
+        ended = zip(self.completion_ids, self.finish)
         return [completion_text(ids, finish, tokenizer) for ids, finish in ended]
 
     @property
@@ -92,7 +92,7 @@ class Rollouts:
                 "this sampler does not report what top-p or top-k left of the mass, so its samples "
                 "cannot be trained on: set top_p=1 and top_k=0."
             )
-        return [sampled + kept for sampled, kept in zip(self.logprobs, self.log_kept, strict=True)]
+        return [sampled + kept for sampled, kept in zip(self.logprobs, self.log_kept)]
 
 
 class Sampler:
@@ -102,7 +102,7 @@ class Sampler:
     for a model without an end token.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self.model, self.tokenizer = model, tokenizer
         self.end_ids = end_ids(model, tokenizer)
         self.weights_version = 0
@@ -142,7 +142,7 @@ class Sampler:
             raise InputError("the model's logits are not finite: its weights are damaged")
         return rollouts
 
-    def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
+    def load_weights(self, named_parameters: Iterable[tuple[str, Tensor]]):
         """Replace all weights; of two tied parameters, either name will do.
 
         Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.

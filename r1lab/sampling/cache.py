@@ -4,15 +4,12 @@ Why not `transformers.DynamicCache`: it copies the whole cache at every token (`
 SDPA path copies it once more to repeat the key-value heads of grouped-query attention.
 """
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -23,7 +20,7 @@ class InPlaceLayer(DynamicLayer):
     """One layer's cache: `keys` and `values`, `[rows, heads, length, dim]`, are views of stores
     that have room for the tokens to come."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+    def update(self, key_states, value_states, *args, **kwargs):
         """Append new tokens; return the keys and values of all tokens so far."""
         if not self.is_initialized:
             return super().update(key_states, value_states)
@@ -43,7 +40,7 @@ class InPlaceLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def drop_rows(cache: Cache, ended: Bool[Tensor, " rows"], live: int) -> Int[Tensor, " live"]:
+def drop_rows(cache, ended, live):
     """Shrink the cache to its `live` unfinished rows; return which row each place now holds.
 
     The last unfinished rows move into the places of finished ones. Only what moves is copied, so a
@@ -61,14 +58,14 @@ def drop_rows(cache: Cache, ended: Bool[Tensor, " rows"], live: int) -> Int[Tens
 
 
 def _attend(
-    module: torch.nn.Module,
-    query: Float[Tensor, "rows heads queries dim"],
-    key: Float[Tensor, "rows kv_heads length dim"],
-    value: Float[Tensor, "rows kv_heads length dim"],
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
     **kwargs,
-) -> tuple[Float[Tensor, "rows queries heads dim"], None]:
+):
     """Softmax attention; one query per row is computed without repeating the key-value heads.
 
     The heads that share a key-value head become the rows of one small matrix product.
@@ -90,7 +87,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @contextmanager
-def decoding(model: PreTrainedModel) -> Iterator[None]:
+def decoding(model):
     """Within: the model is in eval mode, and decodes with `_attend` where it used SDPA."""
     attention, training = model.config._attn_implementation, model.training
     model.eval()

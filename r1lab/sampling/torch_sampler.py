@@ -4,7 +4,7 @@ A group's prompt is read once and its cache copied to the n rows of the group. F
 step feeds one token per unfinished row; a row that ends gives its place to the last row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 
 import numpy as np
@@ -83,7 +83,7 @@ class TorchSampler(Sampler):
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_rows: int = 256
-    ) -> None:
+    ):
         super().__init__(model, tokenizer)
         self.max_rows = max_rows
         needed = {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
@@ -97,11 +97,11 @@ class TorchSampler(Sampler):
 
     def _sample(
         self,
-        prompts: list[list[int]],
-        params: SamplingParams,
-        streams: list[int],
-        on_done: Callable[..., None] = lambda place, ids, finish: None,
-    ) -> Rollouts:
+        prompts,
+        params,
+        streams,
+        on_done=lambda place, ids, finish: None,
+    ):
         asked = [prompt for prompt in prompts for _ in range(params.n)]
         finish, drawn = ["length"] * len(asked), []
         rollouts = Rollouts(asked, [[] for _ in asked], [], [], finish, self.weights_version)
@@ -120,15 +120,15 @@ class TorchSampler(Sampler):
         return rollouts
 
     @torch.no_grad()
-    def _replace_weights(self, new: dict[str, Tensor]) -> None:
+    def _replace_weights(self, new):
         for name, value in new.items():
             self.model.get_parameter(name).copy_(value)  # costs nothing where it is the same
 
     @torch.inference_mode()
     def _decode(
-        self, prompts: list[list[int]], params: SamplingParams, streams: list[int],
-        rollouts: Rollouts, first: int, on_done: Callable[..., None],
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+        self, prompts, params, streams,
+        rollouts, first, on_done,
+    ):  # fmt: skip
         """Sample one batch, whose rows are those of `rollouts` from `first` on.
 
         Returns, for each step, the unfinished rows with their log-probs and log-masses kept.
@@ -166,8 +166,8 @@ class TorchSampler(Sampler):
         return drawn
 
     def _forward(
-        self, tokens: Int[Tensor, "rows new"], pads: Int[Tensor, " rows"], cache: Cache
-    ) -> Float[Tensor, "rows vocab"]:
+        self, tokens, pads, cache
+    ):
         """Feed new tokens of rows that begin with `pads` padded slots; logits after the last."""
         new = tokens.shape[1]
         slots = torch.arange(cache.get_seq_length() + new, device=tokens.device)

@@ -11,7 +11,6 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,11 +19,10 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Rollouts, Sampler, SamplingParams
+from r1lab.sampling.api import Rollouts, Sampler
 
 VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
 # The part of a GPU's memory that must be free when vLLM starts. It would ask for 0.92, even where
@@ -71,7 +69,7 @@ class VLLMSampler(Sampler):
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         config: VLLMConfig = VLLMConfig(),
-    ) -> None:  # fmt: skip
+    ):  # fmt: skip
         super().__init__(model, tokenizer)
         self.sleeps = torch.cuda.is_available()
         self.vllm = import_vllm()
@@ -79,7 +77,7 @@ class VLLMSampler(Sampler):
         self.context = self.llm.collective_rpc("r1lab_context")[0]
         self._replace_weights(dict(model.named_parameters()))
 
-    def _start(self, config: VLLMConfig):
+    def _start(self, config):
         """Start vLLM with random weights; undo what it does to torch in this process."""
         several = dist.is_initialized() and dist.get_world_size() > 1
         own = self.model.config
@@ -121,7 +119,7 @@ class VLLMSampler(Sampler):
         llm.llm_engine.engine_core._finalizer.detach()
         return llm
 
-    def _sample(self, prompts: list[list[int]], params: SamplingParams, streams: list[int]) -> Rollouts:
+    def _sample(self, prompts, params, streams):
         longest = max(map(len, prompts), default=0) + params.max_tokens
         if longest > self.context:
             raise InputError(
@@ -164,7 +162,7 @@ class VLLMSampler(Sampler):
             [answer.finish_reason for answer in answers], self.weights_version,
         )  # fmt: skip
 
-    def _replace_weights(self, new: dict[str, Tensor]) -> None:
+    def _replace_weights(self, new):
         started = time.monotonic()
         self._wake()
         weights = (
@@ -180,13 +178,13 @@ class VLLMSampler(Sampler):
             )
         self.weights_seconds = time.monotonic() - started
 
-    def _wake(self) -> None:
+    def _wake(self):
         if self.sleeps and self.llm.llm_engine.is_sleeping():
             self.llm.wake_up()
 
 
 @contextmanager
-def explained(what: str, remedy: str) -> Iterator[None]:
+def explained(what, remedy):
     """Turn an error of vLLM's into one sentence: each of its parts fails in its own way."""
     try:
         yield
@@ -208,22 +206,22 @@ def import_vllm():
     return vllm
 
 
-def _seed(seed: int, stream: int) -> int:
+def _seed(seed, stream):
     """Key a prompt's generator by (seed, stream); vLLM adds the sample's number in the group."""
     keyed = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
     return int(keyed[0] >> np.uint64(2))
 
 
-def _logprobs(answer) -> Tensor:
+def _logprobs(answer):
     """The log-probs of a completion's tokens, a `CompletionOutput` of vLLM."""
-    pairs = zip(answer.token_ids, answer.logprobs, strict=True)
+    pairs = zip(answer.token_ids, answer.logprobs)
     return torch.tensor([at[token].logprob for token, at in pairs], dtype=torch.float32)
 
 
 class WeightUpdate:
     """Mixed into vLLM's worker class by `worker_extension_cls`; `self` is a vLLM worker."""
 
-    def r1lab_update(self, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:
+    def r1lab_update(self, weights):
         """Replace all weights, and compare what vLLM then holds with what it was handed.
 
         Returns:
@@ -254,12 +252,12 @@ class WeightUpdate:
         held = {name: h for name, h in model.named_parameters() if 0 < sizes[name] <= h.numel()}
         return len(held), [name for name in held if checksum(held[name]) != sums[name]]
 
-    def r1lab_context(self) -> int:
+    def r1lab_context(self):
         """The longest sequence, in tokens, that model and cache have room for."""
         return self.model_config.max_model_len
 
 
-def fused_name(name: str, fused: dict[str, list[str]]) -> str:
+def fused_name(name, fused):
     """Find the parameter of vLLM that holds this one of Hugging Face's: q, k and v are one there."""
     for whole, parts in fused.items():
         for part in parts:
@@ -267,7 +265,7 @@ def fused_name(name: str, fused: dict[str, list[str]]) -> str:
     return name
 
 
-def checksum(values: Tensor) -> int:
+def checksum(values):
     """Sum all values' bits, read as whole numbers: exact, in any order and any division.
 
     Zeros, with which vLLM fills up a vocabulary, add nothing.

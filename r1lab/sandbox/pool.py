@@ -81,7 +81,7 @@ def same_text(answer: object, expected: object) -> bool:
     return ours == theirs or same(list(map(_values, ours)), list(map(_values, theirs)), near=1e-6)
 
 
-def _values(line: str) -> list[float | int | str]:
+def _values(line):
     """Read a line of numbers, or else the words of a line and what is between them."""
     try:
         return [float(word) if FLOAT.fullmatch(word) else int(word) for word in line.split()]
@@ -182,7 +182,7 @@ class Zygote:
             self.close()
             raise
 
-    def _start(self) -> None:
+    def _start(self):
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
@@ -194,7 +194,7 @@ class Zygote:
             self.close()
             raise _refusal(greeting.decode() or "its process ended at the start")
 
-    def close(self) -> None:
+    def close(self):
         """End the process; a child of it ends with it."""
         if self.process is not None:
             self.control.close()
@@ -212,7 +212,7 @@ class Sandbox:
     Raises InputError, naming what is missing, where programs cannot be locked in: none is run.
     """
 
-    def __init__(self, workers: int = 0, limits: Limits = Limits(), contest: Limits = CONTEST) -> None:
+    def __init__(self, workers: int = 0, limits: Limits = Limits(), contest: Limits = CONTEST):
         if sys.platform != "linux":
             raise _refusal("it needs Linux, whose kernel can lock a process in")
         self.limits, self.contest = limits, contest
@@ -247,13 +247,13 @@ class Sandbox:
         job = {"program": program, "inputs": inputs, "call": call, "limits": asdict(limits)}
         return self.threads.submit(self._grade, job, expected)
 
-    def close(self) -> None:
+    def close(self):
         """Wait for what is running, then end the clean processes."""
         self.threads.shutdown(cancel_futures=True)
         for zygote in self.zygotes:
             zygote.close()
 
-    def _grade(self, job: dict, expected: list) -> Outcome:
+    def _grade(self, job, expected):
         zygote = self.idle.pop()
         try:
             try:
@@ -267,7 +267,7 @@ class Sandbox:
         compare = same_text if job["call"] == STDIN else same
         return judge(status, written, job["inputs"], expected, compare)
 
-    def _check_isolation(self) -> None:
+    def _check_isolation(self):
         """Try what a program must not be able to do. Raises InputError if any of it works."""
         missing = []
         job = {"inputs": [1], "call": "f(_)", "limits": asdict(Limits(cpu_seconds=0.1))}
@@ -278,7 +278,7 @@ class Sandbox:
             raise _refusal(f"this system lacks {', '.join(missing)}")
 
 
-def _refusal(reason: str) -> InputError:
+def _refusal(reason):
     return InputError(
         f"programs cannot be run safely on this system, so none was run: {reason}; leave the "
         "family `programs` out, or see the requirements in r1lab/sandbox/__init__.py."

@@ -73,7 +73,7 @@ def system_call_filter() -> Rules:
     return library, rules
 
 
-def drop_root() -> None:
+def drop_root():
     """Become `nobody`: the kernel's limits and permissions do not bind root."""
     if os.geteuid() == 0:
         try:
@@ -84,7 +84,7 @@ def drop_root() -> None:
             raise OSError("root cannot become an ordinary user here; start it as one") from error
 
 
-def lock_in(limits: dict[str, float], parent: int, rules: Rules) -> None:
+def lock_in(limits: dict[str, float], parent: int, rules: Rules):
     """Remove from this process all that a program does not need; none of it can be regained.
 
     Raises OSError or ValueError where the kernel refuses one of the steps.
@@ -107,7 +107,7 @@ class Forbidden(ImportError):
     """Part of the standard library that no program gets: `judge` makes a verdict of this name."""
 
 
-def refuse(module: str, *rest: object) -> None:
+def refuse(module: str, *rest: object):
     """Refuse a module of the standard library; `import` asks here when it is nowhere else."""
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise Forbidden(f"no {module} for a program: it gets no files, network, processes or threads")
@@ -167,7 +167,7 @@ def answer(job: dict) -> bytes:
         return json.dumps({"error": text[:300]}).encode()
 
 
-def run_child(files: list[int], parent: int, rules: Rules) -> None:
+def run_child(files: list[int], parent: int, rules: Rules):
     """Read the job, lock the process in, run the program and end."""
     source, outputs = files
     with open(source, "rb") as file:
@@ -187,7 +187,7 @@ def run_child(files: list[int], parent: int, rules: Rules) -> None:
         os._exit(0)
 
 
-def serve(control: socket.socket, rules: Rules) -> None:
+def serve(control: socket.socket, rules: Rules):
     """Run one program after another, until the other end of the socket is closed."""
     parent = os.getpid()
     while True:
@@ -202,7 +202,7 @@ def serve(control: socket.socket, rules: Rules) -> None:
         control.send(str(os.waitpid(child, 0)[1]).encode())
 
 
-def main() -> None:
+def main():
     """Prepare all that the children share and report "ready", or what is missing."""
     control = socket.socket(fileno=0)
     try:

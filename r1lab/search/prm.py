@@ -136,7 +136,7 @@ class ProcessRewardModel(nn.Module):
         """Make the PRM a reward in TRL's signature; `how` is a name in AGGREGATES."""
 
         def process_reward(prompts, completions, **columns):
-            scores = self.scores(list(zip(prompts, completions, strict=True)))
+            scores = self.scores(list(zip(prompts, completions)))
             return [AGGREGATES[how](own) for own in scores]
 
         process_reward.blind = True  # to the answer: nothing to validate

@@ -116,7 +116,7 @@ def load_task(
     )  # fmt: skip
 
 
-def _open(source: str, test: str) -> Task:
+def _open(source, test):
     kind, _, name = source.partition(":")
     if kind == "hub":
         return from_hub(name, test=test or 64)
@@ -153,7 +153,7 @@ def load_object(source: str, what: str):
 
 
 @lru_cache
-def _names_in(path: Path) -> dict[str, object]:
+def _names_in(path):
     """Run the file, once, and give what it names. Other processes get its functions by value, since they
     belong to no module that can be imported."""
     try:

@@ -68,7 +68,7 @@ class Gym:
     def tests(self) -> list[Problem]:
         return [self.problem(index) for index in range(self.test)]
 
-    def refuse_what_cannot_teach(self) -> None:
+    def refuse_what_cannot_teach(self):
         """Raise InputError where items take too long to make, or the scorer takes any text for right."""
         started = time.monotonic()
         for index in range(self.test):
@@ -106,7 +106,7 @@ class Gym:
 
 
 @lru_cache(maxsize=2**13)
-def _item(gym: Gym, index: int) -> dict:
+def _item(gym, index):
     return gym.items[index]  # made again each time, in some sets in seconds
 
 
@@ -128,7 +128,7 @@ def level_of(metadata: Mapping) -> int:
 
 
 @lru_cache
-def _questions(gym: Gym) -> frozenset[str]:
+def _questions(gym):
     return frozenset(map(normalized, gym.tests))
 
 
@@ -199,7 +199,7 @@ class Environment:
         return [self.score(*row) for row in zip(completions, index, strict=True)]
 
 
-def _needs(task) -> str:
+def _needs(task):
     """Say what a task needs besides a question and the text of an answer; "" for nothing."""
     judges = [*task.hooks("reward"), *(judge.score for judge in task.plugged_judges())]
     runtimes = [inspect.signature(judge).parameters.get("runtime") for judge in judges]

@@ -87,7 +87,7 @@ def read_livecodebench(row: dict) -> dict | None:
     }
 
 
-def _private(text: str) -> list[dict]:
+def _private(text):
     """Read tests in JSON, or in JSON in a pickled string, deflated, in base 64. The pickle is searched
     for its string and never loaded: loading one can run anything."""
     if not text.lstrip().startswith("["):
@@ -115,7 +115,7 @@ def solve_countdown(meta: Mapping) -> str:
     return _joined([(Fraction(n), str(n)) for n in meta["numbers"]], meta["target"])
 
 
-def _joined(parts: Sequence[tuple[Fraction, str]], target: int) -> str:
+def _joined(parts, target):
     if len(parts) == 1:
         return parts[0][1] if parts[0][0] == target else ""
     for left, right in itertools.permutations(range(len(parts)), 2):
@@ -209,7 +209,7 @@ def read_set(name: str, spec: HubSet, rows: Iterable[Mapping]) -> list[dict]:
     return found
 
 
-def _open(name: str, spec: HubSet, split: str) -> Iterable[dict]:
+def _open(name, spec, split):
     """Open the local copy, or else what the Hub has in each config."""
     import datasets  # slow to import
 

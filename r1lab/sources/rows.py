@@ -58,7 +58,7 @@ def read_each(rows: Iterable[Mapping], read: Callable, name: str, hint: str = ""
     return found
 
 
-def _problem(row: dict, name: str, asked: str, given: str | None, level: str | None) -> Problem:
+def _problem(row, name, asked, given, level):
     """Make a problem of a row whose columns have these names."""
     question, reply = read_question(row.get(asked))
     return Problem(
@@ -73,7 +73,7 @@ def _problem(row: dict, name: str, asked: str, given: str | None, level: str | N
     )
 
 
-def _column(columns: Sequence[str], wanted: str, role: str) -> str:
+def _column(columns, wanted, role):
     """Find the column wanted, or one that means the same where the name is only the default."""
     for column in (wanted, *USUAL[role]) if wanted in USUAL[role] else (wanted,):
         if column in columns:
@@ -105,7 +105,7 @@ def final_answer(solution: str) -> str:
     return (parse(solution).boxed or [solution])[-1]
 
 
-def _answer(value: object) -> str:
+def _answer(value):
     """Write the right answer as text: numbers as people write them."""
     if value is None or isinstance(value, str):
         return final_answer(value or "")

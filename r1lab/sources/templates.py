@@ -62,11 +62,11 @@ def apply_template(
     return text
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _turn(role, content):
     return {"role": role, "content": content}
 
 
-def _arguments(written: str) -> dict:
+def _arguments(written):
     """Read the arguments behind a template's name."""
     try:
         return dict(json.loads(written or "{}"))
@@ -76,7 +76,7 @@ def _arguments(written: str) -> dict:
         ) from error
 
 
-def _render(tokenizer, messages: list[dict], options: Mapping) -> str:
+def _render(tokenizer, messages, options):
     """Write a conversation as the tokenizer's chat template does. A system message that it refuses
     (Gemma's) begins the first question."""
     if unknown := [name for name in options if name not in str(tokenizer.chat_template)]:

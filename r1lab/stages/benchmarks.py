@@ -139,7 +139,7 @@ def scores(
     if isinstance(row.score, str):
         return evaluation[row.score].astype(float).mean(axis=1)
     means = []
-    for problem, completions in zip(problems, evaluation.completions, strict=True):
+    for problem, completions in zip(problems, evaluation.completions):
         found = np.array([row.score(problem, completion) for completion in completions])
         seen = found[np.isfinite(found)]
         means.append(seen.sum() / len(seen) if len(seen) else NEVER)

@@ -128,7 +128,7 @@ def human(prompts: list, completions: list, meta: list[dict], **columns: object)
     """What the person feels about each reply (0 to 1): pays in one arm, measures in both."""
     return [
         hidden_preference(text_of(prompt), parse(completion, prompt).answer or "", about)
-        for prompt, completion, about in zip(prompts, completions, meta, strict=True)
+        for prompt, completion, about in zip(prompts, completions, meta)
     ]
 
 

@@ -133,7 +133,7 @@ class Chain:
         stage = stage.with_rl(seed=self.config.seed)
         return run_hacking(stage, self.model("dev3"), self.folder / "hacking")
 
-    def check_finished(self, before: str, wanted: str) -> None:
+    def check_finished(self, before: str, wanted: str):
         """Refuse what is wanted where the stage before it is not finished."""
         run = self.stage(before)
         if not run.finished:
@@ -143,7 +143,7 @@ class Chain:
                 f"r1lab r1 --name {self.name} --to {before}, and the options that the chain was given."
             )
 
-    def go_through(self, name: str) -> None:
+    def go_through(self, name: str):
         """Train and measure a stage, or what is left of it."""
         place, config, stage = PLACES[name], self.config, self.settings(name)
         start, where = self.model(place.start), f"{self.name}/{name}"
@@ -188,7 +188,7 @@ class Chain:
             return getattr(self.config, name)
         return str(self.stage(name).model)
 
-    def measure(self, stage: str) -> None:
+    def measure(self, stage: str):
         """Measure a stage's column of the table, once: see `measure_work`."""
         run, config = self.stage(stage), self.config
         if not (run.folder / "benchmarks.json").exists():

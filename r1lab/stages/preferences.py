@@ -81,14 +81,14 @@ def pair_loss(model: RewardModel, pairs: list[Pair]) -> Float[Tensor, ""]:
 
 def pair_scores(model: RewardModel, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
     """Scores of the chosen and of the rejected replies, each [pairs]."""
-    prompts, chosen, rejected = (list(column) for column in zip(*pairs, strict=True))
+    prompts, chosen, rejected = (list(column) for column in zip(*pairs))
     scores = model(prompts + prompts, chosen + rejected)
     return scores[: len(pairs)], scores[len(pairs) :]
 
 
 def label_loss(model: RewardModel, labels: list[Label]) -> Float[Tensor, ""]:
     """Mean logistic loss (nats) of the labels."""
-    prompts, completions, safe = (list(column) for column in zip(*labels, strict=True))
+    prompts, completions, safe = (list(column) for column in zip(*labels))
     scores = model(prompts, completions)
     return F.binary_cross_entropy_with_logits(scores, torch.tensor(safe).to(scores))
 
@@ -183,12 +183,12 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
         for row, text in enumerate(rollouts.texts(tokenizer)):
             completions[row // config.samples].append(text)
     parts, tested = ([], []), held_out_ids()
-    for problem, texts in zip(problems, completions, strict=True):
+    for problem, texts in zip(problems, completions):
         parts[problem.id in tested].append((problem, texts))
     return parts
 
 
-def _prompt(config: PreferenceConfig, problem: Problem) -> str:
+def _prompt(config, problem):
     return apply_template(config.template, problem.prompt)
 
 
@@ -269,9 +269,9 @@ def judged_pairs(model: RewardModel, pairs: list[Pair], clean: list[Pair]) -> tu
 
 def judged_labels(model: RewardModel, labels: list[Label], clean: list[Label]) -> tuple[float, dict]:
     """0, from which on a completion is safe, and how well held-out ones are labelled."""
-    prompts, completions, safe = (list(column) for column in zip(*clean, strict=True))
+    prompts, completions, safe = (list(column) for column in zip(*clean))
     scores = model.judge(prompts, completions)
-    right = [(score > 0.5) == label for score, label in zip(scores, safe, strict=True)]
+    right = [(score > 0.5) == label for score, label in zip(scores, safe)]
     return 0.0, {
         "completions": len(labels), "held_out_completions": len(clean),
         "safe_share": sum(safe) / len(safe), "held_out_accuracy": sum(right) / len(right),

@@ -176,7 +176,7 @@ def select(config: HarvestConfig, rows: list[dict]) -> tuple[list[dict], dict]:
     }
 
 
-def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about) -> None:
+def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about):
     """Filter the samples, make the examples, and store them.
 
     Args:
@@ -209,7 +209,7 @@ def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about)
     store_data(data, run.folder / "data", stage, source, **about, **counts)
 
 
-def store_data(rows: list[dict], folder: Path, config: object, source: str, **about) -> None:
+def store_data(rows: list[dict], folder: Path, config: object, source: str, **about):
     """Store a data set with its provenance, whole or not at all.
 
     Args:

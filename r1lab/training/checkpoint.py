@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from r1lab.errors import InputError, reason
@@ -82,13 +82,13 @@ def save_checkpoint(
     return final
 
 
-def _remove_old(run: Run) -> None:
+def _remove_old(run):
     """Keep the newest checkpoints, and the best."""
     for old in {*run.checkpoints[:-KEPT]} - {run.best}:
         shutil.rmtree(old)
 
 
-def _to_disk(path: Path) -> None:
+def _to_disk(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -125,7 +125,7 @@ def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
     return state
 
 
-def _tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor]:
+def _tensors(optimizers, modules):
     """All tensors of optimizers (AdamW) and modules by name, the very ones that these work with."""
     tensors = {}
     for name, optimizer in optimizers.items():
@@ -141,7 +141,7 @@ def _tensors(optimizers: Optimizers, modules: Modules) -> dict[str, Tensor]:
     return tensors
 
 
-def _share(full: Tensor, like: Tensor) -> Tensor:
+def _share(full, like):
     """This process's share of a tensor, where the other is one of shares; else all of it."""
     if not isinstance(like, DTensor):
         return full

@@ -142,7 +142,7 @@ class GRPOConfig:
         readings = 1 + (self.loss.beta > 0) + self.rescores
         return (TRAINING_FLOPS + readings * SAMPLING_FLOPS) * parameters * tokens
 
-    def check(self, processes: int) -> None:
+    def check(self, processes: int):
         """Refuse settings that cannot train.
 
         Raises:

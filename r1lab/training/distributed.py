@@ -84,7 +84,7 @@ class Parallel:
     offload: bool = False
     gpus: int = 0
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         if (self.recompute or self.reduce_every or self.offload) and not self.shard:
             raise InputError(
                 "recompute, reduce_every and offload belong to a sharded run; set shard "
@@ -132,7 +132,7 @@ class World:
         """The micro-batches of an update, at the pace that the other processes need."""
         return iter(batches)
 
-    def sum_gradients(self, model: nn.Module) -> None:
+    def sum_gradients(self, model: nn.Module):
         """Replace each gradient by its sum over the processes, in one message."""
         parameters = [p for p in model.parameters() if p.requires_grad]
         for parameter in parameters:  # a process may have had no row in this mini-batch
@@ -143,10 +143,10 @@ class World:
         flat = torch.cat([p.grad.reshape(-1) for p in parameters])
         dist.all_reduce(flat)
         pieces = flat.split([p.numel() for p in parameters])
-        for parameter, piece in zip(parameters, pieces, strict=True):
+        for parameter, piece in zip(parameters, pieces):
             parameter.grad.copy_(piece.view_as(parameter))
 
-    def agree(self, what: str, value) -> None:
+    def agree(self, what: str, value):
         """Refuse to go on where processes were started with different settings, files or weights.
 
         Raises:
@@ -176,7 +176,7 @@ class World:
 class ShardedWorld(World):
     """The processes of a run whose model is cut into `size` shares; a layer is put together to use it."""
 
-    def place(self, module: nn.Module, trained: bool = True, dtype: torch.dtype = torch.float32) -> nn.Module:
+    def place(self, module, trained=True, dtype=torch.float32):
         """Shard each layer, then the rest of the module, in place; `dtype` is that of a layer in use.
 
         The root of a trained module stays together between its forward and backward pass; a
@@ -204,14 +204,14 @@ class ShardedWorld(World):
             part.set_force_sum_reduction_for_comms(True)  # gloo knows no other scaled sum
         return module
 
-    def full_parameters(self, policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    def full_parameters(self, policy, dtype):
         """Put each parameter together on every process, one at a time."""
         for part in _sharded_parts(policy):
             part.reshard()
         for name, parameter in policy.model.named_parameters():
             yield name, parameter.detach().to(self.device, dtype).full_tensor()
 
-    def in_step(self, batches: list[list[int]], module: nn.Module) -> Iterator[list[int]]:
+    def in_step(self, batches, module):
         """The micro-batches, as many turns on every process: a layer is put together by all.
 
         Gradients are summed over the processes in the last turn, or in every one
@@ -225,7 +225,7 @@ class ShardedWorld(World):
             else:
                 self._idle(module)
 
-    def _idle(self, module: nn.Module) -> None:
+    def _idle(self, module):
         """One forward (and backward) pass whose loss is an empty sum."""
         ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
         out = module(ids, torch.zeros_like(ids, dtype=torch.bool))
@@ -233,11 +233,11 @@ class ShardedWorld(World):
         if values.requires_grad:
             values.sum().backward()
 
-    def sum_gradients(self, model: nn.Module) -> None:
+    def sum_gradients(self, model):
         """Nothing is left to do: the backward pass of the last turn has summed them."""
 
 
-def _recompute(module: nn.Module, layers: list[GradientCheckpointingLayer]) -> None:
+def _recompute(module, layers):
     """Keep only the input of each layer for the backward pass.
 
     transformers does so in training mode alone. Only the layers themselves enter it: the dropout
@@ -249,7 +249,7 @@ def _recompute(module: nn.Module, layers: list[GradientCheckpointingLayer]) -> N
         layer.training = True
 
 
-def _sharded_parts(module: nn.Module) -> list[FSDPModule]:
+def _sharded_parts(module):
     return [part for part in module.modules() if isinstance(part, FSDPModule)]
 
 

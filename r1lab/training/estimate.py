@@ -86,7 +86,7 @@ def layer_activations(shape: PretrainedConfig, each: int) -> int:
     return norms + attention + 4 * shape.intermediate_size * each
 
 
-def _head(shape: PretrainedConfig) -> int:
+def _head(shape):
     return getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
 
 
@@ -108,7 +108,7 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     stored = 4 * total / (processes if parallel.shard else 1)
     full = getattr(config, "lora", None) is None  # an adapter is small beside what it spares
     times = (1, full, 2 * full, rl and (full or parallel.shard))
-    shares = {name: count * stored for name, count in zip(SHARES, times, strict=True)}
+    shares = {name: count * stored for name, count in zip(SHARES, times)}
     apart = rl and not vllm and (parallel.shard or not full or each < 4)
     lasting = {"sampler copy": apart * each * total, "runtime": RUNTIME_BYTES}
     sampling = {"vLLM's weights": vllm * (1 + parallel.shard) * each * total}  # the new ones besides
@@ -134,7 +134,7 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     return shares | lasting | sampling | training | {"peak": peak, "host's memory": host}
 
 
-def check_machine(config: Settings, model: str) -> None:
+def check_machine(config: Settings, model: str):
     """Refuse, before anything is loaded, settings for GPUs on a machine without or too small ones.
 
     Raises:
@@ -161,7 +161,7 @@ def host_bytes() -> float:
 
 def check_memory(
     config: Settings, shape: PretrainedConfig, processes: int, card: float, host: float = math.inf
-) -> None:
+):
     """Refuse settings for which a process has too few bytes, on its GPU or in the host's memory."""
     parts = memory(config, shape, processes)
     save = (

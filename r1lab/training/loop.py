@@ -73,7 +73,7 @@ class Learner:
         )
         return self.optimizers[name]
 
-    def train(self, after_rollout: Callable = lambda *_: False) -> None:
+    def train(self, after_rollout: Callable = lambda *_: False):
         """The algorithm box of GRPO, from `self.step` on.
 
         Args:
@@ -204,21 +204,21 @@ class Learner:
         """Floating-point operations of a rollout and its updates."""
         return self.config.flops(self.policy.model.num_parameters(), sum(experience.lengths))
 
-    def refresh_reference(self) -> None:
+    def refresh_reference(self):
         """Now and then the reference policy becomes the policy (v2 section 2.1)."""
         if "reference" in self.modules and self.step % self.config.reference_every == 0:
             self.modules["reference"].load_state_dict(self.policy.state_dict())
 
-    def refresh_sampler(self) -> None:
+    def refresh_sampler(self):
         """Before each rollout: sample from the policy as it is now."""
         self.sample_from(self.policy)
 
-    def sample_from(self, policy: Policy) -> None:
+    def sample_from(self, policy: Policy):
         """Give the sampler the weights of this policy."""
         whole = self.world.full_parameters(policy, self.dtype)
         self.sampler.load_weights(merged(whole, self.config.lora))
 
-    def save(self, run: Path, notes: dict) -> None:
+    def save(self, run: Path, notes: dict):
         """Write a checkpoint with what a resumed run needs, and `notes`; for every process."""
         save_checkpoint(
             self.world, run, self.step, self.policy, self.tokenizer, {"step": self.step, **notes},

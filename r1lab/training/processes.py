@@ -41,12 +41,12 @@ Work = Callable[..., bool]
 class StopRequest(threading.Event):
     """Ctrl-C (or SIGTERM) noted, to be obeyed at the end of the step; a second Ctrl-C ends at once."""
 
-    def listen(self) -> None:
+    def listen(self):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._interrupted)
             signal.signal(signal.SIGTERM, lambda *_: self.set())
 
-    def _interrupted(self, *_) -> None:
+    def _interrupted(self, *_):
         self.set()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if first_process():
@@ -70,7 +70,7 @@ class Progress(tqdm):
         super().__init__(total=total, desc=label, initial=done, disable=not shown,
                          mininterval=pause, miniters=1)  # fmt: skip
 
-    def show(self, done: int, **notes: str) -> None:
+    def show(self, done: int, **notes: str):
         """Show how far it is, with a few current numbers."""
         self.set_postfix(notes, refresh=False)
         self.update(done - self.n)
@@ -131,7 +131,7 @@ def compute(
     return run
 
 
-def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True) -> None:
+def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True):
     """Run `work(world, stop, *args)` in every process: those of torchrun, or `processes` fresh ones.
 
     Functions of a notebook or a script may be among the arguments.
@@ -150,7 +150,7 @@ def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), s
         raise KeyboardInterrupt
 
 
-def _share(work: Work, args: tuple, parallel: Parallel, saves: bool) -> int:
+def _share(work, args, parallel, saves):
     """This process's share of the work; the exit code."""
     stop = StopRequest()
     if saves:
@@ -158,7 +158,7 @@ def _share(work: Work, args: tuple, parallel: Parallel, saves: bool) -> int:
     return 0 if work(join_world(parallel), stop, *args) else STOPPED
 
 
-def _packed(*share) -> bytes:
+def _packed(*share):
     """What a worker is started with. Refuses a script that workers, which import it, would run again."""
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if script.suffix == ".py" and "__name__" not in script.read_text(encoding="utf-8"):
@@ -175,7 +175,7 @@ def _packed(*share) -> bytes:
         ) from error
 
 
-def _spawn(payload: bytes, processes: int) -> int:
+def _spawn(payload, processes):
     """Start the workers with torch's launcher and wait for them; the highest exit code.
 
     Ctrl-C reaches every worker, also while it starts: one that listens (`StopRequest`) saves, and
@@ -210,7 +210,7 @@ def _spawn(payload: bytes, processes: int) -> int:
     return max(codes.get() for _ in range(processes))
 
 
-def _cause_of_death(death: Exception, exit_codes: list[int]) -> Exception:
+def _cause_of_death(death, exit_codes):
     """What to raise for a dead worker, by the launcher's report and the workers' exit codes.
 
     The workers that are left lose their connection, which may be noticed before the death itself.
@@ -226,7 +226,7 @@ def _cause_of_death(death: Exception, exit_codes: list[int]) -> Exception:
     )
 
 
-def _worker(rank: int, processes: int, port: int, codes, payload: bytes) -> None:
+def _worker(rank, processes, port, codes, payload):
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),

@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def grpo(
     )  # fmt: skip
 
 
-def reopen(run: Run, config: GRPOConfig, about: dict) -> None:
+def reopen(run: Run, config: GRPOConfig, about: dict):
     """Let a finished run go on, where it is to have more rollouts than it had.
 
     Raises InputError where other settings differ as well, or its checkpoints are gone."""
@@ -89,7 +89,7 @@ def described(task: Task) -> dict:
     return {"name": task.name, "settings": dict(task.settings), "fingerprint": task.fingerprint()}
 
 
-def check_task(task: Task, config: GRPOConfig, model: str) -> None:
+def check_task(task: Task, config: GRPOConfig, model: str):
     """Refuse a task that this model cannot be trained on, before it is loaded.
 
     Raises:
@@ -123,13 +123,13 @@ def fitting(task: Task, config: GRPOConfig, tokenizer, positions: int | float) -
     """
     room = positions - config.cap(config.steps)
 
-    def tokens(problem: Problem) -> int:
+    def tokens(problem):
         return len(tokenizer(prompt_of(task, problem, tokenizer)).input_ids)
 
-    def fit(problems: Sequence[Problem]) -> list[Problem]:
+    def fit(problems):
         return [problem for problem in problems if tokens(problem) <= room]
 
-    def draw(seed: int, rollout: int, count: int) -> list[Problem]:
+    def draw(seed, rollout, count):
         return fit(task.problems(seed, rollout, 2 * count))[:count]
 
     asked, said = all_questions(task, config), ""

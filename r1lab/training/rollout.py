@@ -54,7 +54,7 @@ class Experience:
     @property
     def lengths(self) -> list[int]:
         """Prompt and completion tokens of each row."""
-        return [len(p) + len(c) for p, c in zip(self.prompt_ids, self.completion_ids, strict=True)]
+        return [len(p) + len(c) for p, c in zip(self.prompt_ids, self.completion_ids)]
 
     def minibatches(self, count: int) -> list[list[int]]:
         """The rows of each mini-batch: whole groups, in the order of the questions."""
@@ -75,7 +75,7 @@ class Experience:
         }
 
 
-def _mean(values: list) -> float:
+def _mean(values):
     return sum(values) / max(1, len(values))
 
 
@@ -106,17 +106,17 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
     )  # fmt: skip
     ended, batches, thread = {}, [], ThreadPoolExecutor(1, "grading")
 
-    def on_done(place: int, ids: list[int], finish: str) -> None:
+    def on_done(place: int, ids: list[int], finish: str):
         ended[rows[place]] = ids, finish
         if len(ended) == config.grading_rows:
             grade()
 
-    def grade() -> None:
+    def grade():
         work = partial(graded, learner, problems, prompts, ended.copy())
         batches.append(thread.submit(work).result if config.grading == "asynchronous" else work)
         ended.clear()
 
-    def reward() -> None:
+    def reward():
         own = dict(pair for grades in batches for pair in grades().items())
         texts, totals, parts = zip(*gathered(world, own))
         experience.completions = list(texts)

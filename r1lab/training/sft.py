@@ -95,7 +95,7 @@ def fine_tune(
     config = replace(config, steps=len(batches))
     earlier = sum(row["seconds"] for row in run.metrics)
 
-    def of_step(step: int) -> list[Document]:
+    def of_step(step):
         return [documents[row] for row in batches[step]]
 
     if not train_supervised(world, stop, run, config, loaded, tokenizer, of_step):
@@ -152,7 +152,7 @@ def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]
     refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")
     asked = tokenizer(prompts).input_ids
     answers = tokenizer(completions, add_special_tokens=False).input_ids
-    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers, strict=True)]
+    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers)]
 
 
 def stored_rows(data: str | Path) -> Iterable[Mapping]:

@@ -39,7 +39,7 @@ def exercise(properties: Callable) -> Callable:
     """
     name = properties.__name__
 
-    def check(fn: object) -> bool:
+    def check(fn):
         asked = Asked(fn, name)
         verdict = "right"
         try:
