@@ -90,7 +90,8 @@ def test_a_model_that_does_everything_right_has_every_point(small_sets):
     assert list(rows) == list(BENCHMARKS)
     for name in {*BENCHMARKS} - {"tokens", "reflection"}:
         assert rows[name]["value"] == pytest.approx(1), name
-        assert rows[name]["ci95"] == pytest.approx([1, 1]) and rows[name]["n"] >= 2
+        low, high = rows[name]["ci95"]
+        assert 0 < low < 1 == pytest.approx(high) and rows[name]["n"] >= 2  # few problems, not sure
     assert rows["reflection"]["value"] == 0 and rows["tokens"]["value"] > 3
     assert rows["signs"]["n"] == 10 and rows["french"]["n"] == 20
     json.dumps(rows, allow_nan=False)

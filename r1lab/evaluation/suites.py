@@ -131,7 +131,7 @@ def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
     shown: dict = {"title": benchmark.title, "n": problems, "k": k}
     accuracies = evaluation.accuracies()
     for name in ("pass_at_1", f"cons_at_{k}")[: 1 + benchmark.votes]:
-        estimate = bootstrap_ci(100 * accuracies[name], np.zeros(problems, dtype=int), span=(0, 100))
+        estimate = bootstrap_ci(100 * accuracies[name], np.zeros(problems, dtype=int), span=(0.0, 100.0))
         shown[name], *shown[f"{name}_ci95"] = (round(value, 2) for value in estimate)
     shown["mean_tokens"] = round(float(evaluation["tokens"].mean()), 1)
     shown["truncated"] = round(float(evaluation["truncated"].mean()), 4)
