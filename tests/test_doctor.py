@@ -170,7 +170,7 @@ def test_the_environment_report_names_what_is_missing(monkeypatch, tmp_path):
     assert found["Python"].ok is False and "2.7" in found["Python"].advice
     assert found["disk"].ok is False and "free" in found["disk"].advice
     (tmp_path / "constraints.txt").write_text("torch==0.1\nnot-installed==1.0\n")
-    packages = report(ROOT=tmp_path)["packages"]
+    packages = report(PACKAGE=tmp_path / "r1lab")["packages"]
     assert packages.ok is None and "(tested: 0.1)" in packages.found
     assert "not-installed" not in packages.found
     (tmp_path / "constraints.txt").unlink()  # as in a wheel: nothing was compared
