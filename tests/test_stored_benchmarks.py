@@ -17,9 +17,9 @@ EARLIER = ("commit_that_stored_these_numbers", "date_of_that_commit")  # before 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_a_stored_benchmark_says_what_made_it(path):
-    told = json.loads(path.read_text())
-    assert {"command"} <= told.keys()
-    assert {"commit", "date"} <= told.keys() or set(EARLIER) <= told.keys()
+    summary = json.loads(path.read_text())
+    assert {"command"} <= summary.keys()
+    assert {"commit", "date"} <= summary.keys() or set(EARLIER) <= summary.keys()
 
 
 def test_a_result_is_stored_with_command_commit_date_and_machine(tmp_path, monkeypatch, capsys):
@@ -27,11 +27,11 @@ def test_a_result_is_stored_with_command_commit_date_and_machine(tmp_path, monke
     record = runpy.run_path(str(script))["record"]
     monkeypatch.setattr(sys, "argv", [str(script), "--model", "two words"])
     record({"seconds": 1.5}, tmp_path / "result.json")
-    told = json.loads((tmp_path / "result.json").read_text())
-    assert json.loads(capsys.readouterr().out) == told
-    assert told["command"] == "python tests/benchmarks/record.py --model 'two words'"
-    assert told["seconds"] == 1.5 and told["machine"]["cores"] > 0
-    assert told["date"][4] == "-" and "commit" in told
+    summary = json.loads((tmp_path / "result.json").read_text())
+    assert json.loads(capsys.readouterr().out) == summary
+    assert summary["command"] == "python tests/benchmarks/record.py --model 'two words'"
+    assert summary["seconds"] == 1.5 and summary["machine"]["cores"] > 0
+    assert summary["date"][4] == "-" and "commit" in summary
 
 
 @pytest.fixture
@@ -64,5 +64,5 @@ def test_the_benchmark_of_a_real_model_runs_on_a_small_one(arm, monkeypatch):
     found = bench["work"](arm, "cpu", str(ROOT / "data" / "tiny"), changes)
     assert found["seconds"] > 0 and found["peak_memory_gb"] > 0
     assert 16 <= found["tokens"] <= 16 * 8
-    told = bench["summary"]({"today": [found], arm: [found]}, lambda values: values[0])
-    assert told["times_today's"]["cpu_seconds"] == dict.fromkeys({"today", arm}, 1.0)
+    summary = bench["summary"]({"today": [found], arm: [found]}, lambda values: values[0])
+    assert summary["times_today's"]["cpu_seconds"] == dict.fromkeys({"today", arm}, 1.0)

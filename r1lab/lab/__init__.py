@@ -2,5 +2,3 @@
 
 from r1lab.lab import check
 from r1lab.lab.lesson import ask, explorer, rollouts, show, style
-
-__all__ = ["ask", "check", "explorer", "rollouts", "show", "style"]

@@ -82,10 +82,10 @@ class Policy(nn.Module):
                 temperature=temperature, mask=inside, return_entropy=True,
             )  # fmt: skip
 
-    def _states_of_rows(
-        self, ids, completion_mask, packed
-    ):
-        """Hidden states of every row; packed, up to its last completion token, and zeros after it.
+    def _states_of_rows(self, ids, completion_mask, packed):
+        """Hidden states [batch, seq, hidden] of every row of ids and mask, both [batch, seq].
+
+        Where they are packed, up to each row's last completion token, and zeros after it.
 
         Positions start at 0 in each row. Without an attention mask, the model takes that for the
         start of a document, and no token attends to another document's.
@@ -101,10 +101,10 @@ class Policy(nn.Module):
         rows = line.new_zeros(*ids.shape, line.shape[-1])
         return rows.masked_scatter(real[..., None], line)
 
-    def _states_of_groups(
-        self, ids, completion_mask
-    ):
-        """Hidden states that predict the completion tokens, each prompt read once.
+    def _states_of_groups(self, ids, completion_mask):
+        """Hidden states [batch, completion, hidden] that predict the completion tokens.
+
+        Each prompt is read once, though ids and mask, both [batch, seq], hold it in every row.
 
         The completions of a prompt follow it in one row. The positions of each go on after the
         prompt, and a token sees the prompt and the tokens before it in its own completion.
@@ -132,6 +132,7 @@ class Policy(nn.Module):
 
 
 def _padded(rows):
+    """Put rows of numbers into one tensor [rows, longest, numbers], with zeros behind."""
     return pad_sequence([torch.tensor(row) for row in rows], True)
 
 

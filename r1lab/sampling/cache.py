@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -40,7 +42,7 @@ class InPlaceLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def drop_rows(cache, ended, live):
+def drop_rows(cache, ended: Bool[Tensor, " rows"], live) -> Int[Tensor, " live"]:
     """Shrink the cache to its `live` unfinished rows; return which row each place now holds.
 
     The last unfinished rows move into the places of finished ones. Only what moves is copied, so a
@@ -59,13 +61,12 @@ def drop_rows(cache, ended, live):
 
 def _attend(
     module,
-    query,
-    key,
-    value,
+    query: Float[Tensor, "rows heads queries dim"],
+    key: Float[Tensor, "rows kv_heads length dim"],
+    value: Float[Tensor, "rows kv_heads length dim"],
     attention_mask,
-    scaling=None,
-    **kwargs,
-):
+    scaling=None, **kwargs
+) -> tuple[Float[Tensor, "rows queries heads dim"], None]:
     """Softmax attention; one query per row is computed without repeating the key-value heads.
 
     The heads that share a key-value head become the rows of one small matrix product.

@@ -166,8 +166,8 @@ class TorchSampler(Sampler):
         return drawn
 
     def _forward(
-        self, tokens, pads, cache
-    ):
+        self, tokens: Int[Tensor, "rows new"], pads: Int[Tensor, " rows"], cache
+    ) -> Float[Tensor, "rows vocab"]:
         """Feed new tokens of rows that begin with `pads` padded slots; logits after the last."""
         new = tokens.shape[1]
         slots = torch.arange(cache.get_seq_length() + new, device=tokens.device)
