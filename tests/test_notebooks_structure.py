@@ -497,3 +497,35 @@ def test_a_picture_with_alternative_text_is_fine(text):
     nb = good()
     nb.cells[3].source = text
     assert faults(describes_its_figures, nb) == []
+
+
+# Lessons whose prose follows style.md: there, a paragraph holds at most one colon, semicolon or
+# bracket on average. A lesson is added here when it is rewritten.
+REWRITTEN = ("01_grpo_math",)
+UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
+
+
+def paragraphs(text):
+    """Paragraphs and list items of prose: no code, formulas, tables, pictures, tags or headings."""
+    marks = r"!\[[^\]]*\]\([^)]*\)|```.*?```|\$\$.*?\$\$|^\|[^\n]*$|^#+ [^\n]*$|</?[a-z][^>\n]*>"
+    text = re.sub(marks, "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`\n]*`|\$[^$]*\$", " x ", text))
+    return [part for part in re.split(r"\n\s*\n|\n(?=(?:\d+\.|[-*]) )", text) if len(words(part)) > 2]
+
+
+def pauses(parts):
+    """Colons, semicolons and brackets of a paragraph, on average."""
+    return sum(len(re.findall(r"[:;(]", part)) for part in parts) / max(1, len(parts))
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_prose_flows(name):
+    text = markdown(nbformat.read(NOTEBOOKS[0].with_name(f"{name}.ipynb"), as_version=4).cells)
+    assert pauses(paragraphs(text)) <= 1
+    assert re.findall(UNPLAIN, text.lower()) == []
+
+
+def test_pauses_are_counted_in_prose_only():
+    text = "# A: title\n\nOne: two (three); four five.\n\n$$a: (b)$$\n\n- six `a:b` seven [eight](n.md)\n- nine: $f(x)$ ten\n"
+    assert [part.strip()[:3] for part in paragraphs(text)] == ["One", "- s", "- n"]
+    assert pauses(paragraphs(text)) == 4 / 3
