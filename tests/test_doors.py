@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cloudpickle
 import datasets
 import pytest
 
@@ -16,6 +15,7 @@ from r1lab.errors import InputError
 from r1lab.rewards import RewardSet, validate
 from r1lab.sources import hub, load_object, load_task
 from r1lab.task import columns_of, load_problems, normalized
+from r1lab.training import processes
 from tests.hub_rows import put
 
 ROWS = [{"question": f"what is {n}+{n}?", "answer": 2 * n, "hint": f"h{n}"} for n in range(12)]
@@ -203,13 +203,35 @@ def test_the_example_is_a_task_of_at_most_40_lines():
     assert near == [1.0, 0.5, 0.0]
 
 
-def test_a_task_of_a_file_reaches_a_process_that_never_saw_the_file(tmp_path):
-    (tmp_path / "mine.py").write_text(Path(MY_TASK).read_text())
+USUAL_THINGS = """
+import dataclasses, enum, functools, re
+class Kind(enum.Enum):
+    A = 4
+@dataclasses.dataclass(frozen=True)
+class Reward:
+    right: str
+    def __call__(self, completions, **columns):
+        return [float(completion == self.right) for completion in completions]
+@functools.cache
+def gold(n):
+    return str(Kind.A.value) if n == 0 else gold(n - 1)
+@functools.lru_cache(maxsize=2)
+def digits(text, pattern=re.compile("[0-9]+")):
+    return pattern.findall(text)
+def check(completion, problem):
+    return gold(3) in digits(completion) and completion == "5"
+task = dataclasses.replace(task, check=check, rewards={"right": Reward(gold(2))})
+"""
+
+
+@pytest.mark.parametrize("more", ["", USUAL_THINGS], ids=["the example", "usual things of Python"])
+def test_a_task_of_a_file_reaches_a_process_that_never_saw_the_file(more, tmp_path):
+    (tmp_path / "mine.py").write_text(Path(MY_TASK).read_text() + more)
     task = load_task(f"{tmp_path}/mine.py:task")
-    (tmp_path / "task.bin").write_bytes(cloudpickle.dumps(task))
+    (tmp_path / "task.bin").write_bytes(processes._packed(task))
     (tmp_path / "mine.py").unlink()
     code = (
-        "import pickle, sys; task = pickle.load(open(sys.argv[1], 'rb')); "
+        "import pickle, sys; [task] = pickle.load(open(sys.argv[1], 'rb')); "
         "print(task.check('4', task.test[0]), len(task.draw(0, 0, 4)))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "task.bin"], capture_output=True, text=True)

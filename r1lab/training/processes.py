@@ -1,5 +1,7 @@
 """One way to compute in several processes: fresh ones here, or those of torchrun."""
 
+import copyreg
+import functools
 import os
 import resource
 import signal
@@ -173,6 +175,23 @@ def _packed(*share):
             f"a reward, check or prompt function cannot be sent to another process ({error}); let "
             "it use nothing that belongs to this process alone (open files, locks, GPUs)."
         ) from error
+
+
+def _cached(function, parameters):
+    """Cache a function, as `functools.lru_cache` does with these parameters."""
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduced(cached):
+    """How a cached function is sent: by its name where the other process can import it, else itself with
+    an empty cache."""
+    home = sys.modules.get(cached.__module__)
+    if cached.__module__ != "__main__" and getattr(home, cached.__qualname__, None) is cached:
+        return cached.__qualname__
+    return _cached, (cached.__wrapped__, cached.cache_parameters())
+
+
+copyreg.pickle(type(functools.cache(_cached)), _reduced)  # cloudpickle knows no such functions
 
 
 def _spawn(payload, processes):
