@@ -26,10 +26,11 @@ DISPLAY = re.compile(r"\\\[(.*?)\\\]|\$\$(.*?)\$\$", re.DOTALL)
 FORMULA = r"\$((?:\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\.|(?![A-Za-z]{4})[^$\\])+)\$(?!\d)"
 EXPRESSION = r"((?:[-+*/^().,\d\s{}!%°_]|\\[a-z!,;: ]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+)"
 VALUE = re.compile(rf"{FORMULA}|{EXPRESSION}(?:(?:thousand|million|billion|dozen|hundred|percent)\b)?")
+EDGES = r"^(?:[\s,]|\.(?!\d))+|[\s,.]+$"
 # What joins the items of a list; what ends a stated answer; what denies a box.
 JOINT = r"[\s$\\(),;|]*(?:\\text\{\s*)?(?:and|or)?(?:\s*\})?[\s$\\(),;|]*"
 BETWEEN_BOXES = re.compile(rf"\}}{JOINT}\\boxed\s*\{{")
-SENTENCE = re.compile(r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|[!;](?=\s)")
+SENTENCE = re.compile(r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|(?<!\\)[!;](?=\s)")
 LEAD = re.compile(r"\W*(?:(?:so|thus|therefore|hence|finally|then|ok|and|clearly|overall)\W*)*", re.IGNORECASE)
 TAKEN_BACK = re.compile(rf"\b(?:{TABLE['words']['taken back']})\b", re.IGNORECASE)
 DENIED_BEFORE = re.compile(
@@ -183,7 +184,7 @@ def value_in(line: str, alone: bool = False) -> str:
     short = re.search(r"[^\W\d_]", after) and len(after.split()) < 4
     if short and not before.strip(" $") or re.match("[²³^_]", after) or before.endswith(("[", "{", "|")):
         return ""  # a number and its unit, which are judged together
-    items = ", ".join((found[1] or found[0]).strip(" .,") for found in values[first:])
+    items = ", ".join(re.sub(EDGES, "", found[1] or found[0]) for found in values[first:])
     if alone:
         results = {number(side.strip(" $")) for side in sides} - {None, number(items)}
         several = first or any(re.search(r"\d\s*[,;]|\d\.\s", side) for side in sides)
