@@ -503,7 +503,8 @@ def test_a_picture_with_alternative_text_is_fine(text):
 # bracket on average. A lesson is added here when it is rewritten.
 REWRITTEN = ("01_grpo_math", "02_reward_design")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
-REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation", "12_scaling_out")
+REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
+              "10_what_did_not_work", "12_scaling_out")
 
 
 def paragraphs(text):
