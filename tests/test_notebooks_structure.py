@@ -504,7 +504,7 @@ def test_a_picture_with_alternative_text_is_fine(text):
 REWRITTEN = ("01_grpo_math", "02_reward_design")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
 REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
-              "10_what_did_not_work", "12_scaling_out")
+              "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out")
 
 
 def paragraphs(text):
