@@ -501,7 +501,8 @@ def test_a_picture_with_alternative_text_is_fine(text):
 
 # Lessons whose prose follows style.md: there, a paragraph holds at most one colon, semicolon or
 # bracket on average. A lesson is added here when it is rewritten.
-REWRITTEN = ("01_grpo_math", "02_reward_design")
+REWRITTEN = ("01_grpo_math", "02_reward_design", "03_r1_zero")
+REWRITTEN += ("04_cold_start", "05_reasoning_rl", "06_rejection_sampling")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
 REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
               "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out")
