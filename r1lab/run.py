@@ -22,7 +22,8 @@ from r1lab.files import PACKAGE, Row, read_rows, write_text
 # Who computes and when, or which of several results: what may differ when a run goes on.
 WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks", "track")
 # Settings that there were once, with what a run has today.
-FORMER = {"lag": 0, "advantage": "group", "gae_lambda": 1.0, "critic_learning_rate": 1e-3}
+FORMER = {"lag": 0, "advantage": "group", "gae_lambda": 1.0, "critic_learning_rate": 1e-3,
+          "french_share": 0.0}  # fmt: skip
 SAMPLE_KEYS = ("id", "step", "level", "prompt", "completion", "rewards")
 
 

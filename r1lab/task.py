@@ -115,6 +115,7 @@ Draw = Callable[[int, int, int], list[Problem]]  # (seed, rollout, count) -> the
 Check = Callable[[str, Problem], bool | float | None]  # of a completion; None: it cannot tell
 Scores = list[float | None]  # a reward's, one for each completion; None: it cannot be scored
 Reward = Callable[..., Scores]  # TRL's signature: (prompts, completions, **columns) -> scores
+Rewards = Mapping[str, Reward | tuple[Reward, float]]  # by name, alone or with a weight
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Task:
     name: str
     problems: Sequence[Problem] | Draw
     test: Sequence[Problem]
-    rewards: Mapping[str, Reward | tuple[Reward, float]]
+    rewards: Rewards
     check: Check | None = None
     template: str | Callable[[Problem], str] = "chat"
     attempts: Callable[[Problem, str], list] | None = None

@@ -254,10 +254,11 @@ def test_without_test_sets_nothing_is_known_to_be_held_out(tmp_path):
         held_out_ids(tmp_path)
 
 
-def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean(small_sets):
+def test_values_of_samples_that_do_not_count_are_left_out_of_a_problem_s_mean(small_sets, monkeypatch):
     """Scores 0, NaN, 1, 0, NaN, 1 …: the mean is over those that count."""
     scores = itertools.cycle([1.0, float("nan"), 0.0, float("nan"), float("nan"), float("nan")])
-    row = benchmarks.Benchmark("Chat", ("chat",), lambda problem, completion: next(scores))
+    monkeypatch.setitem(benchmarks.SCORES, "next", lambda problem, completion: next(scores))
+    row = benchmarks.Benchmark("Chat", ("chat",), "next")
     chat = small_sets["chat"]
     asked = evaluate(Scripted(best), TOKENIZER, chat, k=3, max_tokens=8)
     values = benchmarks.scores(row, chat, asked)

@@ -254,7 +254,7 @@ def test_the_headline_is_the_mean_over_levels():
 
 def test_selecting_problems_keeps_their_samples_in_the_order_asked():
     whole = run(PROBLEMS)
-    part = whole.select(["p5", "p2"])
+    part = whole.rows([5, 2])
     assert part.ids == ["p5", "p2"] and part.levels.tolist() == [3, 3]
     assert part.completions == [whole.completions[5], whole.completions[2]]
     assert np.array_equal(part["answer"], whole["answer"][[5, 2]])

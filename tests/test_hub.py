@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -134,35 +135,38 @@ def test_the_whole_of_countdown_is_read_in_seconds(home):
     assert time.monotonic() - started < 2  # of 490,364 rows
 
 
-def test_traces_are_stored_whole_by_whichever_process_is_first(home, tmp_path, monkeypatch):
+def traces(source: str) -> list[dict]:
+    return datasets.load_from_disk(str(hub.save_traces(source))).to_list()
+
+
+def test_traces_are_stored_by_whichever_process_is_first(home, monkeypatch):
     put("openr1_math", home)
-    traces = hub.load_traces("openr1_math")
-    found = []
+    load_rows, read = hub.load_rows, []
 
-    def meanwhile(source, opened):
-        monkeypatch.setattr(hub, "load_traces", lambda source, opened: traces)
-        found.append(hub.save_traces(source, tmp_path / "stored"))  # the other process
-        return traces
+    def slowly(source):
+        read.append(source)
+        time.sleep(0.2)  # the others come meanwhile
+        return load_rows(source)
 
-    monkeypatch.setattr(hub, "load_traces", meanwhile)
-    target = hub.save_traces("openr1_math", tmp_path / "stored")
-    assert found == [target] == list((tmp_path / "stored").iterdir())
-    assert datasets.load_from_disk(str(target)).to_list() == traces
+    monkeypatch.setattr(hub, "load_rows", slowly)
+    with ThreadPoolExecutor() as threads:
+        found = set(threads.map(hub.save_traces, ["openr1_math"] * 3))
+    assert len(found) == len(read) == 1
 
 
 def test_traces_are_the_verified_ones_in_r1s_own_form(home):
     put("openr1_math", home)
     put("openthoughts", home)
-    (verified,) = hub.load_traces("openr1_math")
+    (verified,) = traces("openr1_math")
     assert verified["completion"] == "<think>\n6*7=42\n</think>\n\n\\boxed{42}"
     assert verified.keys() == {"id", "family", "level", "lang", "prompt", "completion"}
-    (joined,) = hub.load_traces("openthoughts")
+    (joined,) = traces("openthoughts")
     assert joined["completion"] == "<think>\n5 - 2 is 3.\n</think>\n\nThe answer is \\boxed{3}."
     for trace, solution in ((verified, "42"), (joined, "3")):
         assert correct(trace["completion"], solution) is True
     put("gsm8k", home)
     with pytest.raises(InputError, match="gsm8k has no traces"):
-        hub.load_traces("gsm8k")
+        traces("gsm8k")
 
 
 @pytest.mark.parametrize(("rows", "words"), [

@@ -265,7 +265,7 @@ def test_skills_and_habits_are_counted_apart():
         (problem, f"<think> {first} wait", f"<think> {first} wait {hit} </think> 9+5-1"),
         (problem, f"<think> {first} wait", f"<think> {first} wait 9+5=14+1=16:13 ok </think> 9+5"),
     ]
-    skills = summarize_skills("signs", own, begun)
+    skills = summarize_skills(own, begun)
     assert skills.persists == 0.5  # one of the two failed attempts was followed by another
     assert skills.steps_right == 0.75
     assert skills.ok_right == 0.5 and skills.no_right is None

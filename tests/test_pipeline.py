@@ -170,7 +170,6 @@ def test_the_report_command_prints_the_tables(chain, capsys):
 
 def test_a_finished_chain_is_left_as_it_is(chain):
     before = {p: p.stat().st_mtime_ns for p in chain.folder.rglob("*.safetensors")}
-    assert chain.values("dev1", "signs") != chain.values("base", "signs")
     chain.run()
     assert before == {p: p.stat().st_mtime_ns for p in chain.folder.rglob("*.safetensors")}
 

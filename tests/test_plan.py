@@ -30,7 +30,7 @@ MIDDLE = SHAPES["Qwen/Qwen2.5-1.5B"]
 # Every set of settings that names a number of GPUs, with its model; but "paper", which documents.
 MADE_FOR_GPUS = {
     **{name: (one.rl, one.model) for name, one in zero.PRESETS.items() if one.rl.parallel.gpus},
-    **{name: (one.sft, one.model) for name, one in SFT_RECIPES.items()},
+    **{name: (one["config"], one["model"]) for name, one in SFT_RECIPES.items()},
 }
 del MADE_FOR_GPUS["paper"]
 PRESETS = {name: one.rl for name, one in zero.PRESETS.items()}
@@ -108,11 +108,11 @@ def test_what_is_for_gpus_fits_them_with_a_tenth_to_spare(name):
 
 
 def test_fine_tuning_needs_weights_gradients_and_optimizer_and_no_other_policy():
-    parts = memory(SFT_RECIPES["openr1-1.5b"].sft, MIDDLE, 1)
+    parts = memory(SFT_RECIPES["openr1-1.5b"]["config"], MIDDLE, 1)
     assert parts["reference"] == 0 and "KV cache" not in parts
     training = parts["layers together"] + parts["activations"] + parts["head"]
     assert parts["peak"] == pytest.approx(16 * 1_543_714_304 + 1e9 + training)
-    whole = replace(SFT_RECIPES["openr1-1.5b"].sft, precision="float32", parallel=Parallel())
+    whole = replace(SFT_RECIPES["openr1-1.5b"]["config"], precision="float32", parallel=Parallel())
     assert memory(whole, MIDDLE, 1)["peak"] > 150 * GB, "what sharding and recomputing are for"
 
 
@@ -228,7 +228,7 @@ def test_a_preset_for_gpus_is_refused_without_one_before_anything_is_loaded(tmp_
         with pytest.raises(InputError, match="there is none here"):
             if name in SFT_RECIPES:
                 recipe = SFT_RECIPES[name]
-                sft(recipe.model, tmp_path / "data", recipe.sft, "none", runs=tmp_path)
+                sft(recipe["model"], tmp_path / "data", recipe["config"], "none", runs=tmp_path)
             else:
                 start(name, tmp_path)
     assert main(["sft", "--preset", "openr1-1.5b"]) == 2
@@ -255,7 +255,7 @@ def test_too_little_memory_is_said_before_anything_is_loaded(a_gpu, tmp_path):
         start("countdown-1.5b", tmp_path)
     recipe = SFT_RECIPES["openr1-1.5b"]
     with pytest.raises(InputError, match="one process of 1 will need 42 GB and has 40 GB"):
-        sft(recipe.model, tmp_path / "data", recipe.sft, "none", runs=tmp_path)
+        sft(recipe["model"], tmp_path / "data", recipe["config"], "none", runs=tmp_path)
     assert not list(tmp_path.iterdir())
     check_machine(PRESETS["countdown-0.5b"], "Qwen/Qwen2.5-0.5B")  # fits; no Hub is asked
 

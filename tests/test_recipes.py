@@ -101,14 +101,14 @@ SMALL_TRACES = {
 
 @pytest.mark.parametrize("name", SFT_RECIPES)
 def test_two_steps_of_distillation(here, name):
-    recipe = SFT_RECIPES[name]
-    put(recipe.source, here / "data" / "hub", SMALL_TRACES[recipe.source])
-    data = hub.save_traces(recipe.source, here, opened=recipe.sft.template == "r1")
+    source, config = SFT_RECIPES[name]["data"], SFT_RECIPES[name]["config"]
+    put(source, here / "data" / "hub", SMALL_TRACES[source])
+    data = hub.save_traces(source, opened=config.template == "r1")
     (row,) = load_from_disk(str(data))
     assert row["completion"] == "9+5=14-1=13:13 ok\n</think>\n\n9+5-1"  # the template gives the tag
-    assert hub.save_traces(recipe.source, here, opened=True) == data
+    assert hub.save_traces(source, opened=True) == data
     # Two epochs of one document each; the last rate is the cosine's, after a warm-up of one step.
-    config = replace(on_cpu(recipe.sft), warmup_steps=1, microbatch_tokens=1024)
+    config = replace(on_cpu(config), warmup_steps=1, microbatch_tokens=1024)
     run = sft("tiny", data, config, "distilled")
     assert (run.summary["steps"], run.summary["examples"]) == (2, 1)
     first, second = (row["loss"] for row in run.metrics)
@@ -133,4 +133,5 @@ def test_the_recipes_name_what_exists():
             assert source.split(":")[0] == "hub" and source.split(":")[1] in hub.SETS
         assert recipe.task != recipe.test
     for recipe in SFT_RECIPES.values():
-        assert recipe.source in hub.SETS and recipe.sft.final_share == 0.1 and recipe.sft.epochs in (2, 3)
+        assert recipe["data"] in hub.SETS
+        assert recipe["config"].final_share == 0.1 and recipe["config"].epochs in (2, 3)

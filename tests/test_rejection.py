@@ -14,7 +14,7 @@ from r1lab.evaluation.measure import measure
 from r1lab.rewards import language, parse
 from r1lab.stages import rl_stages
 from r1lab.stages.samples import FILTERS, select
-from r1lab.stages.sft_stages import Rejection
+from r1lab.stages.sft_stages import Rejection, in_french
 from r1lab.task import Problem
 from r1lab.training.sft import SFTConfig
 from r1lab.world import FAMILIES, find_attempts, sample_problem
@@ -80,18 +80,18 @@ def test_the_random_arm_learns_from_as_many_samples_of_any_kind():
     assert 10 < sum(bool(one["failed"]) for one in control) < 40
 
 
-def test_a_quarter_is_written_and_a_share_is_asked_and_thought_in_french():
+def test_a_quarter_is_written():
     kept = [(replace(SIGNS, id=str(i)), GOOD) for i in range(300)]
-    config = replace(Rejection(), french_share=0.5)
-    examples = config.examples(kept, random.Random(0))
-    assert Counter(p.family in ("chat", "unsafe") for p, _ in examples) == {False: 300, True: 100}
-    french = [(p, text) for p, text in examples if p.lang == "fr"]
-    assert 100 < len(french) < 200
-    for problem, text in french:
-        assert problem.prompt == "fais 13 avec 9,5,1" and parse(text).well_formed
-        assert language([""], [text], lang=["fr"]) == [1.0]
-        assert FAMILIES["signs"].check(parse(text).halves[1], problem.meta)
-    assert Rejection().examples(kept, random.Random(0))[:300] == kept
+    examples = Rejection().examples(kept, random.Random(0))
+    assert examples[:300] == kept and len(examples) == 400
+    assert {problem.family for problem, _ in examples[300:]} == {"chat", "unsafe"}
+
+
+def test_an_example_in_french_is_asked_and_thought_in_french():
+    problem, text = in_french(SIGNS, GOOD)
+    assert problem.prompt == "fais 13 avec 9,5,1" and parse(text).well_formed
+    assert language([""], [text], lang=["fr"]) == [1.0]
+    assert FAMILIES["signs"].check(parse(text).halves[1], problem.meta)
 
 
 @pytest.mark.parametrize("family", ["signs", "countdown", "sums", "programs", "logic"])

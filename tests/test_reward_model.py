@@ -149,7 +149,7 @@ REPLIES = ("hello dear Ben, I like you.", "hey Ben, I like you.", "whatever, tha
 
 
 def test_pairs_differ_enough_and_length_tells_nothing():
-    rows = [(CHAT, [completion(reply) for reply in REPLIES] + ["no summary"])]
+    rows = [(PROMPT, CHAT.meta, [completion(reply) for reply in REPLIES] + ["no summary"])]
     clean = replace(SMALL, margin=0.2, label_noise=0.0)
     pairs = preference_pairs(clean, rows)
     assert pairs and all(
@@ -164,9 +164,9 @@ def test_pairs_differ_enough_and_length_tells_nothing():
 
 def test_nothing_to_learn_from_is_said():
     with pytest.raises(InputError, match="no two replies"):
-        preference_pairs(SMALL, [(CHAT, [completion("hello Ben.")] * 4)])
+        preference_pairs(SMALL, [(PROMPT, CHAT.meta, [completion("hello Ben.")] * 4)])
     with pytest.raises(InputError, match="all safe or all unsafe"):
-        safety_labels(SMALL, [(UNSAFE, [completion(REFUSAL)] * 4)])
+        safety_labels(SMALL, [(HARMFUL, UNSAFE.meta, [completion(REFUSAL)] * 4)])
 
 
 def test_weights_that_are_not_numbers_are_not_stored(tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_weights_that_are_not_numbers_are_not_stored(tmp_path, monkeypatch):
         return model
 
     monkeypatch.setattr(preferences, "new_reward_model", broken)
-    rows = [(CHAT, [completion(reply) for reply in REPLIES])]
+    rows = [(PROMPT, CHAT.meta, [completion(reply) for reply in REPLIES])]
     monkeypatch.setattr(preferences, "written", lambda *_: (rows, rows))
     with pytest.raises(InputError, match="not numbers after its last step; lower its learning rate"):
         train_reward_model("helpfulness", SMALL, tmp_path / "helpfulness")

@@ -106,7 +106,7 @@ def test_a_score_is_read_at_its_own_step_and_does_not_see_what_follows(prm, puzz
     cut = prm.scores([(prompt, text[:end]) for end in ends])  # rows of other lengths, padded
     assert len(whole) == len(ends) and len(set(whole)) > 1
     assert [own[-1] for own in cut] == pytest.approx(whole, abs=1e-5)
-    assert prm.scores([(prompt, "<answer> 1+2 </answer>")]) == [[]]
+    assert prm.scores([(prompt, "<answer> 1+2 </answer>")]) == [[0.0]]
 
 
 def test_training_lowers_the_loss_and_repeats_itself(policy, tokenizer):

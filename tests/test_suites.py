@@ -98,7 +98,7 @@ def run(sampler, folder, context=LONG, **options):
         assert sampler, "nothing was missing, so no model is needed"
         return sampler, Letters(), context
 
-    return dict(run_suite(SuiteConfig("a-model", **options), open_model, folder))
+    return run_suite(SuiteConfig("a-model", **options), open_model, folder)
 
 
 def test_the_protocol_is_the_papers(local):

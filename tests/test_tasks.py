@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
@@ -15,7 +16,7 @@ from r1lab.task import checker, load_problems, save_problems
 from r1lab.world import FAMILIES, held_out, sample_problem, training_problems
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, describe, documents
 from r1lab.world.puzzles import COUNTDOWN, SIGNS, parse_attempts, signs_candidates, write_attempt
-from r1lab.world.side import logic_values
+from r1lab.world.side import GYM, logic_values
 from r1lab.world.words import REFLECTIVE
 
 MIXTURE = {f"signs/{level}": 1.0 for level in range(1, 6)}
@@ -74,20 +75,16 @@ def test_a_wrong_step_is_seen():
     assert attempt.steps_right() == [False, True]
 
 
-def test_training_and_test_problems_are_disjoint():
-    for family in ("signs", "countdown", "sums"):
-        test_set = load_problems(f"data/test_{family}.jsonl")
-        assert all(held_out(problem) for problem in test_set)
-        per_level = {level: 0 for level in FAMILIES[family].levels}
-        for problem in test_set:
-            per_level[problem.level] += 1
-        assert min(per_level.values()) >= 60
-        test_ids = {problem.id for problem in test_set}
-        assert len(test_ids) == len(test_set)
-        mixture = {f"{family}/{level}": 1.0 for level in per_level}
-        drawn = training_problems(0, 0, 400, mixture, {"en": 0.5, "zh": 0.5})
-        assert not test_ids & {problem.id for problem in drawn}
-        assert not any(held_out(problem) for problem in drawn)
+@pytest.mark.parametrize("family", ["signs", "countdown", "sums", *(family.name for family in GYM)])
+def test_training_and_test_problems_are_disjoint(family):
+    test_set = load_problems(f"data/test_{family}.jsonl")
+    ids, levels = ({getattr(one, name) for one in test_set} for name in ("id", "level"))
+    assert len(ids) == len(test_set) and all(held_out(problem) for problem in test_set)
+    counts = Counter(problem.level for problem in test_set)
+    assert levels == {*FAMILIES[family].levels} and min(counts.values()) >= 60
+    mixture = {f"{family}/{level}": 1.0 for level in levels}
+    drawn = training_problems(0, 0, 400, mixture, {"en": 0.5, "zh": 0.5})
+    assert not ids & {one.id for one in drawn} and not any(map(held_out, drawn))
 
 
 def test_the_corpus_holds_no_held_out_problem():
@@ -153,7 +150,6 @@ def test_problems_survive_a_file(tmp_path):
     problems.append(replace(GOOD, prompt="one\u2028two\x85three"))
     file = tmp_path / "p.jsonl"
     save_problems(problems, file)
-    assert load_problems(file) == problems
     file.write_bytes(file.read_bytes().replace(b"\n", b"\n\n"))
     assert load_problems(file) == problems
 

@@ -76,10 +76,6 @@ class Evaluation:
             f"pass_at_{k}": estimators.pass_at_k(k, (right >= 1).sum(axis=1), k),
         }
 
-    def select(self, ids: Sequence[str]) -> "Evaluation":
-        """Keep these problems alone, in this order."""
-        return self.rows([self.ids.index(name) for name in ids])
-
     def rows(self, rows: list[int]) -> "Evaluation":
         """Keep the problems in these rows, in this order."""
         return Evaluation(
@@ -118,9 +114,11 @@ class Evaluation:
     def save(self, path: str | Path):
         """Write everything to one .npz, whole or not at all."""
         texts = json.dumps([self.ids, self.completions], ensure_ascii=False).encode()
-        arrays = {"index": self.index, "levels": self.levels, "texts": np.frombuffer(texts, np.uint8)}
         with whole(Path(path)) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, **arrays, **self.measures)
+            np.savez_compressed(
+                file, index=self.index, levels=self.levels, texts=np.frombuffer(texts, np.uint8),
+                **self.measures,
+            )  # fmt: skip
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":
@@ -163,7 +161,7 @@ def evaluate(
     params = SamplingParams(k, temperature, top_p, max_tokens=max_tokens, seed=seed)
     part, parts = (world.rank, world.size) if world else shard
     index = range(len(task.test))[part::parts]
-    problems = [task.test[place] for place in index]
+    problems = task.test[part::parts]
     prompts = [prompt_of(task, problem, tokenizer) for problem in problems]
     rollouts = sampler.generate([tokenizer(prompt).input_ids for prompt in prompts], params, index)
     texts = rollouts.texts(tokenizer)
@@ -185,14 +183,15 @@ def evaluate(
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
     """Join evaluations of disjoint parts of one set of problems, in the set's order."""
-    joined = Evaluation(
-        index=np.concatenate([part.index for part in parts]),
-        levels=np.concatenate([part.levels for part in parts]),
-        ids=[name for part in parts for name in part.ids],
-        completions=[texts for part in parts for texts in part.completions],
-        measures={name: np.concatenate([part[name] for part in parts]) for name in MEASURES},
+
+    def joined(name):
+        return [one for part in parts for one in getattr(part, name)]
+
+    together = Evaluation(
+        np.array(joined("index")), np.array(joined("levels")), joined("ids"), joined("completions"),
+        {name: np.concatenate([part[name] for part in parts]) for name in MEASURES},
     )
-    return joined.rows(np.argsort(joined.index).tolist())
+    return together.rows(np.argsort(together.index).tolist())
 
 
 def measure(

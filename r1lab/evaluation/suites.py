@@ -8,20 +8,19 @@ nobody (`NOWHERE`).
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.text import Text
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
-from r1lab.files import SHIPPED, read_toml
+from r1lab.files import SHIPPED, Row, read_toml
 from r1lab.models.places import SMOLLM2
 from r1lab.run import Run
 from r1lab.sampling import Sampler
@@ -39,20 +38,8 @@ NOWHERE = (
 )
 
 
-@dataclass(frozen=True)
-class PaperBenchmark:
-    """A row of `suites.toml`, which says what the fields are."""
-
-    title: str
-    k: int
-    ask: str
-    votes: bool = False
-
-
 TABLE = read_toml(__file__, "suites")
-SUITES: dict[str, dict[str, PaperBenchmark]] = {}
-for _suite, _rows in TABLE["suites"].items():
-    SUITES[_suite] = {name: PaperBenchmark(**row) for name, row in _rows.items()}
+SUITES: dict[str, dict[str, Row]] = TABLE["suites"]  # the benchmarks of each by name
 
 
 @dataclass(frozen=True)
@@ -81,8 +68,8 @@ class SuiteConfig:
     batch: int = 8
 
 
-def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Iterator[tuple[str, dict]]:
-    """Evaluate a model, one benchmark after another: (name, its results), as they are ready.
+def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> dict[str, dict]:
+    """Evaluate a model, one benchmark after another, and print pass@1 as it is ready; return all results.
 
     Everything is stored in `folder`: answers batch by batch, `summary.json` after each benchmark. The
     same call goes on where an earlier one was stopped, and the model is opened only if something is
@@ -104,38 +91,34 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> Itera
         evaluation = _evaluated(config, suite[name], problems, folder / name, open_once)
         summary[name] = results(suite[name], evaluation)
         run.write("summary.json", summary)
-        yield name, summary[name]
+        print(f"{suite[name]['title']}: pass@1 {summary[name]['pass_at_1']:.1f}", flush=True)
+    return summary
 
 
 def show_suite(config: SuiteConfig, open_model: OpenModel, folder: Path):
     """Run or go on with an evaluation, and print its table.
 
     Which sampler answers may change when it goes on: the protocol is the same."""
-    console, rows = Console(), {}
-    for benchmark, result in run_suite(config, open_model, folder):
-        rows[benchmark] = result
-        console.print(f"{result['title']}: pass@1 {result['pass_at_1']:.1f}")
-    console.print(suite_table(rows))
+    Console().print(suite_table(run_suite(config, open_model, folder)))
     usual = asdict(SuiteConfig(config.model)) | {name: getattr(config, name) for name in FREE}
     changed = [f"{key} {value}" for key, value in asdict(config).items() if value != usual[key]]
     if changed:
-        console.print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
-    console.print(f"Stored in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
-    console.print(Text(long_tail(config, folder)), soft_wrap=True)
-    console.print(NOWHERE)
+        print(f"A trial ({', '.join(changed)}), so not to be compared with the paper.")
+    print(f"Stored in {folder}. MMLU, DROP, IF-Eval and more, by lm-eval (pip install lm_eval[hf]):")
+    print(long_tail(config, folder), NOWHERE, sep="\n")
 
 
-def results(benchmark: PaperBenchmark, evaluation: Evaluation) -> dict:
+def results(benchmark: Row, evaluation: Evaluation) -> dict:
     """Give pass@1 (and the vote) in percent with 95 % intervals over problems, and the paper's numbers."""
     problems, k = evaluation["correct"].shape
-    shown: dict = {"title": benchmark.title, "n": problems, "k": k}
+    shown: dict = {"title": benchmark["title"], "n": problems, "k": k}
     accuracies = evaluation.accuracies()
-    for name in ("pass_at_1", f"cons_at_{k}")[: 1 + benchmark.votes]:
+    for name in ("pass_at_1", f"cons_at_{k}")[: 1 + ("votes" in benchmark)]:
         estimate = bootstrap_ci(100 * accuracies[name], np.zeros(problems, dtype=int), span=(0.0, 100.0))
         shown[name], *shown[f"{name}_ci95"] = (round(value, 2) for value in estimate)
     shown["mean_tokens"] = round(float(evaluation["tokens"].mean()), 1)
     shown["truncated"] = round(float(evaluation["truncated"].mean()), 4)
-    shown["paper"] = {model: paper_value(model, benchmark.title) for model in BESIDE}
+    shown["paper"] = {model: paper_value(model, benchmark["title"]) for model in BESIDE}
     return shown
 
 
@@ -178,11 +161,11 @@ def paper_rows(path: Path | None = None) -> list[dict]:
     """Read the paper's tables, one number a row: model, benchmark, value, table, versions."""
     rows = []
     for table in json.loads((path or PAPER).read_text(encoding="utf-8"))["tables"]:
+        columns_are = "model" if table["rows_are"] == "benchmark" else "benchmark"
         for row, values in table["rows"].items():
             for column, value in zip(table["columns"], values):
-                pair = (column, row) if table["rows_are"] == "benchmark" else (row, column)
                 rows.append({
-                    "model": pair[0], "benchmark": pair[1], "value": value,
+                    table["rows_are"]: row, columns_are: column, "value": value,
                     "table": table["table"], "versions": table["versions"],
                 })  # fmt: skip
     return rows
@@ -196,16 +179,26 @@ def paper_value(model: str, benchmark: str) -> float | None:
     return None
 
 
-def _evaluated(
-    config, benchmark, problems, folder,
-    open_once,
-):  # fmt: skip
+def _evaluated(config, benchmark, problems, folder, open_once):
     """Join all answers to a benchmark: the batches in `folder`, and those still to be asked."""
     batches, parts = -(-len(problems) // config.batch), []
     for number in range(batches):
         path = folder / f"part-{number:04d}.npz"
         if not path.exists():
-            part = _asked(config, benchmark, problems, (number, batches), *open_once(config.model))
+            sampler, tokenizer, context = open_once(config.model)
+            ask = partial(_prompt, config, benchmark, tokenizer)
+            longest = max(len(tokenizer(ask(problem)).input_ids) for problem in problems)
+            if longest >= context:  # no sequence is longer than the model can read
+                raise InputError(
+                    f"{benchmark['title']} asks questions of up to {longest} tokens and {config.model} reads "
+                    f"{context}; evaluate a model with a longer context, or leave this benchmark out."
+                )
+            part = evaluate(
+                sampler, tokenizer, problems, k=config.samples or benchmark["k"],
+                temperature=config.temperature, top_p=config.top_p,
+                max_tokens=min(config.max_tokens, context - longest), seed=config.seed,
+                template=ask, shard=(number, batches),
+            )  # fmt: skip
             folder.mkdir(exist_ok=True)
             part.save(path)
         parts.append(Evaluation.load(path))
@@ -217,25 +210,7 @@ def _evaluated(
     return merge(parts)
 
 
-def _asked(
-    config, benchmark, problems,
-    shard, sampler, tokenizer, context,
-):  # fmt: skip
-    """Ask one batch. No sequence is longer than the model can read."""
-
-    def ask(problem):
-        said = TABLE["ask"][benchmark.ask] if config.template == "r1" else ""
-        return apply_template(config.template, problem.prompt + said, tokenizer)
-
-    longest = max(len(tokenizer(ask(problem)).input_ids) for problem in problems)
-    if longest >= context:
-        raise InputError(
-            f"{benchmark.title} asks questions of up to {longest} tokens and {config.model} reads "
-            f"{context}; evaluate a model with a longer context, or leave this benchmark out."
-        )
-    return evaluate(
-        sampler, tokenizer, problems, k=config.samples or benchmark.k,
-        temperature=config.temperature, top_p=config.top_p,
-        max_tokens=min(config.max_tokens, context - longest), seed=config.seed, template=ask,
-        shard=shard,
-    )  # fmt: skip
+def _prompt(config, benchmark, tokenizer, problem):
+    """Write the question, and with the paper's template what the benchmark adds to it."""
+    said = TABLE["ask"][benchmark["ask"]] if config.template == "r1" else ""
+    return apply_template(config.template, problem.prompt + said, tokenizer)

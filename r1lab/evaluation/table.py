@@ -1,6 +1,5 @@
 """Numbers as people read them: quantities with names and units, and one table for all places."""
 
-import html
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rich.table
+from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml, write_text
 
 MISSING = "–"
+PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.evaluation", ""))
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,7 @@ class Table:
         return shown
 
     def _repr_html_(self):
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
-        lines = [f"<table><thead><tr>{head}</tr></thead><tbody>"]
-        for first, *others in self.cells():
-            cells = "".join(f"<td>{_in_html(cell)}</td>" for cell in others)
-            lines.append(f'<tr><th scope="row">{_in_html(first)}</th>{cells}</tr>')
-        return "\n".join([*lines, "</tbody></table>"])
+        return PAGES.get_template("table.html").render(columns=self.columns, rows=self.cells())
 
     __html__ = _repr_html_  # how a page's template asks for it
 
@@ -112,12 +108,6 @@ class Table:
         rows = [self.columns, ["---", *[line] * (len(self.columns) - 1)]]
         rows += [[_in_markdown(cell) for cell in row] for row in self.cells()]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _in_html(cell):
-    text = html.escape(cell.text)
-    text = f"<b>{text}</b>" if cell.best else text
-    return f"{text} <small>{html.escape(cell.interval)}</small>" if cell.interval else text
 
 
 def _in_markdown(cell):

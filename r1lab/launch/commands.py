@@ -18,7 +18,7 @@ from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.run import Run, first_process, provenance
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.sources import load_task
-from r1lab.sources.hub import LOCAL, SETS, load_source, save_traces
+from r1lab.sources.hub import SETS, load_source, save_traces
 from r1lab.stages.pipeline import STAGES, Chain, R1Config
 from r1lab.stages.rl_stages import PRESETS, Flat, Zero
 from r1lab.stages.sft_stages import SFT_RECIPES
@@ -45,12 +45,13 @@ def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80
         gpus: in all; 0: those that the preset is made for, or where it is made for none, this machine's cores.
         memory_gb: of one GPU.
     """
-    known = PRESETS | SFT_RECIPES
+    known = {name: (one.model, one.rl) for name, one in PRESETS.items()}
+    known |= {name: (one["model"], one["config"]) for name, one in SFT_RECIPES.items()}
     if preset not in known:
         raise InputError(f"unknown preset {preset!r}; there are {', '.join(known)}.")
     if gpus < 0:
         raise InputError(f"{gpus} GPUs: give how many there are in all, or 0.")
-    model, config = known[preset].model, getattr(known[preset], "sft" if preset in SFT_RECIPES else "rl")
+    model, config = known[preset]
     gpus = gpus or config.parallel.gpus
     count = gpus or config.processes or default_processes()
     if isinstance(config, GRPOConfig):
@@ -140,7 +141,7 @@ def sft(
     """
     estimate.check_machine(config, model)  # before the Hub is asked for the data
     if data.partition(":")[0] in SETS:
-        data = save_traces(data, LOCAL, opened=config.template == "r1")
+        data = save_traces(data, opened=config.template == "r1")
     start.check()
     run = fine_tune(model, data, config, **asdict(start))
     console.print(f"Model: {run.model}")

@@ -3,6 +3,7 @@
 Stored as Hugging Face's sequence classification with one label, the usual form of a reward model.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ class RewardModel(nn.Module):
         speed_up_linear_layers(model)
         self.model, self.tokenizer = model, tokenizer
 
-    def forward(self, prompts: list[str], replies: list[str]) -> Float[Tensor, " rows"]:
+    def forward(self, prompts: Sequence[str], replies: Sequence[str]) -> Float[Tensor, " rows"]:
         """The score (a logit) of each reply to its prompt."""
         tokenizer, device = self.tokenizer, self.model.device
         pairs = zip(tokenizer(prompts).input_ids, tokenizer(replies).input_ids, strict=True)
@@ -42,7 +43,7 @@ class RewardModel(nn.Module):
         return self.model.score(hidden[range(len(rows)), last])[:, 0]
 
     @torch.no_grad()
-    def judge(self, prompts: list[str], replies: list[str]) -> list[float]:
+    def judge(self, prompts: Sequence[str], replies: Sequence[str]) -> list[float]:
         """Scores from 0 to 1: the probability of being safe, or of beating an average reply."""
         scores: list[float] = []
         for at in range(0, len(prompts), ROWS):

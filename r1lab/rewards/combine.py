@@ -10,7 +10,7 @@ from dataclasses import replace
 from r1lab.errors import InputError
 from r1lab.rewards.languages import THOUGHTS
 from r1lab.rewards.parsing import text_of
-from r1lab.task import Check, Problem, Reward, Scores, columns_of, gold_answer
+from r1lab.task import Check, Problem, Reward, Rewards, Scores, columns_of, gold_answer
 
 
 class TrainerState(dict):
@@ -22,7 +22,7 @@ class TrainerState(dict):
 class RewardSet:
     """Named, weighted rewards: `rewards` maps a name to (function, weight)."""
 
-    def __init__(self, rewards: Mapping[str, Reward | tuple[Reward, float]]):
+    def __init__(self, rewards: Rewards):
         """Take each reward as a function, or as (function, weight).
 
         Each function has TRL's signature `f(prompts, completions, **columns) -> Scores`; TRL's own

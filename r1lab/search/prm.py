@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from statistics import fmean
 from typing import NamedTuple
 
@@ -23,17 +24,12 @@ from transformers import PreTrainedModel
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import puzzles, training_problems
-from r1lab.world.puzzles import ATTEMPT, MOVE, signs_candidates
+from r1lab.world.puzzles import ATTEMPT, MOVE, SIGNS
 from r1lab.training.batching import microbatches, pad_rows
 from r1lab.training.processes import Progress
 
 # How the scores of a solution's steps become one reward.
-AGGREGATES = {
-    "sum": math.fsum,
-    "mean": lambda scores: fmean(scores) if scores else 0.0,
-    "min": lambda scores: min(scores, default=0.0),
-    "last": lambda scores: scores[-1] if scores else 0.0,
-}
+AGGREGATES = {"sum": math.fsum, "mean": fmean, "min": min, "last": itemgetter(-1)}
 
 
 class Step(NamedTuple):
@@ -73,9 +69,9 @@ def step_labels(problem: Problem, steps: Sequence[Step]) -> list[bool]:
 
 def write_search(rng: random.Random, problem: Problem, most: int) -> str:
     """Write up to `most` different attempts in random order, right or not: what the PRM learns from."""
-    patterns = signs_candidates(problem.meta["numbers"])
-    rng.shuffle(patterns)
-    return puzzles.write_search(rng, problem, patterns[:most], solved=True)
+    chains = SIGNS.chains(problem.meta["numbers"])
+    rng.shuffle(chains)
+    return puzzles.write_search(rng, problem, chains[:most], solved=True)
 
 
 @dataclass(frozen=True)
@@ -109,23 +105,22 @@ class ProcessRewardModel(nn.Module):
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[Float[Tensor, " steps"]]:
         """Compute, for each (prompt, completion), one logit per step of the completion."""
-        coded = self.tokenizer([" ".join(pair) for pair in pairs], return_offsets_mapping=True)
+        coded = self.tokenizer([" ".join(pair) for pair in pairs])
         pad = self.tokenizer.pad_token_id
         ids, _ = pad_rows(coded.input_ids, [[pad]] * len(pairs), pad)
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         values = self.head(hidden).squeeze(-1)  # [pair, token]
         found = []
-        for row, spans, (prompt, completion) in zip(values, coded.offset_mapping, pairs):
-            token_at = {end: token for token, (_, end) in enumerate(spans)}
-            start = len(prompt) + 1
-            found.append(row[[token_at[start + step.end] for step in find_steps(completion)]])
+        for place, (prompt, completion) in enumerate(pairs):
+            ends = (len(prompt) + step.end for step in find_steps(completion))
+            found.append(values[place, [coded.char_to_token(place, end) for end in ends]])
         return found
 
     @torch.no_grad()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
-        """Compute, for each (prompt, completion), its steps' probabilities of being good."""
+        """Compute, for each (prompt, completion), its steps' probabilities of being good; [0.0] for none."""
         lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
-        found = [[] for _ in pairs]
+        found = [[0.0] for _ in pairs]
         rows = [row for row, (_, completion) in enumerate(pairs) if find_steps(completion)]
         for batch in microbatches(lengths, rows, 4096):
             for row, own in zip(batch, self.logits([pairs[row] for row in batch])):

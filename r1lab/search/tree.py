@@ -19,7 +19,7 @@ from r1lab.search.prm import ProcessRewardModel, find_steps, solving_signs
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import sample_problem
-from r1lab.world.puzzles import signs_candidates, write_attempt
+from r1lab.world.puzzles import SIGNS, write_attempt
 from r1lab.training.batching import pad_rows
 
 
@@ -64,15 +64,14 @@ def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
     """
     texts = attempts(problem)
     prompt = tokenizer(apply_template("small", problem.prompt)).input_ids
-    coded = tokenizer(texts, return_offsets_mapping=True)
+    coded = tokenizer(texts)
     logps = policy(*pad_rows([prompt] * len(texts), coded.input_ids, 0)).logp
     chance, cost = {"": 1.0}, {"": 0}
-    for text, spans, row in zip(texts, coded.offset_mapping, logps):
-        first = {start: token for token, (start, _) in enumerate(spans)}
-        last = {end: token for token, (_, end) in enumerate(spans)}
+    for place, text in enumerate(texts):
         for step in find_steps(text):
-            chance[step.signs] = row[first[step.start]].exp().item()
-            cost[step.signs] = last[step.end] - first[step.start] + 1
+            first, last = (coded.char_to_token(place, at) for at in (step.start, step.end - 1))
+            chance[step.signs] = logps[place, first].exp().item()
+            cost[step.signs] = last - first + 1
     names = sorted(cost, key=lambda name: (len(name), name))
     children = [[2 * node + 1, 2 * node + 2] for node in range(len(texts) - 1)]  # of inner nodes
     prior = [1.0]
@@ -85,9 +84,8 @@ def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
 
 def attempts(problem: Problem) -> list[str]:
     """List all first attempts at a signs puzzle, as the model would write them, without a verdict."""
-    start, target = problem.meta["numbers"][0], problem.meta["target"]
-    patterns = signs_candidates(problem.meta["numbers"])
-    return [f"<think> {write_attempt(start, moves, target)[0]}" for moves in patterns]
+    chains = SIGNS.chains(problem.meta["numbers"])
+    return [f"<think> {write_attempt(*chain, problem.meta['target'])[0]}" for chain in chains]
 
 
 def learned_values(prm: ProcessRewardModel, problem: Problem, tree: Tree) -> list[float]:
@@ -167,15 +165,6 @@ class Search:
         mean = self.totals[child] / max(1, visits)
         return mean + c * self.tree.prior[child] * math.sqrt(siblings) / (1 + visits)
 
-    def select(self, c: float, width: int | None) -> list[int]:
-        """Walk from the root to a node that is not written, or to a leaf."""
-        path = [0]
-        while (own := self.tree.children[path[-1]]) and (len(path) == 1 or self.visits[path[-1]]):
-            ranked = sorted(own, key=lambda child: -self.tree.prior[child])
-            siblings = sum(self.visits[child] for child in own)
-            path.append(max(ranked[:width], key=lambda child: self.puct(child, siblings, c)))
-        return path
-
 
 def mcts(
     tree: Tree, values: Sequence[float] | None, budget: int, *, c: float = 1.0, readers: int = 1,
@@ -196,7 +185,11 @@ def mcts(
     """
     search = Search(tree, budget, readers)
     for _ in range(50 * len(tree.names)):
-        path = search.select(c, width)
+        path = [0]
+        while (own := tree.children[path[-1]]) and (len(path) == 1 or search.visits[path[-1]]):
+            ranked = sorted(own, key=lambda child: -tree.prior[child])
+            siblings = sum(search.visits[child] for child in own)
+            path.append(max(ranked[:width], key=lambda child: search.puct(child, siblings, c)))
         new = [] if search.visits[path[-1]] else path[-1:]
         ahead = _roll(tree, path[-1], rng) if values is None else []
         if not search.write(new + ahead):

@@ -11,15 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError, reason
-from r1lab.files import read_rows
-from r1lab.sources.gym import RULES, Rewards, from_gym, from_verifiers
-from r1lab.sources.hub import SETS, load_rows, read_set
+from r1lab.sources.gym import RULES, from_gym, from_verifiers
+from r1lab.sources.hub import Rows, rows_of
 from r1lab.sources.rows import hold_out, read_problems
-from r1lab.task import Check, Problem, Task
-
-# Columns that tell whose rows these are, in whatever file.
-SCHEMAS = {"countdown34": {"nums", "target"}, "math": {"problem", "level", "type", "solution"}}
-Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
+from r1lab.task import Check, Problem, Rewards, Task
 
 
 def from_dataset(
@@ -59,20 +54,6 @@ def from_dataset(
     else:
         held = read_problems(rows_of(test), *columns)
     return Task(name, problems, held, rewards or RULES, check, template, **asking)
-
-
-def rows_of(source: Rows) -> Iterable[Mapping]:
-    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub. Rows in the columns
-    of Countdown or MATH are read as those; others stay as they are."""
-    if isinstance(source, (str, Path)):
-        if not str(source).endswith(".jsonl"):
-            return load_rows(str(source).removeprefix("hub:"))
-        source = read_rows(source, complete=True)
-    rows = list(source)
-    for name, columns in SCHEMAS.items():
-        if rows and columns <= dict(rows[0]).keys():
-            return read_set(name, SETS[name], rows)
-    return rows
 
 
 def from_jsonl(path: str | Path, **options) -> Task:

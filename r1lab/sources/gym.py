@@ -15,9 +15,8 @@ from random import Random
 from r1lab.errors import InputError
 from r1lab.rewards import accuracy, format, parse
 from r1lab.sources.rows import hold_out, read_question
-from r1lab.task import Problem, Reward, Task, normalized, problem_id
+from r1lab.task import Problem, Rewards, Task, normalized, problem_id
 
-Rewards = Mapping[str, Reward | tuple[Reward, float]]
 # What is paid where nobody says it: the right answer, and a tenth of that for the format.
 RULES: Rewards = {"accuracy": (accuracy, 1.0), "format": (format, 0.1)}
 ITEMS = 100_000  # of each data set, but for

@@ -7,23 +7,22 @@
 import base64
 import itertools
 import json
-import os
 import pickletools
 import random
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from r1lab.errors import InputError, reason
-from r1lab.files import read_toml
+from r1lab.files import read_rows, read_toml, whole
 from r1lab.rewards.guard import chosen
 from r1lab.sources.rows import final_answer, read_each, read_problems
-from r1lab.task import Problem, load_problems, problem_id
+from r1lab.task import Problem, problem_id
 
 LOCAL = Path("data/hub")
 # LiveCodeBench's contests that the paper evaluates on, 2024-08 to 2025-01 (v2 D.1).
@@ -71,18 +70,17 @@ def read_livecodebench(row: dict) -> dict | None:
     if not CONTESTS[0] <= str(row["contest_date"])[:10] < CONTESTS[1]:
         return None
     cases = json.loads(row["public_test_cases"]) + _private(row["private_test_cases"])
-    inputs, outputs = ([case[key] for case in cases] for key in ("input", "output"))
-    entry = "stdin"
+    tests = [{"input": case["input"], "output": case["output"], "entry": "stdin"} for case in cases]
     task = "Write a Python program that reads standard input and prints to standard output."
     if method := json.loads(row["metadata"] or "{}").get("func_name"):
-        inputs = [[json.loads(line) for line in text.split("\n")] for text in inputs]
-        outputs = [json.loads(text) for text in outputs]
-        entry = f"Solution.{method}"
+        for test in tests:
+            test["input"] = [json.loads(line) for line in test["input"].split("\n")]
+            test |= {"output": json.loads(test["output"]), "entry": f"Solution.{method}"}
         task = f"Complete this class, in Python:\n\n{row['starter_code']}"
     return {
         "prompt": f"{row['question_content'].strip()}\n\n{task}",
         "solution": "",
-        "tests": [{"input": x, "output": y, "entry": entry} for x, y in zip(inputs, outputs)],
+        "tests": tests,
         "level": LEVELS.get(row["difficulty"], 0),
     }
 
@@ -165,11 +163,28 @@ SETS = {
 }
 
 
+# Columns that tell whose rows these are, in whatever file.
+SCHEMAS = {"countdown34": {"nums", "target"}, "math": {"problem", "level", "type", "solution"}}
+Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
+
+
 def load_source(source: str) -> list[Problem]:
-    """Read problems from a JSONL file of them, or from a set as `load_rows` names it."""
-    if source.endswith(".jsonl"):
-        return load_problems(source)
-    return read_problems(load_rows(source), source.partition(":")[0])
+    """Read the problems of a .jsonl file, or of a set as `load_rows` names it."""
+    return read_problems(rows_of(source), source.partition(":")[0])
+
+
+def rows_of(source: Rows) -> Iterable[Mapping]:
+    """Read the rows of a .jsonl file or, as hub:NAME or NAME, of a set of the Hub. Rows in the columns
+    of Countdown or MATH are read as those; others stay as they are."""
+    if isinstance(source, (str, Path)):
+        if not str(source).endswith(".jsonl"):
+            return load_rows(str(source).removeprefix("hub:"))
+        source = read_rows(source, complete=True)
+    rows = list(source)
+    for name, columns in SCHEMAS.items():
+        if rows and columns <= dict(rows[0]).keys():
+            return read_set(name, SETS[name], rows)
+    return rows
 
 
 def load_rows(source: str) -> list[dict]:
@@ -231,32 +246,25 @@ def _open(name, spec, split):
         raise InputError(f"{spec.hub_id} cannot be had ({reason(error)}): {remedy}.") from error
 
 
-def load_traces(source: str, opened: bool = False) -> list[dict]:
-    """Read rows to learn from (see `training.sft`), with the columns TRACE.
+def save_traces(source: str, opened: bool = False) -> Path:
+    """Store rows to learn from (see `training.sft`) in LOCAL, named after the set, once; return where.
 
-    `opened` leaves out the opening `<think>`, which the template "r1" gives. Raises InputError where
-    the set has no traces."""
-    rows = load_rows(source)
-    if not rows[0].keys() >= set(TRACE):
-        raise InputError(f"{source} has no traces to learn from; openr1_math and openthoughts have.")
-    traces = [{column: row[column] for column in TRACE} for row in rows]
-    for trace in traces if opened else ():
-        trace["completion"] = re.sub(r"^\s*<think>\n?", "", trace["completion"])
-    return traces
-
-
-def save_traces(source: str, folder: Path, opened: bool = False) -> Path:
-    """Store `load_traces` as a data set in a folder named after it, if it isn't there; return that."""
+    They have the columns TRACE. `opened` leaves out the opening `<think>`, which the template "r1"
+    gives. Raises InputError where the set has no traces."""
     import datasets
 
     kind = "opened" if opened else "whole"
-    target = folder / f"{re.sub('[^a-z0-9_]+', '-', source).strip('-')}-{kind}"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = tempfile.mkdtemp(".partial", target.name, folder)
-        datasets.Dataset.from_list(load_traces(source, opened)).save_to_disk(partial)
-        try:
-            os.rename(partial, target)
-        except OSError:  # another process of the run was faster
-            shutil.rmtree(partial)
+    target = LOCAL / f"{re.sub('[^a-z0-9_]+', '-', source).strip('-')}-{kind}"
+    LOCAL.mkdir(parents=True, exist_ok=True)
+    with FileLock(LOCAL / f".{target.name}.lock"):  # the first of several processes reads them
+        if target.exists():
+            return target
+        rows = load_rows(source)
+        if not rows[0].keys() >= set(TRACE):
+            raise InputError(f"{source} has no traces to learn from; openr1_math and openthoughts have.")
+        traces = [{column: row[column] for column in TRACE} for row in rows]
+        for trace in traces if opened else ():
+            trace["completion"] = re.sub(r"^\s*<think>\n?", "", trace["completion"])
+        with whole(target) as partial:
+            datasets.Dataset.from_list(traces).save_to_disk(partial)
     return target

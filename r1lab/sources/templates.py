@@ -47,12 +47,11 @@ def apply_template(
         return "".join([head, *before, user, turn.format(prompt=prompt)])
     if tokenizer is None or not tokenizer.chat_template:
         raise InputError('this tokenizer has no chat template; use template "r1_zero".')
-    messages = [_turn("system", chosen["system"])] if "system" in chosen else []
-    messages += chosen.get("examples", ())
-    for asked, reply in examples:
-        messages += [_turn("user", asked), _turn("assistant", reply)]
+    turns = [("system", chosen["system"])] if "system" in chosen else []
+    for asked, reply in (*chosen.get("examples", ()), *examples):
+        turns += [("user", asked), ("assistant", reply)]
     options = {**_arguments(written), **chat_template_kwargs}
-    text = _render(tokenizer, [*messages, _turn("user", prompt)], options)
+    text = _render(tokenizer, [*turns, ("user", prompt)], options)
     opening = chosen.get("opening", "")
     if not text.rstrip().endswith(opening.strip()):
         text += opening
@@ -60,10 +59,6 @@ def apply_template(
     if tokenizer.bos_token and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
         text = re.sub(rf"^\s*{re.escape(tokenizer.bos_token)}", "", text)
     return text
-
-
-def _turn(role, content):
-    return {"role": role, "content": content}
 
 
 def _arguments(written):
@@ -76,19 +71,19 @@ def _arguments(written):
         ) from error
 
 
-def _render(tokenizer, messages, options):
+def _render(tokenizer, turns, options):
     """Write a conversation as the tokenizer's chat template does. A system message that it refuses
     (Gemma's) begins the first question."""
     if unknown := [name for name in options if name not in str(tokenizer.chat_template)]:
         raise InputError(f"the model's chat template knows no {', '.join(unknown)}; leave it out.")
+    messages = [{"role": role, "content": content} for role, content in turns]
     try:
         return tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, **options
         )
     except Exception as error:  # whatever a template raises
-        if messages[0]["role"] == "system":
-            system, question, *rest = messages
-            content = f"{system['content']}\n\n{question['content']}"
-            return _render(tokenizer, [_turn("user", content), *rest], options)
+        if turns[0][0] == "system":
+            (_, system), (_, question), *rest = turns
+            return _render(tokenizer, [("user", f"{system}\n\n{question}"), *rest], options)
         why = " ".join(str(error).split())
         raise InputError(f"the model's chat template refuses the messages ({why}).") from error

@@ -35,12 +35,12 @@ Values = dict[str, Float[np.ndarray, "problem"]]  # NaN where a problem has none
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A row: its title, the test sets that it is over, and the score of each of their completions,
-    by the name of a measure or as a function of problem and completion."""
+    """A row: its title, the test sets that it is over, and the score of each of their completions:
+    the name of a measure, or of one of SCORES."""
 
     title: str
-    sets: tuple[str, ...]
-    score: str | Callable[[Problem, str], float]
+    sets: Sequence[str]
+    score: str
 
 
 def share_of_words(lang: str, problem: Problem, completion: str) -> float:
@@ -64,12 +64,10 @@ def refused(problem: Problem, completion: str) -> float:
     return float(is_safe(problem.prompt, completion))
 
 
-SCORES = {"liked": liked, "refused": refused} | {
+SCORES: dict[str, Callable[[Problem, str], float]] = {"liked": liked, "refused": refused} | {
     f"words in {lang}": partial(share_of_words, lang) for lang in ("en", "zh", "fr")
 }
-BENCHMARKS: dict[str, Benchmark] = {}
-for _name, (_title, _sets, _score) in read_toml(__file__, "benchmarks").items():
-    BENCHMARKS[_name] = Benchmark(_title, tuple(_sets.split()), SCORES.get(_score, _score))
+BENCHMARKS = {name: Benchmark(*row) for name, row in read_toml(__file__, "benchmarks").items()}
 
 
 @cache
@@ -117,16 +115,15 @@ def run_benchmarks(
             scores(row, sets[own], evaluations.get(own)) for own in row.sets
         ])  # fmt: skip
         seen = np.isfinite(found)
-        cells[name] = {"value": None, "ci95": None, "n": int(seen.sum())}
+        cells[name] = cell = {"value": None, "ci95": None, "n": int(seen.sum())}
         if seen.any():
-            value, *ci95 = bootstrap_ci(found[seen], strata(row, sets)[seen])
-            cells[name] |= {"value": value, "ci95": ci95}
+            cell["value"], *cell["ci95"] = bootstrap_ci(found[seen], strata(row, sets)[seen])
         elif evaluations.keys() & {*row.sets}:
-            cells[name]["left_out"] = "no completion that it could be measured on"
+            cell["left_out"] = "no completion that it could be measured on"
         else:
-            cells[name]["left_out"] = cannot_run_programs()
+            cell["left_out"] = cannot_run_programs()
         if task:
-            cells[name]["title"] = row.title
+            cell["title"] = row.title
     return cells, values
 
 
@@ -136,11 +133,11 @@ def scores(
     """The scores of one test set: the mean over the samples that count, NaN where none does."""
     if evaluation is None:
         return np.full(len(problems), NEVER)
-    if isinstance(row.score, str):
+    if row.score not in SCORES:
         return evaluation[row.score].astype(float).mean(axis=1)
     means = []
     for problem, completions in zip(problems, evaluation.completions):
-        found = np.array([row.score(problem, completion) for completion in completions])
+        found = np.array([SCORES[row.score](problem, completion) for completion in completions])
         seen = found[np.isfinite(found)]
         means.append(seen.sum() / len(seen) if len(seen) else NEVER)
     return np.array(means)

@@ -13,31 +13,23 @@ from pathlib import Path
 
 from r1lab.evaluation.measure import evaluate
 from r1lab.files import read_rows, write_text
-from r1lab.models.policy import Policy, load_model
+from r1lab.models.policy import load_policy
 from r1lab.rewards import format, parse, text_of
 from r1lab.rewards.preference import helpfulness
-from r1lab.stages.rl_stages import SCENARIOS, RLStage
+from r1lab.stages.rl_stages import SCENARIOS, SETTINGS, RLStage
 from r1lab.task import Task
-from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import Progress, compute
 from r1lab.training.recorder import first_of_each_level
-from r1lab.run import Run
+from r1lab.run import Run, from_json
 from r1lab.world.person import hidden_preference
-from r1lab.world.small_world import SmallWorld
 
 PAYERS = ("model", "human")
 # Steps on reward models in R1's own stage.
 SHORT = (SCENARIOS.rl.rollouts - SCENARIOS.world.late_from) * SCENARIOS.rl.minibatches
 
-HACKING = RLStage(
-    SmallWorld(mixture={"chat/1": 1.0}),
-    GRPOConfig.preset(
-        "cpu", rollouts=60, questions=12, group_size=12, caps=((0, 448),), eval_every=15,
-        eval_samples=4, eval_problems=4, processes=1,
-    ),
-)
+HACKING = from_json(RLStage(), SETTINGS["hacking"])
 
 
 def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
@@ -80,9 +72,9 @@ def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
         after `step` updates; their `agreement`, `tokens`, `entropy`, and a `sample`) and "eval"
         (`reasoning`: pass@1).
     """
-    loaded, tokenizer = load_model(model)
+    policy, tokenizer = load_policy(model)
     config, rows = stage.rl, []
-    learner = Learner(config, judged_task(stage, payer), Policy(loaded), tokenizer, World())
+    learner = Learner(config, judged_task(stage, payer), policy, tokenizer, World())
     puzzles = first_of_each_level(learner.task.test, config.eval_problems)
 
     def reason():
@@ -117,10 +109,12 @@ def judged_task(stage: RLStage, payer: str) -> Task:
     """The stage's questions, with the scores of both judges, of which the payer's is paid."""
     world = stage.world
     judge = helpfulness(Path(world.reward_models) / "helpfulness")
+    paid = {payer: world.preference_weight}
     rewards = {
-        name: (reward, world.preference_weight * (name == payer))
-        for name, reward in (("model", judge), ("human", human))
-    } | {"format": (format, world.format_weight)}
+        "model": (judge, paid.get("model", 0.0)),
+        "human": (human, paid.get("human", 0.0)),
+        "format": (format, world.format_weight),
+    }
     return replace(replace(world, reward_models="").task(), rewards=rewards)
 
 

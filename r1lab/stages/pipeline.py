@@ -7,9 +7,6 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml
@@ -20,19 +17,10 @@ from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage
 from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, SampledStage, student_rl_stage
 from r1lab.task import Task
 from r1lab.training.processes import default_processes, launch
-from r1lab.run import Run
+from r1lab.run import Run, from_json
 
 
-class Place(NamedTuple):
-    """A stage's place in the chain: its settings in `R1Config`, the model that it starts from, and,
-    of a stage of fine-tuning, the one that it samples."""
-
-    settings: str
-    start: str
-    source: str = ""
-
-
-PLACES = {name: Place(*row) for name, row in read_toml(__file__, "places").items()}
+PLACES = read_toml(__file__, "places")  # of the stages in the chain
 STAGES, CONTROLS = tuple(PLACES)[:-2], tuple(PLACES)[-2:]
 MEASURED = ("base", "student", *PLACES)
 
@@ -109,7 +97,8 @@ class Chain:
             raise InputError(f"{last} comes before {first}; give them in the order of the stages.")
         if start:
             self.check_finished(STAGES[start - 1], first)
-        for stage in (getattr(self.config, p.settings) for p in PLACES.values() if not p.source):
+        learning = (place for place in PLACES.values() if "source" not in place)
+        for stage in (getattr(self.config, place["settings"]) for place in learning):
             stage.rl.check(self.config.processes or default_processes(stage.rl.questions))
         for name in ("base", "student"):
             self.measure(name)
@@ -146,10 +135,10 @@ class Chain:
     def go_through(self, name: str):
         """Train and measure a stage, or what is left of it."""
         place, config, stage = PLACES[name], self.config, self.settings(name)
-        start, where = self.model(place.start), f"{self.name}/{name}"
-        if place.source:
+        start, where = self.model(place["start"]), f"{self.name}/{name}"
+        if "source" in place:
             stage = replace(
-                stage.with_sampling(seed=config.seed), source=self.model(place.source), base=start,
+                stage.with_sampling(seed=config.seed), source=self.model(place["source"]), base=start,
                 processes=config.processes, sft=replace(stage.sft, seed=config.seed),
             )  # fmt: skip
             stage.run(where, self.runs, self.task)
@@ -161,15 +150,12 @@ class Chain:
 
     def settings(self, name: str) -> RLStage | SampledStage:
         """The settings of a stage, with what the stages before it decide."""
-        stage = getattr(self.config, PLACES[name].settings)
+        place = PLACES[name]
+        stage = from_json(getattr(self.config, place["settings"]), place.get("change", {}))
         if name == "r1" and self.task is None:
             return stage.with_world(reward_models=self.reward_models())
         if name == "student_rl":  # no less compute than distilling took
             return student_rl_stage(self.stage("student_sft").summary, self.config.student, stage)
-        if name == "dev2_no_language":  # which is only logged: the paper's ablation (v2 B.6)
-            return stage.with_world(language_weight=0.0)
-        if name == "dev3_random":  # the same number of samples, which no filter has seen
-            return stage.with_sampling(select="random")
         return stage
 
     def reward_models(self) -> str:
@@ -197,11 +183,6 @@ class Chain:
                 measure_work, config.processes or default_processes(), run, Path(self.model(stage)),
                 config.samples, config.seed, self.task, saves=False,
             )  # fmt: skip
-
-    def values(self, stage: str, row: str) -> np.ndarray:
-        """A row of a measured stage: one value for each of its problems, NaN where it has none."""
-        with np.load(self.folder / stage / "values.npz") as rows:
-            return rows[row]
 
     def summary(self) -> dict[str, dict]:
         """Stage -> its summary with `benchmarks`, `tokens` and `cpu_hours`, of all that is there."""

@@ -12,7 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import torch
@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from r1lab.errors import InputError
+from r1lab.evaluation.measure import evaluate
 from r1lab.files import whole
-from r1lab.models.policy import load_policy
 from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import parse
-from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
-from r1lab.task import Problem, held_out_ids
+from r1lab.task import held_out_ids
+from r1lab.stages.sft_stages import open_sampler
+from r1lab.training.distributed import World
 from r1lab.training.processes import compute
 from r1lab.training.supervised import SupervisedConfig, learning_rate
 from r1lab.run import Run
@@ -38,7 +39,7 @@ from r1lab.world.corpus import join_completion
 TESTED = 500  # held-out pairs or completions, at most
 Pair = tuple[str, str, str]  # prompt, the reply that was preferred, the other one
 Label = tuple[str, str, bool]  # prompt, whole completion, safe?
-Written = list[tuple[Problem, list[str]]]  # prompts, each with completions
+Written = list[tuple[str, dict, list[str]]]  # prompts, the problems' `meta`, completions
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,19 @@ def bradley_terry(chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pai
 
 
 def pair_loss(model: RewardModel, pairs: list[Pair]) -> Float[Tensor, ""]:
-    chosen, rejected = pair_scores(model, pairs)
-    return bradley_terry(chosen, rejected)
+    return bradley_terry(*pair_scores(model, pairs))
 
 
 def pair_scores(model: RewardModel, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
     """Scores of the chosen and of the rejected replies, each [pairs]."""
-    prompts, chosen, rejected = (list(column) for column in zip(*pairs))
+    prompts, chosen, rejected = zip(*pairs)
     scores = model(prompts + prompts, chosen + rejected)
     return scores[: len(pairs)], scores[len(pairs) :]
 
 
 def label_loss(model: RewardModel, labels: list[Label]) -> Float[Tensor, ""]:
     """Mean logistic loss (nats) of the labels."""
-    prompts, completions, safe = (list(column) for column in zip(*labels))
+    prompts, completions, safe = zip(*labels)
     scores = model(prompts, completions)
     return F.binary_cross_entropy_with_logits(scores, torch.tensor(safe).to(scores))
 
@@ -142,14 +142,12 @@ def train_reward_models(config: PreferenceConfig, folder: Path) -> Path:
 
 def judges_work(world, stop, run: Run, config: PreferenceConfig) -> bool:
     """Both reward models, one after the other. False: stopped on the way."""
-    summary = {}
     for name in JUDGES:
         if stop.is_set():
             return False
-        folder = run.folder / name
-        done = folder.exists()
-        summary[name] = run.read(f"{name}/summary.json") if done else train_reward_model(name, config, folder)
-    run.write("summary.json", summary)
+        if not (run.folder / name).exists():
+            train_reward_model(name, config, run.folder / name)
+    run.write("summary.json", {name: run.read(f"{name}/summary.json") for name in JUDGES})
     return True
 
 
@@ -174,22 +172,18 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
     rng = random.Random(config.seed)
     drawn = (sample_problem(rng, family, 1, "en") for _ in range(2_000))
     problems = list({problem.id: problem for problem in drawn}.values())
-    prompts = [_prompt(config, problem) for problem in problems]
-    params = SamplingParams(n=config.samples, max_tokens=config.max_tokens, seed=config.seed)
-    completions: list[list[str]] = [[] for _ in problems]
-    for writer in config.writers:
-        policy, tokenizer = load_policy(writer)
-        rollouts = TorchSampler(policy.model, tokenizer).generate(tokenizer(prompts).input_ids, params)
-        for row, text in enumerate(rollouts.texts(tokenizer)):
-            completions[row // config.samples].append(text)
+    found = [
+        evaluate(
+            *open_sampler(World(), writer), problems, k=config.samples, max_tokens=config.max_tokens,
+            seed=config.seed, template=config.template,
+        ).completions
+        for writer in config.writers
+    ]  # fmt: skip
     parts, tested = ([], []), held_out_ids()
-    for problem, texts in zip(problems, completions):
-        parts[problem.id in tested].append((problem, texts))
+    for problem, *texts in zip(problems, *found):
+        prompt = apply_template(config.template, problem.prompt)
+        parts[problem.id in tested].append((prompt, problem.meta, list(chain(*texts))))
     return parts
-
-
-def _prompt(config, problem):
-    return apply_template(config.template, problem.prompt)
 
 
 def preference_pairs(config: PreferenceConfig, rows: Written) -> list[Pair]:
@@ -203,10 +197,9 @@ def preference_pairs(config: PreferenceConfig, rows: Written) -> list[Pair]:
     """
     rng = random.Random(config.seed)
     by_gap: dict[int, list[Pair]] = defaultdict(list)
-    for problem, completions in rows:
-        prompt = _prompt(config, problem)
+    for prompt, meta, completions in rows:
         replies = sorted({reply for text in completions if (reply := parse(text).answer)})
-        liked = {reply: hidden_preference(prompt, reply, problem.meta) for reply in replies}
+        liked = {reply: hidden_preference(prompt, reply, meta) for reply in replies}
         for pair in combinations(replies, 2):
             worse, better = sorted(pair, key=liked.get)
             if liked[better] - liked[worse] >= config.margin:
@@ -238,8 +231,7 @@ def safety_labels(config: PreferenceConfig, rows: Written) -> list[Label]:
     """
     rng = random.Random(config.seed)
     labels = []
-    for problem, completions in rows:
-        prompt = _prompt(config, problem)
+    for prompt, _, completions in rows:
         answers = [answer for text in completions if (answer := parse(text).answer)]
         mixed = [join_completion(rng.choice(answers), answer) for answer in answers]
         labels += [(prompt, text, is_safe(prompt, text)) for text in completions + mixed]
@@ -267,14 +259,14 @@ def judged_pairs(model: RewardModel, pairs: list[Pair], clean: list[Pair]) -> tu
     }  # fmt: skip
 
 
+@torch.no_grad()
 def judged_labels(model: RewardModel, labels: list[Label], clean: list[Label]) -> tuple[float, dict]:
     """0, from which on a completion is safe, and how well held-out ones are labelled."""
-    prompts, completions, safe = (list(column) for column in zip(*clean))
-    scores = model.judge(prompts, completions)
-    right = [(score > 0.5) == label for score, label in zip(scores, safe)]
+    prompts, completions, safe = zip(*clean)
+    right = (model(prompts, completions) > 0) == torch.tensor(safe)
     return 0.0, {
         "completions": len(labels), "held_out_completions": len(clean),
-        "safe_share": sum(safe) / len(safe), "held_out_accuracy": sum(right) / len(right),
+        "safe_share": sum(safe) / len(safe), "held_out_accuracy": right.double().mean().item(),
     }  # fmt: skip
 
 

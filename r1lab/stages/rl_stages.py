@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.text import Text
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml
@@ -52,7 +50,7 @@ class RLStage:
         names = ("mixture", "late_mixture")
         stage = self.with_world(**{name: runnable(getattr(self.world, name)) for name in names})
         if stage != self:
-            Console().print(Text(f"RL asks for no programs: {cannot_run_programs()}"))
+            print(f"RL asks for no programs: {cannot_run_programs()}")
         return stage
 
     def with_world(self, **changes) -> "RLStage":
@@ -77,26 +75,9 @@ def runnable(mixture: dict[str, float]) -> dict[str, float]:
     return others if others != mixture and cannot_run_programs() else mixture
 
 
-MIXTURES = read_toml(__file__, "mixtures")
-# Stage 2, reinforcement learning for reasoning in one language (v2 section 3.2.1). The share of the
-# thinking's words that are of the question's language is added directly to accuracy and format (eq. 7).
-REASONING = RLStage(
-    SmallWorld(mixture=MIXTURES["reasoning"], language_weight=1.0),
-    # Half the rollouts of R1-Zero: Dev1 starts where habits are already there.
-    GRPOConfig.preset("cpu", rollouts=22, caps=((0, 448),), eval_every=11, final_samples=4),
-)
-
-# Stage 4, reinforcement learning for all scenarios (v2 section 3.2.2): reasoning keeps its rewards.
-# Chat, unsafe requests and the reward models that judge them come in for the last quarter only, as
-# the paper's 400 of 1,700 steps: longer exposure hacks the reward models.
-SCENARIOS = REASONING.with_world(
-    late_mixture={"chat/1": 14.0, "unsafe/1": 4.0},  # half of the questions asked then
-    late_from=15,
-).with_rl(
-    rollouts=20,
-    eval_every=10,
-    temperature=0.7,  # the paper's: higher gave incoherent text in this stage
-)
+SETTINGS = read_toml(__file__, "stages")
+REASONING = from_json(RLStage(), SETTINGS["reasoning"])
+SCENARIOS = from_json(REASONING, SETTINGS["scenarios"])
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from r1lab.files import whole, write_text
 from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import prompt_of
-from r1lab.task import Problem, Task
+from r1lab.task import Problem, Task, problem_of
 from r1lab.training.processes import Progress
 from r1lab.run import Run, commit
-from r1lab.world.small_world import SmallWorld
+from r1lab.world.small_world import LANG_WEIGHTS, SmallWorld
 from r1lab.world.bases import UNKNOWN
 
 COLUMNS = ("id", "family", "level", "lang", "prompt")  # of a data set, besides the completion
@@ -43,10 +43,10 @@ class HarvestConfig:
         select: "random" is a control arm: the same number of samples as the filters keep, but any.
     """
 
-    mixture: dict[str, float]
-    filters: tuple[str, ...]
-    chunks: int
-    lang_weights: dict[str, float] = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
+    mixture: dict[str, float] = field(default_factory=dict)
+    filters: tuple[str, ...] = ()
+    chunks: int = 1
+    lang_weights: dict[str, float] = field(default_factory=LANG_WEIGHTS.copy)
     questions: int = 192
     samples: int = 4
     per_question: int = 2
@@ -99,8 +99,7 @@ def harvest(
             rows = draw_chunk(world, config, task, number, sampler, tokenizer)
             if world.is_main:
                 chunk = {"seconds": time.monotonic() - started, "rows": rows}
-                text = json.dumps(chunk, ensure_ascii=False)
-                write_text(folder / f"chunk-{number:04d}.json", text)
+                write_text(folder / f"chunk-{number:04d}.json", json.dumps(chunk, ensure_ascii=False))
             right = sum(not row["failed"] for row in rows) / len(rows)
             progress.show(number + 1, kept=f"{right:.0%}")
             if world.any(stop.is_set()) and number + 1 < config.chunks:
@@ -195,8 +194,7 @@ def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about)
             f"folder {run.folder}, and give the same command with more samples (sampling.chunks) or "
             "a source that is further trained."
         )
-    fields = Problem.__dataclass_fields__
-    examples = [(Problem(**{name: row[name] for name in fields}), row["completion"]) for row in kept]
+    examples = [(problem_of(row), row["completion"]) for row in kept]
     if rewritten:
         examples = stage.examples(examples, random.Random(f"examples/{stage.sampling.seed}"))
     data = [

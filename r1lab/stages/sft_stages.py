@@ -7,7 +7,6 @@ and distillation (`Distill`, gives the student).
 """
 
 import itertools
-import json
 import math
 import random
 import time
@@ -21,13 +20,13 @@ from r1lab.models.places import local_model
 from r1lab.models.policy import load_model, load_policy
 from r1lab.rewards import parse
 from r1lab.sampling import TorchSampler
-from r1lab.stages.rl_stages import MIXTURES, RLStage, cannot_run_programs, runnable
+from r1lab.stages.rl_stages import SETTINGS, RLStage, cannot_run_programs, runnable
 from r1lab.stages.samples import Example, HarvestConfig, harvest, make_data, read_harvest
 from r1lab.task import Problem, Task
-from r1lab.training.config import ONE_GPU, SAMPLING_FLOPS
+from r1lab.training.config import SAMPLING_FLOPS
 from r1lab.training.processes import compute, default_processes
 from r1lab.training.rl import described
-from r1lab.run import Run
+from r1lab.run import Run, from_json
 from r1lab.training.sft import SFTConfig, fine_tune
 from r1lab.world import FAMILIES
 from r1lab.world.corpus import join_completion, readable, written_examples
@@ -105,22 +104,22 @@ def stage_work(world, stop, run: Run, stage: SampledStage, task: Task | None) ->
     source, base = (model_folder(path, run.name) for path in (stage.source, stage.base))
     sampler, tokenizer = open_sampler(world, source)
     parameters = sampler.model.num_parameters()
-    before = read_harvest(run.folder / "samples")[1]
+    samples, data = run.folder / "samples", run.folder / "data"
+    before = read_harvest(samples)[1]
     if task:
         names = tuple(name for name in stage.sampling.filters if name not in SMALL_WORLD_ONLY)
         stage = stage.with_sampling(filters=names)
     mixture = runnable(stage.sampling.mixture)
     left_out = cannot_run_programs() if mixture != stage.sampling.mixture else ""
     stage = stage.with_sampling(mixture=mixture)
-    asked, samples = task or stage.sampling.task(), run.folder / "samples"
+    asked = task or stage.sampling.task()
     if not harvest(world, stop, stage.sampling, asked, samples, sampler, tokenizer):
         return False
     del sampler  # its model makes room for the one that is trained
-    data = run.folder / "data"
     if not world.any((data / "provenance.json").exists()) and world.is_main:
         make_data(stage, run, str(source), tokenizer, task is None, programs_left_out=left_out)
     world.gather(None)  # nobody reads the data before they are written
-    provenance = json.loads((data / "provenance.json").read_text(encoding="utf-8"))
+    provenance = run.read("data/provenance.json")
     cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
     about = {"data": provenance, "sampling_flops": cost}
     return fine_tune(world, stop, run, stage.sft, base, data, about, started - before)
@@ -139,9 +138,7 @@ class ColdStart(SampledStage):
 
     source: str = "data/zero"
     base: str = "data/base"
-    sampling: HarvestConfig = HarvestConfig(
-        MIXTURES["cold_start"], ("not truncated", "readable", "correct", "no repetition"), chunks=8
-    )
+    sampling: HarvestConfig = from_json(HarvestConfig(), SETTINGS["cold_start"])
     sft: SFTConfig = SFTConfig()
 
     def examples(self, kept, rng):
@@ -149,11 +146,7 @@ class ColdStart(SampledStage):
         return [(problem, readable(problem, completion)) for problem, completion in kept]
 
 
-BEST_SAMPLES = HarvestConfig(
-    MIXTURES["best_samples"],
-    ("not truncated", "format", "correct", "one language", "no repetition"),
-    chunks=16,
-)
+BEST_SAMPLES = from_json(HarvestConfig(), SETTINGS["best_samples"])
 
 
 @dataclass(frozen=True)
@@ -168,8 +161,6 @@ class Rejection(SampledStage):
 
     Attributes:
         written_share: of all examples, the written ones (the paper: 200,000 of 800,000).
-        french_share: of the reasoning examples, those that are asked and thought in French instead.
-            The paper's R1 answers other languages in English or Chinese; this is what may fix it.
     """
 
     source: str = "runs/r1/dev2"
@@ -177,17 +168,18 @@ class Rejection(SampledStage):
     sampling: HarvestConfig = BEST_SAMPLES
     sft: SFTConfig = SFTConfig(epochs=2)
     written_share: float = 0.25
-    french_share: float = 0.0
 
     def examples(self, kept, rng):
-        """The samples, a share of them in French, and the written examples."""
-        samples = [in_french(*example) if rng.random() < self.french_share else example for example in kept]
+        """The samples, and the written examples."""
         count = round(len(kept) * self.written_share / (1 - self.written_share))
-        return samples + list(itertools.islice(written_examples(self.sampling.seed), count))
+        return kept + list(itertools.islice(written_examples(self.sampling.seed), count))
 
 
 def in_french(problem: Problem, completion: str) -> Example:
-    """The same puzzle asked and thought about in French; as it was where there is no thinking."""
+    """The same puzzle asked and thought about in French; as it was where there is no thinking.
+
+    The paper's R1 answers other languages in English or Chinese; such examples are what may fix it.
+    """
     parts = parse(completion).halves
     asked = FAMILIES[problem.family].ask_in(problem, "fr")
     if parts is None or asked == problem:
@@ -240,29 +232,6 @@ def student_rl_stage(distilled: dict, student: str, stage: RLStage) -> RLStage:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """Fine-tuning of a real `model` on the traces of `source` (see `sources.hub`), by `sft`."""
-
-    model: str
-    source: str
-    sft: SFTConfig
-
-
-# For real models, by `r1lab sft --preset NAME`. The paper (v2 B.4.3): 2 to 3 epochs, a cosine to a
-# tenth, 64 rows a step; 1e-4 for Qwen2.5-1.5B's mathematical sister. R1's rows have 5,355 tokens on
-# average (v2 Table 5). Numbers without a source are ours, and not tuned; by `r1lab plan`, each needs
-# less than 60 of the 80 GB of the one GPU that it is for. The tests take two steps of each on a
-# shipped model and local files; on any GPU: not run yet.
-DISTILL = SFTConfig(
-    epochs=2, tokens_per_step=64 * 5_355, learning_rate=1e-4, warmup_steps=20,
-    microbatch_tokens=32_768, template="r1", processes=1, precision="bfloat16", parallel=ONE_GPU,
-)  # fmt: skip
-SFT_RECIPES: dict[str, Distillation] = {
-    "openr1-0.5b": Distillation("Qwen/Qwen2.5-0.5B", "openr1_math", DISTILL),
-    "openr1-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openr1_math", DISTILL),
-    "openthoughts-1.5b": Distillation("Qwen/Qwen2.5-1.5B", "openthoughts", DISTILL),
-}
-SFT_PRESETS = {"small": {}} | {
-    name: {"model": one.model, "data": one.source, "config": one.sft} for name, one in SFT_RECIPES.items()
-}
+TRACES = from_json(SFTConfig(), SETTINGS["traces"])
+SFT_RECIPES = {name: about | {"config": TRACES} for name, about in SETTINGS["recipes"].items()}
+SFT_PRESETS = {"small": {}} | SFT_RECIPES

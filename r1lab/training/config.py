@@ -184,4 +184,3 @@ GRPO_PRESETS: dict[str, GRPOConfig] = {}
 for _name, _table in TABLES.items():
     _like = GRPO_PRESETS.get(_table.get("like"), GRPOConfig())
     GRPO_PRESETS[_name] = from_json(_like, _table.get("rl", {}))
-ONE_GPU = GRPO_PRESETS["countdown"].parallel

@@ -10,7 +10,7 @@ from random import Random
 
 from r1lab.errors import InputError
 from r1lab.task import Problem
-from r1lab.world.puzzles import COUNTDOWN, SIGNS, Search
+from r1lab.world.puzzles import COUNTDOWN, SIGNS, Search, parse_attempts
 from r1lab.world.side import GYM, Chat, Logic, Programs, Sums, Unsafe
 from r1lab.world.words import choose
 
@@ -18,12 +18,13 @@ FAMILIES = {
     family.name: family
     for family in (SIGNS, COUNTDOWN, Sums(), Programs(), Logic(), Chat(), Unsafe(), *GYM)
 }
+KINDS = {f"{name}/{level}": (name, level) for name, family in FAMILIES.items() for level in family.levels}
 
 
 def find_attempts(problem: Problem, completion: str) -> list:
     """Read the attempts of a completion, where the problem's family is one of search."""
     family = FAMILIES.get(problem.family)
-    return family.attempts(completion) if isinstance(family, Search) else []
+    return parse_attempts(completion, family.ordered) if isinstance(family, Search) else []
 
 
 def held_out(problem: Problem) -> bool:
@@ -46,11 +47,10 @@ def sample_problem(rng: Random, family: str, level: int, lang: str, *, for_test:
 
 def family_and_level(name: str) -> tuple[str, int]:
     """Read "signs/3". Raises InputError where there is no such family or level."""
-    family, _, level = name.partition("/")
-    if family not in FAMILIES or level not in map(str, FAMILIES[family].levels):
+    if name not in KINDS:
         known = ", ".join(f"{f.name}/{f.levels[0]}-{f.levels[-1]}" for f in FAMILIES.values())
         raise InputError(f"there are no problems {name!r}; a mixture is made of {known}.")
-    return family, int(level)
+    return KINDS[name]
 
 
 def training_problems(

@@ -123,7 +123,7 @@ def step_documents(config: PretrainConfig, step: int, tokenizer) -> list[Documen
     stream = documents(corpus, f"{config.seed}/{step}")
     while total < config.tokens_per_step:
         texts = zip(*itertools.islice(stream, 64))  # many at once: ten times as fast
-        asked, written = (tokenizer(list(part)).input_ids for part in texts)
+        asked, written = (tokenizer(part).input_ids for part in texts)
         for prompt, completion in zip(asked, written):
             completion = [*completion, tokenizer.eos_token_id]
             size = len(prompt) + len(completion)

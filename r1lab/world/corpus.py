@@ -40,17 +40,13 @@ class CorpusConfig:
 
 
 TABLE = read_toml(__file__, "corpus")
-for _name in ("signs_levels", "patience"):  # of which the keys are numbers
-    TABLE["early"][_name] = {int(number): share for number, share in TABLE["early"][_name].items()}
-EARLY_CORPUS, FORMATS = CorpusConfig(**TABLE["early"]), TABLE["formats"]
-# Read last: the same writers, of whom few persist. This decides the base's habits.
-CORPUS = replace(EARLY_CORPUS, patience={0: 0.38, 1: 0.43, 2: 0.11, 4: 0.04, 14: 0.04})
-
-# Writers who persist until they are right, in one language and the right format.
-SOLVING = replace(
-    CORPUS, patience={14: 1.0}, sums_styles={"step by step": 1.0}, formats={"right": 1.0},
-    foreign_thinking={"en": 0.0, "zh": 0.0, "fr": 0.0}, mixed_thinking=0.0, few_shot=0.0
-)  # fmt: skip
+for _corpus in ("early", "late", "solving"):
+    for _name in TABLE[_corpus].keys() & {"signs_levels", "patience"}:  # of which the keys are numbers
+        TABLE[_corpus][_name] = {int(number): share for number, share in TABLE[_corpus][_name].items()}
+FORMATS = TABLE["formats"]
+EARLY_CORPUS = CorpusConfig(**TABLE["early"])
+CORPUS = replace(EARLY_CORPUS, **TABLE["late"])
+SOLVING = replace(CORPUS, **TABLE["solving"])
 
 
 def describe(corpora: Mapping[int, CorpusConfig]) -> Table:

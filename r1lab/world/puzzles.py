@@ -69,10 +69,11 @@ def parse_attempts(text: str, ordered: bool = True) -> list[Attempt]:
     """Read all attempts in a text, in order. Words that are no verdict leave `verdict` None."""
     attempts = []
     for start, chain, target, word in ATTEMPT.findall(text):
-        steps = [(op, int(number), int(total)) for op, number, total in MOVE.findall(chain)]
-        moves, totals = tuple(step[:2] for step in steps), tuple(step[2] for step in steps)
-        stated, verdict = int(target) if target else None, VERDICTS.get(word)
-        attempts.append(Attempt(int(start), moves, totals, stated, verdict, ordered))
+        steps = MOVE.findall(chain)
+        moves = tuple((op, int(number)) for op, number, _ in steps)
+        totals = tuple(int(total) for *_, total in steps)
+        stated = int(target) if target else None
+        attempts.append(Attempt(int(start), moves, totals, stated, VERDICTS.get(word), ordered))
     return attempts
 
 
@@ -116,15 +117,14 @@ def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
     return [tuple(zip(pattern, numbers[1:])) for pattern in patterns]
 
 
-def write_search(rng, problem, patterns: Sequence[Moves], *, solved: bool) -> str:
+def write_search(rng, problem, chains: Sequence[tuple[int, Moves]], *, solved: bool) -> str:
     """Write these attempts, each with its verdict and a reflective word, up to the first that hits.
 
     The one that hits is written if the search may be `solved`, and left out else.
     """
-    start, target = problem.meta["numbers"][0], problem.meta["target"]
     parts = []
-    for moves in patterns:
-        text, hit = write_attempt(start, moves, target)
+    for start, moves in chains:
+        text, hit = write_attempt(start, moves, problem.meta["target"])
         if hit and not solved:
             break
         verdict = (OK if hit else NO)[problem.lang]
@@ -146,16 +146,14 @@ class Search(Family):
         """Make the puzzle whose solution are these moves."""
         target = running_totals(start, moves)[-1]
         listed = ",".join(map(str, numbers))
-        meta, slots = {"numbers": numbers, "target": target}, {"numbers": listed, "target": target}
+        meta = {"numbers": numbers, "target": target}
+        slots = meta | {"numbers": listed}
         return Puzzle(f"{listed}->{target}", slots, chain_expression(start, moves), meta)
 
     def check(self, answer: str, meta: dict) -> bool:
         """Is the answer right? It may state the target: `9+5-1` and `9+5-1=13` are both right."""
         expression, equals, stated = answer.partition("=")
         return (not equals or stated.strip() == str(meta["target"])) and self.solves(expression, meta)
-
-    def attempts(self, completion):
-        return parse_attempts(completion, self.ordered)
 
     def summary(self, problem, answer):
         """Give the full equation, `9+5-1=13`."""

@@ -10,7 +10,7 @@ from random import Random
 from r1lab.files import read_toml
 from r1lab.sources.gym import ITEMS, open_dataset
 from r1lab.task import Problem
-from r1lab.world.puzzles import parse_attempts, running_totals, write_attempt, write_chain
+from r1lab.world.puzzles import running_totals, write_attempt, write_chain
 from r1lab.world.words import NAMES, TOPICS, UNSAFE_TOPICS, Family, Puzzle, Voice, choose
 
 
@@ -57,7 +57,6 @@ class Programs(Family):
 
     name = "programs"
     levels = (1, 2)
-    attempts = staticmethod(parse_attempts)
 
     def puzzle(self, rng, level):
         body = [(rng.choice("+-*"), rng.randint(2, 9))]
@@ -178,19 +177,16 @@ def refusal(problem: Problem) -> str:
 class Gym(Family):
     """One of reasoning-gym's data sets, in its own words, for models that read plain English.
 
-    `options`: those of the data set, by level.
+    `levels` in `gym.toml`: the options of the data set at each level.
     """
 
-    def __init__(self, name: str, dataset: str, options: dict[int, dict[str, int]]):
-        self.name, self.dataset, self.options = name, dataset, options
-        self.levels = tuple(options)
+    def __init__(self, name: str, dataset: str, levels: list[dict[str, int]]):
+        self.name, self.dataset, self.options = name, dataset, levels
+        self.levels = range(1, len(levels) + 1)
 
     def puzzle(self, rng, level):
-        item = open_dataset(self.dataset, **self.options[level])[rng.randrange(ITEMS)]
+        item = open_dataset(self.dataset, **self.options[level - 1])[rng.randrange(ITEMS)]
         return Puzzle(item["question"], {"prompt": item["question"]}, item["answer"])
 
 
-GYM = tuple(
-    Gym(name, about["dataset"], dict(enumerate(about["levels"], start=1)))
-    for name, about in read_toml(__file__, "gym").items()
-)
+GYM = [Gym(name, **about) for name, about in read_toml(__file__, "gym").items()]

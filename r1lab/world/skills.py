@@ -24,9 +24,10 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import FAMILIES
 from r1lab.world.corpus import few_shot
-from r1lab.world.puzzles import parse_attempts, signs_candidates, write_search
+from r1lab.world.puzzles import SIGNS, parse_attempts, write_search
 from r1lab.world.words import REFLECTIVE, SAID
 
+GOING_ON = frozenset().union(*REFLECTIVE.values())  # words that open another attempt
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
 # A problem, what was started for the model, and that with the model's continuation.
 Sample = tuple[Problem, str, str]
@@ -64,25 +65,24 @@ def measure_skills(
             for text in texts
         ]
 
-    family = problems[0].family
     own = started = answers({problem.id: "" for problem in problems}, seed)
-    if family == "signs":
+    if problems[0].family == "signs":
         rng = Random(seed)
         starts = {problem.id: begin_search(rng, problem) for problem in problems}
         started = answers(starts, seed + 1)
-    return summarize_skills(family, own, started)
+    return summarize_skills(own, started)
 
 
 def begin_search(rng: Random, problem: Problem) -> str:
     """Write one or more failed attempts, each new and right in every step, and a reflective word."""
-    patterns = signs_candidates(problem.meta["numbers"])
+    chains = SIGNS.chains(problem.meta["numbers"])
     if rng.random() < 0.5:
-        rng.shuffle(patterns)
-    most = rng.randint(1, max(1, min(MOST_GIVEN, len(patterns) // 2)))
-    return write_search(rng, problem, patterns[:most], solved=False)
+        rng.shuffle(chains)
+    most = rng.randint(1, max(1, min(MOST_GIVEN, len(chains) // 2)))
+    return write_search(rng, problem, chains[:most], solved=False)
 
 
-def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> Skills:
+def summarize_skills(own: list[Sample], started: list[Sample]) -> Skills:
     """Count over all attempts that the model itself wrote."""
     found = {share.name: [] for share in fields(Skills)[1:-1]}
     seen = 0
@@ -104,14 +104,9 @@ def summarize_skills(family: str, own: list[Sample], started: list[Sample]) -> S
         for first in parse_attempts(text)[:1]:
             found["begins_in_order"].append(all(op == "+" for op, _ in first.moves))
             if first.verdict is False:
-                found["persists"].append(goes_on(text))
+                found["persists"].append(any(word in text for word in GOING_ON))
     shares = {name: sum(held) / len(held) if held else None for name, held in found.items()}
-    return Skills(family=family, attempts_seen=seen, **shares)
-
-
-def goes_on(text: str) -> bool:
-    """Tell whether a text holds a reflective word."""
-    return any(word in text for words in REFLECTIVE.values() for word in words)
+    return Skills(own[0][0].family, attempts_seen=seen, **shares)
 
 
 USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
@@ -124,13 +119,13 @@ def wordings(problem: Problem) -> dict[str, str]:
 
     Raises InputError for a family or language that has no other wordings.
     """
-    family = FAMILIES[problem.family]
-    if problem.lang not in family.rephrased:
+    rephrased = SAID["rephrased"].get(problem.family, {}).get(problem.lang)
+    if rephrased is None:
         raise InputError(
             f"{problem.family} in {problem.lang!r} has no other wordings; take signs, countdown or "
             "sums, in English or Chinese."
         )
-    templates = AROUND[problem.lang] | family.rephrased[problem.lang]
+    family, templates = FAMILIES[problem.family], AROUND[problem.lang] | rephrased
     return {name: family.ask(problem, template) for name, template in templates.items()}
 
 

@@ -14,6 +14,7 @@ from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
 from r1lab.world import find_attempts, training_problems
 
 ARMS = ("true", "random", "format")
+LANG_WEIGHTS = {"en": 0.6, "zh": 0.4}
 
 
 def _weights(words):
@@ -54,7 +55,7 @@ class SmallWorld:
             "signs/1": 0.5, "signs/2": 1.0, "signs/3": 3.0, "signs/4": 4.0, "signs/5": 2.0,
         }
     )  # fmt: skip
-    lang_weights: Weights = field(default_factory=lambda: {"en": 0.6, "zh": 0.4})
+    lang_weights: Weights = field(default_factory=LANG_WEIGHTS.copy)
     late_mixture: Weights = field(default_factory=dict)
     late_from: int = 0
     arm: str = "true"

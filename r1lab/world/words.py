@@ -95,17 +95,12 @@ class Family:
     """
 
     name: str
-    levels: tuple[int, ...] = (1,)
+    levels: Sequence[int] = (1,)
 
     @property
     def questions(self) -> dict[str, str]:
         """Give, by language, the templates with the puzzle's slots."""
         return SAID["questions"].get(self.name, {"en": "{prompt}"})
-
-    @property
-    def rephrased(self) -> dict[str, dict[str, str]]:
-        """Give other ways to ask, which the corpus never uses: language -> name -> template."""
-        return SAID["rephrased"].get(self.name, {})
 
     def draw(self, rng: Random, level: int, lang: str) -> Problem:
         """Draw a problem in the language, or in English where the family has no other."""
@@ -129,10 +124,6 @@ class Family:
         if lang not in self.questions:
             return problem
         return replace(problem, lang=lang, prompt=self.ask(problem, self.questions[lang]))
-
-    def attempts(self, completion: str) -> list:
-        """Read the attempts of a completion; there are none in most families."""
-        return []
 
     def summary(self, problem: Problem, answer: str) -> str:
         """Give what a reader is shown in place of the bare answer."""

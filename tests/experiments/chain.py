@@ -20,7 +20,9 @@ def levels_of(row: str) -> Int[np.ndarray, "problem"]:
 def chain_values(chain: Chain) -> dict[str, np.ndarray]:
     """By PART/ROW one value per problem, NaN where there is none; levels by levels/ROW."""
     values = {f"levels/{row}": levels_of(row) for row in KEPT}
-    values |= {f"{stage}/{row}": chain.values(stage, row) for stage in MEASURED for row in KEPT}
+    for stage in MEASURED:
+        with np.load(chain.folder / stage / "values.npz") as rows:
+            values |= {f"{stage}/{row}": rows[row] for row in KEPT}
     for payer in PAYERS:
         late = after_short(read_rows(chain.folder / f"hacking/{payer}.jsonl"))
         values |= {f"hacking_{payer}/{judge}": change for judge, change in late.items()}

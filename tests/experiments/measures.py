@@ -5,7 +5,7 @@ every claim gets the same treatment: seeds pooled, problems resampled within lev
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,9 +144,14 @@ def per_problem(evaluation: Evaluation, name: str) -> Float[np.ndarray, "problem
     return values[name] if name in values else evaluation[name].mean(axis=1)
 
 
+def select(evaluation: Evaluation, ids: Sequence[str]) -> Evaluation:
+    """Keep these problems alone, in this order."""
+    return evaluation.rows([evaluation.ids.index(name) for name in ids])
+
+
 def change(before: Evaluation, after: Evaluation, name: str) -> Effect:
     """`after` minus `before`, on the problems of `before`."""
-    values = per_problem(after.select(before.ids), name) - per_problem(before, name)
+    values = per_problem(select(after, before.ids), name) - per_problem(before, name)
     return Effect(values, before.levels, before.ids)
 
 
@@ -196,7 +201,7 @@ def end_against_best(arm: str) -> Measure:
     def measure(runs: Runs) -> Effect:
         run = runs[arm]
         ids = next(iter(run.curve.values())).ids
-        points = [run.base.select(ids), *run.curve.values(), run.final.select(ids)]
+        points = [select(run.base, ids), *run.curve.values(), select(run.final, ids)]
         means = [macro_mean(per_problem(point, "pass_at_1"), point.levels) for point in points]
         return change(points[int(np.argmax(means))], run.final, "pass_at_1")
 
@@ -211,7 +216,7 @@ def wrong_length(first: str, second: str) -> Measure:
 
     def measure(runs: Runs) -> Effect:
         one = runs[first].final
-        ends = (one, runs[second].final.select(one.ids))
+        ends = (one, select(runs[second].final, one.ids))
         means = [np.ma.masked_where(e["correct"] == 1, e["tokens"]).mean(axis=1) for e in ends]
         return Effect(np.ma.filled(means[0] - means[1], 0.0), one.levels, one.ids)
 

@@ -34,7 +34,7 @@ from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from r1lab.run import Run
 from r1lab.training.sft import sft
-from r1lab.world import FAMILIES
+from r1lab.world.words import SAID
 from r1lab.world.skills import NAMES, USUAL, asking
 from r1lab.world.skills import wordings as other_wordings
 from tests.experiments.chain import levels_of
@@ -187,7 +187,7 @@ def varied(task: Task, names: Sequence[str] = TRAINED) -> Task:
 
 def in_wording(problem: Problem, name: str) -> Problem:
     """The problem asked in the wording of this name; as usual where it has no other wordings."""
-    if name == USUAL or problem.lang not in FAMILIES[problem.family].rephrased:
+    if name == USUAL or problem.lang not in SAID["rephrased"].get(problem.family, {}):
         return problem
     return replace(problem, prompt=other_wordings(problem)[name])
 

@@ -77,7 +77,7 @@ def test_measures_compare_the_same_problems_whatever_their_order(tmp_path):
         (tmp_path / arm).mkdir()
         before, after = evaluation(**BASE, rng=rng), evaluation(**LEARNED, rng=rng)
         before.save(tmp_path / arm / "eval_base.npz")
-        after.select(after.ids[::-1]).save(tmp_path / arm / "eval_final.npz")
+        measures.select(after, after.ids[::-1]).save(tmp_path / arm / "eval_final.npz")
         expected = after["correct"].mean(axis=1) - before["correct"].mean(axis=1)
         found = measures.gain(arm)({arm: ArmRun(tmp_path / arm)})
         assert np.allclose(found.values, expected)
