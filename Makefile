@@ -12,7 +12,7 @@ INSTALL = @command -v python3 >/dev/null || { \
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book student claims golden
+.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -77,6 +77,9 @@ book: ## Write lessons and pages as a web site to build/book
 	@[ -x .venv-book/bin/jupyter-book ] || { $(PY) -m venv .venv-book && .venv-book/bin/python -m pip install \
 	  --quiet 'jupyter-book==1.0.4.post1' 'sphinx-mathjax-offline==0.0.2'; }
 	$(PY) -m tests.tools.book
+
+slides: book ## Write a deck of slides for each lesson into the book
+	$(PY) -m tests.tools.slides
 
 student: ## Write copies of the notebooks without solutions to build/student
 	$(INSTALL)

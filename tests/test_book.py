@@ -4,10 +4,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from r1lab.errors import InputError
-from tests.tools import book
+from tests.tools import book, slides
 
 BUILT = book.BOOK / "index.html"
 
@@ -54,6 +54,34 @@ def test_faults_of_a_site_are_named(link, found, tmp_path):
 def test_links_to_folders_become_words():
     text = "[rooms](r1lab/rewards), [a file](README.md), [a place](#x), ![a picture](notebooks)"
     assert book.without_folders(text, Path()) == text.replace("[rooms](r1lab/rewards)", "rooms")
+
+
+def test_a_section_becomes_its_question_guesses_pictures_and_last_sentence():
+    guess = """<blockquote class="alert alert-info">
+
+**Predict first.** What will happen?
+
+<details><summary>Answer</summary>
+
+It rises. </details>
+
+</blockquote>"""
+    section = f"## 1 Why\n\nWhy does it work? We ask.\n\n$$a = b$$\n\n{guess}\n\nSo the group is the critic."
+    picture = new_output("display_data", {"image/png": "AA"}, metadata={"image/png": {"alt": "a curve"}})
+    head = new_markdown_cell("# 3 · A lesson\n\nYou will train a model. It learns. Then more.")
+    made = slides.deck(new_notebook(cells=[
+        head, new_markdown_cell(section), new_code_cell("plot()", outputs=[picture])]))  # fmt: skip
+    first, question, guessed, shown, last = made.split("<section")[1:]
+    assert "<h1>3 · A lesson</h1>" in first and "It learns." in first and "Then more" not in first
+    assert "Why does it work? We ask." in question and "a = b" in question
+    assert "What will happen?" in guessed and "<details>" in guessed and "blockquote" not in guessed
+    assert 'alt="a curve"' in shown
+    assert "So the group is the critic." in last
+
+
+def test_slides_without_the_book_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="make book writes it"):
+        slides.make_slides(book=tmp_path)
 
 
 def test_without_its_builder_the_book_is_refused_in_a_sentence(tmp_path):
