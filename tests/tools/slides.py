@@ -106,7 +106,7 @@ def slides_of(title: str, cells: list[NotebookNode]) -> Iterator[str]:
             if "<img" in html or "<iframe" in html:
                 yield f"<section><h2>{title}</h2>{html}</section>"
     if len(said) > 2:
-        yield f'<section class="say">{markdown2html(LINK.sub(r'\1', said[-1]))}</section>'
+        yield slide(said[-1]).replace("<section>", '<section class="say">')
 
 
 def deck(notebook: NotebookNode) -> str:
