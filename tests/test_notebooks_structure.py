@@ -147,7 +147,7 @@ def looks_right(what, png):
 VERBS = set(
     """analyse apply ask break build catch change check choose compare compute count decide define derive
     describe design detect diagnose distinguish draw estimate explain find fix grade identify judge
-    list locate measure mend name patch predict prove read recognise reproduce run score separate
+    list locate measure name patch predict prove read recognise reproduce run score separate
     show sketch spot state tell test train use verify watch weigh write""".split()
 )
 SOURCES_OF_CHANCE = {  # calls that draw at random -> the argument that must be written out
