@@ -19,9 +19,11 @@ def test_folds_and_words_of_pictures_reach_the_browser():
     )  # fmt: skip
     folded = new_code_cell("plot()", outputs=[picture])
     folded.metadata.jupyter = {"source_hidden": True}
-    made = book.for_browsers(new_notebook(cells=[folded, new_code_cell("x = 1")]))
+    boxed = new_markdown_cell("### Title\n<blockquote>\n\n### Exercise 1\n\nWrite it.\n</blockquote>")
+    made = book.for_browsers(new_notebook(cells=[folded, new_code_cell("x = 1"), boxed]))
     nbformat.validate(made)
-    first, second = made.cells
+    first, second, box = made.cells
+    assert box.source.startswith("### Title") and "\n**Exercise 1**\n" in box.source
     assert first.metadata.tags == ["hide-input"] and second.metadata.tags == []
     html = first.outputs[0].data["text/html"]
     assert 'alt="a &quot;curve&quot; rises" width="600"' in html and "base64,AAAA" in html

@@ -50,6 +50,9 @@ blockquote.alert a, blockquote.alert summary { color: inherit; }
 .bd-content div.cell_output .text_html:has(iframe) { background: transparent !important; }
 div.cell_output pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
+# A heading in a box would end the section that the box is in.
+BOX = re.compile(r"<blockquote.*?</blockquote>", re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # A link to a folder, which a web site has no page for.
 FOLDER = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)\)")
 
@@ -71,6 +74,8 @@ def contents(root: Path) -> dict:
 def for_browsers(notebook: NotebookNode) -> NotebookNode:
     """The notebook with tags for its folded cells, and each picture as HTML with its words."""
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = BOX.sub(lambda box: HEADING.sub(r"**\1**", box[0]), cell.source)
         folded = cell.metadata.get("jupyter", {}).get("source_hidden")
         cell.metadata.tags = [*cell.metadata.get("tags", ()), *(["hide-input"] if folded else [])]
         for output in cell.get("outputs", ()):
