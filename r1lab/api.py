@@ -1,7 +1,7 @@
 """What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`; and `r1lab sample`."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import torch
 import tyro
 from rich.console import Console
-from rich.text import Text
 
 from r1lab import run
 from r1lab.errors import InputError
@@ -145,37 +144,19 @@ def evaluate_work(
 
 
 @dataclass(frozen=True)
-class Group:
-    """The completions of one question, with their rewards and advantages."""
+class Group(Answers):
+    """The completions of one question, with their rewards and advantages, as a person sees them."""
 
     problem: Problem
-    prompt: str
-    completions: list[str]
-    finish: list[str]
     rewards: dict[str, list[float | None]]
-    advantages: list[float]
-
-    attempts: list[list] = field(default_factory=list)  # of each completion, where the task reads any
 
     @property
-    def shown(self) -> Answers:
-        """The answers as a person sees them."""
-        gold = gold_answer(self.problem) or "not checkable"
-        answers = [
-            Answer(
-                text, self.attempts[row] if self.attempts else (),
-                {name: values[row] for name, values in self.rewards.items()},
-                self.advantages[row], self.finish[row],
-            )
-            for row, text in enumerate(self.completions)
-        ]  # fmt: skip
-        return Answers(f"{self.prompt}\n(a right answer: {gold})", answers)
+    def completions(self) -> list[str]:
+        return [answer.completion for answer in self.answers]
 
-    def __rich__(self) -> Text:
-        return self.shown.__rich__()
-
-    def _repr_html_(self):
-        return self.shown._repr_html_()
+    @property
+    def advantages(self) -> list[float]:
+        return [answer.advantage for answer in self.answers]
 
 
 def sample(
@@ -201,8 +182,15 @@ def sample(
     )
     scores = torch.tensor([[float("nan") if total is None else total for total in totals]])
     advantages = group_advantages(scores)[0].tolist()
-    attempts = [task.attempts(problem, text) for text in texts] if task.attempts else []
-    return Group(problem, prompt, texts, drawn.finish, parts, advantages, attempts)
+    answers = [
+        Answer(
+            text, task.attempts(problem, text) if task.attempts else (),
+            {name: paid[row] for name, paid in parts.items()}, advantages[row], drawn.finish[row],
+        )
+        for row, text in enumerate(texts)
+    ]  # fmt: skip
+    gold = gold_answer(problem) or "not checkable"
+    return Group(f"{prompt}\n(a right answer: {gold})", answers, problem, parts)
 
 
 def ask(

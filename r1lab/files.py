@@ -41,10 +41,8 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _remove(path):
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)  # of a file
+    path.unlink(missing_ok=True)
 
 
 def read_toml(module: str, name: str) -> Row:

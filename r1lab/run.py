@@ -168,13 +168,14 @@ class Run:
 
         Args:
             settings: a dataclass that JSON can hold; stored with `about`.
-            resume: accept a run that is finished.
+            resume: accept a run that is finished, which goes on where it is to have more rollouts.
             overwrite: delete an earlier run first.
         Raises:
             InputError: the run is finished, or was started with other settings; or several processes
                 would delete it under each other.
         """
-        if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+        if overwrite and not alone:
             raise InputError(
                 f"--overwrite deletes what other processes look for; remove {self.folder} by hand, or "
                 "give --name for another run."
@@ -195,6 +196,9 @@ class Run:
             )
         # A setting that is newer than the run had its default's effect.
         stored, wanted = as_json(type(settings)()) | self.config, FORMER | wanted
+        more = alone and self.finished and wanted.get("rollouts", 0) > stored.get("rollouts", 0)
+        if more:
+            stored["rollouts"] = wanted["rollouts"]
         different = [key for key in stored if key not in WITHOUT_EFFECT and wanted.get(key) != stored[key]]
         if "task" in different:
             raise InputError(
@@ -206,18 +210,28 @@ class Run:
                 f"{self.folder} was started with other settings ({', '.join(different)}); resume it "
                 "with the same ones, or give --name for another run."
             )
+        if more:
+            self._reopen(wanted["rollouts"])
+
+    def _reopen(self, rollouts):
+        """Let a finished run have more rollouts. Raises InputError where its checkpoints are gone."""
+        if not self.checkpoints:
+            raise InputError(f"{self.folder} has no checkpoint to go on from; give --name for another run.")
+        last = self.folder / "eval_final.npz"
+        if last.exists():
+            (self.folder / "evals").mkdir(exist_ok=True)
+            last.replace(self.folder / "evals" / f"step-{self.summary['steps']:06d}.npz")
+        (self.folder / "summary.json").unlink()
+        self.write("config.json", self.config | {"rollouts": rollouts})
 
 
 class MetricsLog:
-    """A JSONL file, cut back to the checkpoint's step when a run is resumed."""
+    """A JSONL file, cut back to the checkpoint's step when a run is resumed; begun again at step 0."""
 
-    def __init__(self, path: Path, resume_at: int | None = None):
+    def __init__(self, path: Path, resume_at: int = 0):
         self.path = path
-        if resume_at is not None and path.exists():
-            rows = [row for row in read_rows(path) if row["step"] <= resume_at]
-            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-        elif path.exists():
-            path.unlink()
+        rows = read_rows(path) if resume_at and path.exists() else []
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= resume_at))
 
     def write(self, row: dict):
         try:
@@ -232,7 +246,7 @@ class MetricsLog:
 
 def as_json(settings: object) -> dict:
     """Settings as a JSON file gives them back."""
-    return json.loads(json.dumps(asdict(settings) if is_dataclass(settings) else dict(settings)))
+    return json.loads(json.dumps(settings, default=asdict))
 
 
 def from_json(default, stored):

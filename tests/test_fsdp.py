@@ -248,7 +248,7 @@ def test_an_update_in_bfloat16_is_near_the_one_in_float32(job):
         model, tokenizer = load_model(job.model)
         policy = world.place(Policy(model), dtype=getattr(torch, precision))
         before = [p.detach().full_tensor().clone() for p in policy.parameters()]
-        loss = add_gradient(settings, policy, documents, tokenizer, world, learn_prompts=True)
+        loss = add_gradient(settings, policy, documents, tokenizer, world)
         kinds = {kind for p in policy.parameters() for kind in (p.dtype, p.grad.dtype)}
         gradient = torch.cat([p.grad.full_tensor().flatten() for p in policy.parameters()])
         torch.optim.AdamW(policy.parameters(), lr=1e-4, weight_decay=0.0).step()

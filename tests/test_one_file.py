@@ -59,7 +59,7 @@ def as_experience(tokenizer, puzzles, batch) -> Experience:
     asked = [tokenizer(puzzle.prompt).input_ids for puzzle in puzzles]
     answers = [ids[-width:][:length].tolist() for ids, length in zip(batch.ids, lengths, strict=True)]
     return Experience(
-        problems=[], prompt_ids=asked, completion_ids=answers, finish=["stop"] * len(puzzles),
+        problems=[], prompts=[], prompt_ids=asked, completion_ids=answers, finish=["stop"] * len(puzzles),
         old_logps=[row[:length] for row, length in zip(batch.old_logps, lengths, strict=True)],
         completions=[], rewards={}, totals=torch.zeros(QUESTIONS, GROUP),
         advantages=batch.advantages.view(QUESTIONS, GROUP),

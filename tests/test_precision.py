@@ -64,7 +64,7 @@ def test_an_update_is_near_the_one_in_float32(shared):
         one = learner(config)
         pairs = [([3, 4, 5], [6 + i, 7, 8]) for i in range(4)]
         one.policy.precision = arithmetic(config.precision)
-        add_gradient(config, one.policy, pairs, one.tokenizer, World(), learn_prompts=False)
+        add_gradient(config, one.policy, pairs, one.tokenizer, World())
         gradients.append(torch.cat([p.grad.flatten() for p in one.policy.parameters()]))
     error = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
     assert 1e-4 < error < 0.05, "less: it was not bfloat16 that computed"

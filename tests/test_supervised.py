@@ -8,35 +8,24 @@ from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.run import Run
-from r1lab.training.supervised import (
-    SupervisedConfig, document_loss, learned_tokens, learning_rate, train_supervised,
-)  # fmt: skip
+from r1lab.training.supervised import SupervisedConfig, learning_rate, train_supervised
 
 TOKENIZER = build_tokenizer()
 
 
-def test_prompts_are_learned_in_pretraining_and_left_out_of_fine_tuning():
-    prompts, ends = torch.tensor([2, 3]), torch.tensor([5, 4])
-    assert learned_tokens(prompts, ends, 5, True).tolist() == [
-        [False, True, True, True, True],
-        [False, True, True, True, False],
-    ]
-    assert learned_tokens(prompts, ends, 5, False).tolist() == [
-        [False, False, True, True, True],
-        [False, False, False, True, False],
-    ]
-
-
-@pytest.mark.parametrize("learn_prompts", [True, False])
-def test_the_loss_is_the_negative_log_likelihood_of_what_is_learned(learn_prompts):
+@pytest.mark.parametrize(("learn_prompts", "first"), [(True, (1, 1)), (False, (2, 4))])
+def test_pretraining_learns_all_that_has_a_past_and_fine_tuning_the_completions(learn_prompts, first, tmp_path):
     torch.manual_seed(0)
     model = build_model("tiny", len(TOKENIZER))
-    prompts, ends = torch.tensor([2, 4]), torch.tensor([6, 5])
-    ids = torch.randint(3, 200, (2, 6))
-    mask = learned_tokens(prompts, ends, 6, learn_prompts)
-    logps = model(ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
-    expected = -(logps * mask[:, 1:]).sum()
-    assert document_loss(Policy(model), ids, mask).item() == pytest.approx(expected.item(), rel=1e-5)
+    pairs = [([5, 6], [7, 8, 9, 10]), ([11, 12, 13, 14], [15])]
+    expected, learned = 0.0, 0
+    for (prompt, completion), start in zip(pairs, first, strict=True):
+        ids = torch.tensor([*prompt, *completion])
+        logps = model(ids[None]).logits[0, :-1].log_softmax(-1)[range(len(ids) - 1), ids[1:]]
+        expected, learned = expected - logps[start - 1 :].sum().item(), learned + len(ids) - start
+    run, config = Run(tmp_path), SupervisedConfig(steps=1, learn_prompts=learn_prompts)
+    assert train_supervised(World(), StopRequest(), run, config, model, TOKENIZER, lambda step: pairs)
+    assert run.metrics[0]["loss"] == pytest.approx(expected / learned, rel=1e-5)
 
 
 def test_fine_tuning_teaches_the_completion(tmp_path):

@@ -99,7 +99,7 @@ def ragged_experience(config: GRPOConfig) -> Experience:
     generator = torch.Generator().manual_seed(0)
     rewards = torch.rand(config.questions, config.group_size, generator=generator)
     return Experience(
-        problems=[], prompt_ids=prompts, completion_ids=completions, completions=[""] * count,
+        problems=[], prompts=[], prompt_ids=prompts, completion_ids=completions, completions=[""] * count,
         finish=["stop"] * count, rewards={}, totals=rewards, advantages=group_advantages(rewards),
         old_logps=[-2 - torch.rand(len(c), generator=generator) for c in completions],
     )  # fmt: skip

@@ -207,8 +207,11 @@ def load_start(model: str | Path, lora: LoRA | None, seed: int, checkpoint: Path
 
 def load_tokenizer(path: str | Path, source: dict | None = None):
     """The tokenizer of a model, without its weights. Raises InputError as `load_model`."""
-    source = source or source_of(path)
-    kind = tokenizer_class(Path(source["pretrained_model_name_or_path"]))
+    source, kind = source or source_of(path), AutoTokenizer
+    config = Path(source["pretrained_model_name_or_path"], "tokenizer_config.json")
+    # A folder whose own tokenizer.json is complete: saved before `save_model` marked it, or by others.
+    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in WORD_CLASSES:
+        kind = PreTrainedTokenizerFast
     tokenizer = read_part(kind, path, source)
     if tokenizer.eos_token_id is None:
         raise InputError(f"{path}: the tokenizer has no end token, so no answer could ever end.")
@@ -254,15 +257,6 @@ def refuse_unknown_words(prompts: Iterable[str], tokenizer, model: str | Path):
             f"the questions hold words that {model} does not know ({', '.join([*words][:8])}); ask "
             "in its words, or take a model that knows them."
         )
-
-
-def tokenizer_class(folder: Path) -> type:
-    """AutoTokenizer, except for a folder whose own tokenizer.json is complete: those saved before
-    `save_model` marked them, and folders of others that lack the mark."""
-    config = folder / "tokenizer_config.json"
-    if config.is_file() and json.loads(config.read_text()).get("tokenizer_class") in WORD_CLASSES:
-        return PreTrainedTokenizerFast
-    return AutoTokenizer
 
 
 def save_model(model: PreTrainedModel, tokenizer, folder: Path, **options):

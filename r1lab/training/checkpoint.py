@@ -24,7 +24,7 @@ from r1lab.models.policy import Policy, save_model
 from r1lab.run import Run
 from r1lab.training.distributed import World
 
-KEPT = 2  # the newest ones; one more than needed, in case the disk spoils the newest
+KEPT = 2  # the newest ones, beside the best; one more than needed, in case the disk spoils the newest
 SHARDS = "shards"
 Optimizers = dict[str, torch.optim.Optimizer]
 Modules = dict[str, nn.Module]
@@ -71,7 +71,9 @@ def save_checkpoint(
                     _to_disk(file)
         if world.is_main:
             _to_disk(final.parent)
-            _remove_old(Run(run))
+            kept = Run(run)
+            for old in {*kept.checkpoints[:-KEPT]} - {kept.best}:
+                shutil.rmtree(old)
     except (OSError, dcp.api.CheckpointException) as error:
         trouble = reason(error)
     if found := [one for one in world.gather(trouble) if one]:
@@ -80,12 +82,6 @@ def save_checkpoint(
             "continue with --resume: the run is whole up to its last checkpoint."
         )
     return final
-
-
-def _remove_old(run):
-    """Keep the newest checkpoints, and the best."""
-    for old in {*run.checkpoints[:-KEPT]} - {run.best}:
-        shutil.rmtree(old)
 
 
 def _to_disk(path):

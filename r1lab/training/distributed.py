@@ -138,13 +138,11 @@ class World:
         for parameter in parameters:  # a process may have had no row in this mini-batch
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if self.size == 1:
-            return
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
-        dist.all_reduce(flat)
-        pieces = flat.split([p.numel() for p in parameters])
-        for parameter, piece in zip(parameters, pieces):
-            parameter.grad.copy_(piece.view_as(parameter))
+        if self.size > 1:
+            gradients = [parameter.grad for parameter in parameters]
+            flat = nn.utils.parameters_to_vector(gradients)
+            dist.all_reduce(flat)
+            nn.utils.vector_to_parameters(flat, gradients)
 
     def agree(self, what: str, value):
         """Refuse to go on where processes were started with different settings, files or weights.
@@ -263,9 +261,5 @@ def fingerprint(model: nn.Module) -> list[int]:
 
 def clip_gradients(module: nn.Module, limit: float) -> Float[Tensor, ""]:
     """Scale the gradients to a norm of at most `limit`; their norm before, over all shares."""
-    parameters = list(module.parameters())
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(norm, DTensor):
-        norm = norm.full_tensor()
-    nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
+    norm = nn.utils.clip_grad_norm_(module.parameters(), limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

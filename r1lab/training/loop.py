@@ -111,9 +111,9 @@ class Learner:
         config, limit = self.config, self.config.vllm.drift_limit
         if not (config.rescores or self.lags):
             return {}
-        own = gathered(self.world, self.scored(self.policy, experience))
         experience.rollout_logps = experience.old_logps
-        experience.old_logps = [logps.cpu() for logps in own]
+        own = self.scored(self.policy, experience)
+        experience.old_logps = [logps.cpu() for logps in gathered(self.world, own)]
         apart = (torch.cat(experience.old_logps) - torch.cat(experience.rollout_logps)).abs()
         drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
         if (self.step == 0 or not self.lags) and not drift["drift_mean"] <= limit:
@@ -259,9 +259,8 @@ class Learner:
         else:
             shares = own_batches(self.config, self.world, experience.lengths, rows)
         for own in self.world.in_step(shares, module):
-            prompts, completions = (
-                [of[row] for row in own] for of in (experience.prompt_ids, experience.completion_ids)
-            )
+            prompts = [experience.prompt_ids[row] for row in own]
+            completions = [experience.completion_ids[row] for row in own]
             ids, completion = pad_rows(prompts, completions, self.tokenizer.pad_token_id)
             ids, completion = ids.to(self.world.device), completion.to(self.world.device)
             yield own, ids, completion, completion_columns(completion)[1]

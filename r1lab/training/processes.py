@@ -78,11 +78,6 @@ class Progress(tqdm):
         self.update(done - self.n)
 
 
-def under_torchrun() -> bool:
-    """True when torchrun (or Slurm through it) has set this process's place."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def default_processes(questions: int = 0) -> int:
     """One per GPU, else one per core that this process may use; of `questions`, which must divide
     evenly, the largest number that allows it."""
@@ -98,7 +93,7 @@ def peak_memory_gb() -> float:
 
 def join_world(parallel: Parallel = Parallel()) -> World:
     """Enter the process group that the environment describes; alone without one."""
-    alone = not under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     if alone and not parallel.shard:
         return World()
     if not dist.is_initialized():
@@ -114,12 +109,13 @@ def join_world(parallel: Parallel = Parallel()) -> World:
 
 def compute(
     run: Run, settings: object, work: Work, processes: int, *args, about: Mapping = {},
-    resume: bool = True, overwrite: bool = False, parallel: Parallel = Parallel(),
+    resume: bool = True, overwrite: bool = False,
 ) -> Run:  # fmt: skip
     """Start the run, or go on with it: `work(world, stop, run, *args)` in every process.
 
     Args:
-        settings: the configuration, a dataclass that JSON can hold; stored with `about`.
+        settings: the configuration, a dataclass that JSON can hold; stored with `about`. Where it has
+            `parallel`, that is how the model is spread over the processes.
         resume: False refuses a run that is finished.
         overwrite: delete an earlier run first.
     Raises:
@@ -129,7 +125,8 @@ def compute(
     with run.locked():
         run.prepare(settings, about, resume, overwrite)
         if not run.finished:
-            launch(work, processes, run, *args, parallel=parallel)
+            spread = getattr(settings, "parallel", Parallel())
+            launch(work, processes, run, *args, parallel=spread)
     return run
 
 
@@ -144,7 +141,7 @@ def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), s
         InputError: a worker raised it or died, or an argument cannot be sent to another process.
         KeyboardInterrupt: the user stopped it; the work is saved.
     """
-    if under_torchrun():
+    if "RANK" in os.environ:  # torchrun (or Slurm through it) has set this process's place
         code = _share(work, args, parallel, saves)
     else:
         code = _spawn(_packed(work, args, parallel, saves), processes)

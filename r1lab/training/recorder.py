@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from r1lab.evaluation.measure import Evaluation, evaluate, measure
 from r1lab.run import MetricsLog, Run, provenance
-from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, checker
 from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.loop import Learner
@@ -52,10 +51,9 @@ class Recorder:
         self.rollout_started = time.monotonic()
         self.rollouts_left = math.inf if stop_after is None else stop_after
         if learner.world.is_main:
-            at = learner.step or None  # a run that goes on
-            self.metrics = MetricsLog(run.folder / "metrics.jsonl", at)
-            self.samples = MetricsLog(run.folder / "samples.jsonl", at)
-            self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=at)
+            self.metrics = MetricsLog(run.folder / "metrics.jsonl", learner.step)
+            self.samples = MetricsLog(run.folder / "samples.jsonl", learner.step)
+            self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=learner.step or None)
 
     @property
     def finished(self) -> bool:
@@ -84,8 +82,7 @@ class Recorder:
 
     def _write_rollout(self, experience, updates, seconds):
         learner, task, problems = self.learner, self.learner.task, experience.problems
-        prompts = [prompt_of(task, problem, learner.tokenizer) for problem in problems]
-        texts = experience.completions
+        texts, prompts = experience.completions, experience.prompts
         shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
         checkable = sum(bool(one.solution or task.check or checker(one.family)) for one in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
@@ -123,7 +120,7 @@ class Recorder:
         place = {"step": self.learner.step, "source_run": self.run.name}
         self.samples.write(asdict(problem) | shown | place)
 
-    def evaluate(self, name: str, problems: Sequence[Problem], k: int) -> Evaluation:
+    def evaluate(self, name: str, problems: Sequence[Problem], k: int):
         """Ask the present policy, once: a resumed run finds the answers in the file of this name."""
         learner, file = self.learner, self.run.folder / name
         config, world = learner.config, learner.world
@@ -142,7 +139,6 @@ class Recorder:
             result.save(file)
             self._write_evaluation(problems, result)
         self.rollout_started = time.monotonic()
-        return result
 
     def _write_evaluation(self, problems, result):
         summary = result.summary()
@@ -156,9 +152,9 @@ class Recorder:
                 advantage=None, finish="length" if result["truncated"][row][0] else "stop"
             )  # fmt: skip
 
-    def summarize(self, base: Evaluation, final: Evaluation):
+    def summarize(self):
         """Write `summary.json`; fractions lie between 0 and 1."""
-        learner = self.learner
+        learner, folder = self.learner, self.run.folder
         memory = sum(learner.world.gather(peak_memory_gb()))
         if learner.world.is_main:
             self.run.write("summary.json", {
@@ -167,8 +163,7 @@ class Recorder:
                 "arm": learner.task.settings.get("arm", "true"),
                 "seed": learner.config.seed,
                 "steps": learner.step,
-                "base": base.summary(),
-                "final": final.summary(),
+                **{name: Evaluation.load(folder / f"eval_{name}.npz").summary() for name in ("base", "final")},
                 "wall_seconds": round(time.monotonic() - self.started, 1),
                 "train_seconds": round(self.clock["train_seconds"], 1),
                 "peak_memory_gb": round(memory, 2),

@@ -2,13 +2,11 @@
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation
 from r1lab.models.policy import Policy, load_start, load_tokenizer, refuse_unknown_words
 from r1lab.objective import policy_loss
 from r1lab.rewards import RewardSet, validate
@@ -27,10 +25,10 @@ NAMED = 5  # of the questions that are too long
 
 
 def grpo(
-    model: str | Path, task: Task, config: GRPOConfig | None = None, name: str = "run", *,
+    model: str | Path, task: Task, config: GRPOConfig = GRPOConfig(), name: str = "run", *,
     runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
     stop_after: int | None = None, loss: Callable = policy_loss,
-    learner: MakeLearner | None = None,
+    learner: MakeLearner = Learner,
 ) -> Run:  # fmt: skip
     """Train a model on a task by reinforcement learning, in `runs/name`; returns the run.
 
@@ -48,40 +46,16 @@ def grpo(
         InputError: anything that makes the run impossible, before any work is lost.
         KeyboardInterrupt: the user stopped it; the run is saved.
     """
-    config = config or GRPOConfig()
-    processes = config.processes or default_processes(config.questions)
+    model, processes = str(model), config.processes or default_processes(config.questions)
     config.check(processes)
-    check_machine(config, str(model))
+    check_machine(config, model)
     config = settled(config)
-    check_task(task, config, str(model))
-    make = functools.partial(learner or Learner, loss=loss)
-    about, run = {"model": str(model), "task": described(task)}, Run(Path(runs) / name)
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1  # several would look for what one removes
-    if resume and run.finished and alone and not overwrite:
-        with run.locked():
-            reopen(run, config, about)
+    check_task(task, config, model)
+    make = functools.partial(learner, loss=loss)
     return compute(
-        run, config, rl_work, processes, str(model), task, config, make, stop_after,
-        about=about, resume=resume, overwrite=overwrite, parallel=config.parallel,
+        Run(Path(runs) / name), config, rl_work, processes, model, task, config, make, stop_after,
+        about={"model": model, "task": described(task)}, resume=resume, overwrite=overwrite,
     )  # fmt: skip
-
-
-def reopen(run: Run, config: GRPOConfig, about: dict):
-    """Let a finished run go on, where it is to have more rollouts than it had.
-
-    Raises InputError where other settings differ as well, or its checkpoints are gone."""
-    before = run.config.get("rollouts", config.rollouts)
-    if before >= config.rollouts:
-        return
-    run.prepare(replace(config, rollouts=before), about, resume=True)
-    if not run.checkpoints:
-        raise InputError(f"{run.folder} has no checkpoint to go on from; give --name for another run.")
-    last = run.folder / "eval_final.npz"
-    if last.exists():
-        (run.folder / "evals").mkdir(exist_ok=True)
-        last.replace(run.folder / "evals" / f"step-{run.summary['steps']:06d}.npz")
-    (run.folder / "summary.json").unlink()
-    run.write("config.json", run.config | {"rollouts": config.rollouts})
 
 
 def described(task: Task) -> dict:
@@ -171,13 +145,11 @@ def rl_work(
         recorder = Recorder(run, learner, clock, progress, stop, stop_after, track)
         tested = task.test, config.final_samples
         if learner.step == 0:
-            base = recorder.evaluate("eval_base.npz", *tested)
-        else:
-            base = Evaluation.load(run.folder / "eval_base.npz")
+            recorder.evaluate("eval_base.npz", *tested)
         if not recorder.finished:
             learner.train(recorder)
         if not recorder.finished:
             return recorder.rollouts_left <= 0
-        final = recorder.evaluate("eval_final.npz", *tested)
-    recorder.summarize(base, final)
+        recorder.evaluate("eval_final.npz", *tested)
+    recorder.summarize()
     return True

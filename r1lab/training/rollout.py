@@ -40,6 +40,7 @@ class Experience:
     """
 
     problems: list[Problem]
+    prompts: list[str]
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
     finish: list[str]
@@ -131,7 +132,7 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
         if ended:
             grade()
         found = zip(rows, zip(drawn.completion_ids, drawn.finish, drawn.scorer_logps))
-        repeated = [[one for one in each for _ in range(group)] for each in (problems, prompt_ids)]
+        repeated = [[one for one in each for _ in range(group)] for each in (problems, prompts, prompt_ids)]
         experience = Experience(*repeated, *map(list, zip(*gathered(world, dict(found)))))
         yield experience, reward
     finally:  # after an error, what the thread has not started is not graded

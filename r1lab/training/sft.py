@@ -49,7 +49,7 @@ class SFTConfig(SupervisedConfig):
 
 
 def sft(
-    model: str | Path, data: str | Path, config: SFTConfig | None = None, name: str = "sft", *,
+    model: str | Path, data: str | Path, config: SFTConfig = SFTConfig(), name: str = "sft", *,
     runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
 ) -> Run:  # fmt: skip
     """Fine-tune a model on a data set's folder, in `runs/name`; returns the run.
@@ -63,15 +63,13 @@ def sft(
         InputError: model or data are missing or do not fit each other; nothing is lost.
         KeyboardInterrupt: the user stopped it; the same call goes on.
     """
-    config = config or SFTConfig()
-    check_machine(config, str(model))
+    given = {"model": str(model), "data": str(data)}
+    check_machine(config, given["model"])
     config = settled(config)
     load_documents(data, load_tokenizer(model), config.template)
-    run = Run(Path(runs) / name)
     return compute(
-        run, config, fine_tune, config.processes or default_processes(), config, str(model), str(data),
-        about={"model": str(model), "data": str(data)}, resume=resume,
-        overwrite=overwrite, parallel=config.parallel,
+        Run(Path(runs) / name), config, fine_tune, config.processes or default_processes(), config,
+        *given.values(), about=given, resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 

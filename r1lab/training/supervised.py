@@ -67,19 +67,6 @@ def learning_rate(config: SupervisedConfig, step: int) -> float:
     return config.learning_rate * (config.final_share + (1 - config.final_share) * cosine)
 
 
-def learned_tokens(
-    prompts: Int[Tensor, " rows"], ends: Int[Tensor, " rows"], width: int, learn_prompts: bool
-) -> Bool[Tensor, "rows seq"]:
-    """Which tokens of padded rows count: the completion's, or all but the first (which has no past).
-
-    Args:
-        prompts, ends: tokens of each row's prompt, and of prompt and completion together.
-    """
-    places = torch.arange(width)
-    starts = torch.ones_like(prompts) if learn_prompts else prompts
-    return (places >= starts[:, None]) & (places < ends[:, None])
-
-
 def document_loss(
     policy: Policy, ids: Int[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"],
     packed: bool = False,
@@ -104,21 +91,21 @@ def train_supervised(
     policy.precision = arithmetic(config.precision)
     world.place(policy, dtype=policy.precision)
     optimizer = torch.optim.AdamW(
-        own_parameters(policy).values(), lr=config.learning_rate, betas=(0.9, 0.95),
-        weight_decay=config.weight_decay, fused=True,
-    )  # fmt: skip
+        own_parameters(policy).values(), betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+    )
     optimizers = {"optimizer": optimizer}
     done = restore(saved[-1], optimizers, {})["step"] if saved else 0
     world.agree("settings and documents", (config, documents(min(done, config.steps - 1))))
-    log = MetricsLog(run.folder / "metrics.jsonl", done or None) if world.is_main else None
+    log = MetricsLog(run.folder / "metrics.jsonl", done) if world.is_main else None
     with Progress(config.steps, run.name, done, enabled=world.is_main) as progress:
         for step in range(done, config.steps):
             started, pairs, rate = time.monotonic(), documents(step), learning_rate(config, step)
-            loss = add_gradient(config, policy, pairs, tokenizer, world, config.learn_prompts)
+            if config.learn_prompts:  # all but the first token, which has no past
+                pairs = [(prompt[:1], [*prompt[1:], *completion]) for prompt, completion in pairs]
+            loss = add_gradient(config, policy, pairs, tokenizer, world)
             world.sum_gradients(policy)
             clip_gradients(policy, 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
             loss = sum(world.gather(loss))
@@ -133,16 +120,15 @@ def train_supervised(
             if last or halt or (step + 1) % config.checkpoint_every == 0:
                 state = {"step": step + 1}
                 save_checkpoint(world, run.folder, step + 1, policy, tokenizer, state, optimizers)
-            if halt and not last:
-                return False
+            if halt:
+                return last
     return True
 
 
 def add_gradient(
-    config, policy: Policy, pairs: list[Document], tokenizer, world: World, learn_prompts: bool,
-    weight: float = 1.0,
-) -> float:  # fmt: skip
-    """Add `weight` times the gradient of the mean loss per learned token to the policy's gradients.
+    config, policy: Policy, pairs: list[Document], tokenizer, world: World, weight: float = 1.0
+) -> float:
+    """Add `weight` times the gradient of the completions' mean loss per token to the policy's gradients.
 
     Each process adds that of its share of the documents; sums over the processes are the whole.
 
@@ -151,17 +137,12 @@ def add_gradient(
     Returns:
         This process's part of the mean loss (nats), without the weight.
     """
-    prompts = torch.tensor([len(prompt) for prompt, _ in pairs])
-    ends = prompts + torch.tensor([len(completion) for _, completion in pairs])
-    lengths = ends.tolist()
-    learned = learned_tokens(prompts, ends, max(lengths), learn_prompts)
-    normalizer = learned.sum().item()
-    total = 0.0
+    lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
+    learned, total = sum(len(completion) for _, completion in pairs), 0.0
     batches = own_batches(config, world, lengths, range(len(lengths)))
     for rows in world.in_step(batches, policy):
-        ids, _ = pad_rows(*zip(*(pairs[i] for i in rows)), tokenizer.pad_token_id)
-        ids, mask = ids.to(world.device), learned[rows, : ids.shape[1]].to(world.device)
-        loss = document_loss(policy, ids, mask, config.pack) / normalizer
+        ids, mask = pad_rows(*zip(*(pairs[row] for row in rows)), tokenizer.pad_token_id)
+        loss = document_loss(policy, ids.to(world.device), mask.to(world.device), config.pack) / learned
         (weight * loss).backward()
         total += loss.item()
     return total

@@ -153,7 +153,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
     """
     run = Run(runs / name)
     processes = config.processes or default_processes()
-    compute(run, config, pretrain, processes, config, parallel=config.parallel)
+    compute(run, config, pretrain, processes, config)
     model, tokenizer = load_model(run.model)
     save_model(model.to(torch.bfloat16), tokenizer, out)
     known = (preset for preset, made in PRETRAIN_PRESETS.items() if made == config)

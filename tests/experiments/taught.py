@@ -41,7 +41,7 @@ class TaughtLearner(Learner):
         sums = super().add_loss(experience, rows)
         sums["demonstration_loss"] = add_gradient(
             self.config, self.policy, self.demonstrations(self.step), self.tokenizer, self.world,
-            learn_prompts=False, weight=self.weight,
+            self.weight,
         )  # fmt: skip
         return sums
 
