@@ -28,7 +28,7 @@ def grpo(
     model: str | Path, task: Task, config: GRPOConfig = GRPOConfig(), name: str = "run", *,
     runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
     stop_after: int | None = None, loss: Callable = policy_loss,
-    learner: MakeLearner = Learner,
+    learner: MakeLearner | None = None,
 ) -> Run:  # fmt: skip
     """Train a model on a task by reinforcement learning, in `runs/name`; returns the run.
 
@@ -51,7 +51,7 @@ def grpo(
     check_machine(config, model)
     config = settled(config)
     check_task(task, config, model)
-    make = functools.partial(learner, loss=loss)
+    make = functools.partial(learner or Learner, loss=loss)
     return compute(
         Run(Path(runs) / name), config, rl_work, processes, model, task, config, make, stop_after,
         about={"model": model, "task": described(task)}, resume=resume, overwrite=overwrite,
