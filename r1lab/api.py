@@ -25,14 +25,13 @@ from r1lab.rewards import RewardSet
 from r1lab.sampling import SamplerName, SamplingParams, VLLMConfig
 from r1lab.sources import load_task
 from r1lab.sources.templates import prompt_of
-from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.rl_stages import stored_zero
 from r1lab.task import Problem, Task, columns_of, gold_answer
 from r1lab.training import rl, sft as supervised
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
-from r1lab.training.estimate import UNLIMITED, open_model
-from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.estimate import open_model
+from r1lab.training.processes import StopRequest, launch
 from r1lab.world import family_and_level, sample_problem
 from r1lab.world.small_world import SmallWorld
 
@@ -115,8 +114,8 @@ def evaluate(
     sampling = {"k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
     with TemporaryDirectory() as folder:
         launch(
-            evaluate_work, processes or default_processes(), run.Run(folder), str(model), task,
-            sampling, max_tokens, saves=False,
+            evaluate_work, processes, run.Run(folder), str(model), task, sampling, max_tokens,
+            saves=False,
         )  # fmt: skip
         return Evaluation.load(Path(folder) / "evaluation.npz")
 
@@ -126,10 +125,10 @@ def evaluate_work(
     max_tokens: int | None,
 ) -> bool:  # fmt: skip
     """One process's share of `evaluate`; the first writes the whole."""
-    sampler, tokenizer = open_sampler(world, model)
+    sampler, tokenizer, positions = open_model(model)
     asked = [(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids), p.id) for p in task.test]
     longest, name = max(asked)
-    room = getattr(sampler.model.config, "max_position_embeddings", UNLIMITED) - longest
+    room = positions - longest
     if room < (max_tokens or 1):
         raise InputError(
             f"question {name} has {longest} tokens, which leaves room for {room} more; ask it of another "
@@ -171,7 +170,7 @@ def sample(
         sampler, vllm: what draws the answers, see `training.estimate.open_model`.
     """
     problem = problem or task.test[seed % len(task.test)]
-    drawing, tokenizer, _ = open_model(str(model), sampler, vllm, max_tokens)
+    drawing, tokenizer, _ = open_model(model, sampler, vllm, max_tokens)
     prompt = prompt_of(task, problem, tokenizer)
     refuse_unknown_words([prompt], tokenizer, model)
     params = SamplingParams(n=n, temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -81,6 +81,10 @@ class Run:
         return sorted(latest.values(), key=lambda row: row["step"])
 
     @property
+    def evals(self) -> list[Row]:
+        return [row for row in self.metrics if row["kind"] == "eval"]
+
+    @property
     def measured(self) -> list[Row]:
         """The metrics of a run that has some. Raises InputError where there are none."""
         if rows := self.metrics:
@@ -98,10 +102,8 @@ class Run:
         """The evaluation "base" or "final"; of an unfinished run, its first or its last so far."""
         if self.finished:
             return self.summary.get(which, {})
-        evals = [row for row in self.metrics if row["kind"] == "eval"]
-        if not evals or (which == "final" and len(evals) == 1):
-            return {}
-        return evals[0 if which == "base" else -1]
+        chosen = self.evals[:1] if which == "base" else self.evals[1:]
+        return chosen[-1] if chosen else {}
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -118,8 +120,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The checkpoint with the best held-out accuracy; the last one if none was evaluated."""
-        evals = [row for row in self.metrics if row["kind"] == "eval"]
-        accuracy = {f"step-{row['step']:06d}": row["pass_at_1"] for row in evals}
+        accuracy = {f"step-{row['step']:06d}": row["pass_at_1"] for row in self.evals}
         return max([self.model, *self.checkpoints], key=lambda path: accuracy.get(path.name, -1.0))
 
     def read(self, name: str) -> Row:

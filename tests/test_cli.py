@@ -9,23 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from datasets import Dataset
 
 from r1lab import cli
-from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.task import load_problems, save_problems
 from tests.fake_run import fake_run
+from tests.small_run import tiny_model
 
 
 @pytest.fixture(scope="module")
 def small_folder(tmp_path_factory) -> Path:
     """A random model, and a test set of four problems."""
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tiny_model(folder)
     save_problems(load_problems("data/test_signs.jsonl")[:4], folder / "test.jsonl")
     return folder
 

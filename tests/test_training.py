@@ -187,7 +187,6 @@ def test_a_loss_that_is_not_a_number_is_skipped_then_ends_the_run():
 @pytest.mark.parametrize(("change", "words"), [
     ({"group_size": 1}, "group of one"),
     ({"questions": 5}, "do not split"),
-    ({"grading": "asynchronous"}, "needs grading_rows"),
     ({"flops_limit": -1}, "flops_limit is -1; give at least 0"),
     ({"learning_rate": -1.0}, "learning_rate is -1.0; give at least 0"),
     ({"warmup_steps": -1}, "warmup_steps is -1; give"),

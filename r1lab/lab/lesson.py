@@ -30,7 +30,7 @@ from r1lab.report.claims import expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
 from r1lab.run import Run
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.sources.templates import apply_template, prompt_of
+from r1lab.sources.templates import apply_template
 from r1lab.task import Task
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
@@ -129,8 +129,7 @@ class Watch:
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """Note the rollout's numbers; never ends the run."""
         task, problems = self.learner.task, experience.problems
-        prompts = [prompt_of(task, problem, self.learner.tokenizer) for problem in problems]
-        texts = experience.completions
+        texts, prompts = experience.completions, experience.prompts
         shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
         row = {"kind": "train", "step": self.learner.step} | experience.statistics()
         row["pass_at_1"] = fmean(one["correct"] for one in shown)

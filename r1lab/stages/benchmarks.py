@@ -19,9 +19,9 @@ from r1lab.files import SHIPPED, read_toml
 from r1lab.rewards import count_languages, parse
 from r1lab.sampling import Sampler
 from r1lab.stages.rl_stages import cannot_run_programs
-from r1lab.stages.sft_stages import open_sampler
 from r1lab.task import Problem, Task, load_problems
 from r1lab.run import Run
+from r1lab.training.estimate import open_model
 from r1lab.world.person import hidden_preference, is_safe
 
 REASONING = ("signs", "countdown", "sums", "programs", "logic")
@@ -148,7 +148,7 @@ def measure_work(
 ) -> bool:  # fmt: skip
     """One process's share of a measurement. The first writes the column to the run's folder: the
     values to `values.npz`, and then the cells to `benchmarks.json`."""
-    sampler, tokenizer = open_sampler(world, model)
+    sampler, tokenizer, _ = open_model(model)
     cells, values = run_benchmarks(sampler, tokenizer, samples, task=task, world=world, seed=seed)
     if world.is_main:
         np.savez_compressed(run.folder / "values.npz", **values)

@@ -180,7 +180,7 @@ class Chain:
         if not (run.folder / "benchmarks.json").exists():
             run.folder.mkdir(parents=True, exist_ok=True)
             launch(
-                measure_work, config.processes or default_processes(), run, Path(self.model(stage)),
+                measure_work, config.processes, run, Path(self.model(stage)),
                 config.samples, config.seed, self.task, saves=False,
             )  # fmt: skip
 

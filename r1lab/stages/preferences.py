@@ -27,8 +27,7 @@ from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import parse
 from r1lab.sources.templates import apply_template
 from r1lab.task import held_out_ids
-from r1lab.stages.sft_stages import open_sampler
-from r1lab.training.distributed import World
+from r1lab.training.estimate import open_model
 from r1lab.training.processes import compute
 from r1lab.training.supervised import SupervisedConfig, learning_rate
 from r1lab.run import Run
@@ -174,7 +173,7 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
     problems = list({problem.id: problem for problem in drawn}.values())
     found = [
         evaluate(
-            *open_sampler(World(), writer), problems, k=config.samples, max_tokens=config.max_tokens,
+            *open_model(writer)[:2], problems, k=config.samples, max_tokens=config.max_tokens,
             seed=config.seed, template=config.template,
         ).completions
         for writer in config.writers

@@ -93,7 +93,7 @@ def harvest(
     """Draw every chunk that is not in the folder yet. True when all are there."""
     folder.mkdir(parents=True, exist_ok=True)
     done = max(world.gather(len(list(folder.glob("chunk-*.json")))))
-    with Progress(config.chunks, "samples", done, enabled=world.is_main) as progress:
+    with Progress(config.chunks, "samples", done) as progress:
         for number in range(done, config.chunks):
             started = time.monotonic()
             rows = draw_chunk(world, config, task, number, sampler, tokenizer)

@@ -13,18 +13,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from r1lab.errors import InputError
 from r1lab.models.places import local_model
-from r1lab.models.policy import load_model, load_policy
+from r1lab.models.policy import load_model
 from r1lab.rewards import parse
-from r1lab.sampling import TorchSampler
 from r1lab.stages.rl_stages import SETTINGS, RLStage, cannot_run_programs, runnable
 from r1lab.stages.samples import Example, HarvestConfig, harvest, make_data, read_harvest
 from r1lab.task import Problem, Task
 from r1lab.training.config import SAMPLING_FLOPS
-from r1lab.training.processes import compute, default_processes
+from r1lab.training.estimate import open_model
+from r1lab.training.processes import compute
 from r1lab.training.rl import described
 from r1lab.run import Run, from_json
 from r1lab.training.sft import SFTConfig, fine_tune
@@ -69,7 +67,7 @@ class SampledStage:
         for model in (self.source, self.base):
             model_folder(model, name)
         return compute(
-            Run(runs / name), self, stage_work, self.processes or default_processes(), self, task,
+            Run(runs / name), self, stage_work, self.processes, self, task,
             about={"task": described(task)} if task else {},
         )  # fmt: skip
 
@@ -92,17 +90,11 @@ def model_folder(path: str, stage: str) -> Path:
     return found
 
 
-def open_sampler(world, model: str | Path) -> tuple[TorchSampler, PreTrainedTokenizerBase]:
-    """The torch sampler of a model, where this process computes, and the model's tokenizer."""
-    policy, tokenizer = load_policy(model)
-    return TorchSampler(world.place(policy).model, tokenizer), tokenizer
-
-
 def stage_work(world, stop, run: Run, stage: SampledStage, task: Task | None) -> bool:
     """One process's share of the stage. False: stopped on the way."""
     started = time.monotonic()
     source, base = (model_folder(path, run.name) for path in (stage.source, stage.base))
-    sampler, tokenizer = open_sampler(world, source)
+    sampler, tokenizer, _ = open_model(source)
     parameters = sampler.model.num_parameters()
     samples, data = run.folder / "samples", run.folder / "data"
     before = read_harvest(samples)[1]

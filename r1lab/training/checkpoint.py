@@ -102,8 +102,7 @@ def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
     try:
         state = torch.load(checkpoint / "trainer.pt", weights_only=True)
         if (checkpoint / SHARDS).is_dir():
-            single = not dist.is_initialized()
-            dcp.load(tensors, checkpoint_id=checkpoint / SHARDS, no_dist=single)
+            dcp.load(tensors, checkpoint_id=checkpoint / SHARDS, no_dist=not dist.is_initialized())
         else:
             for name in optimizers:
                 for number, own in state.pop(name)["state"].items():
@@ -117,7 +116,11 @@ def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
             f"one before ({type(error).__name__}: {error})."
         ) from error
     for name, value in stored.items():
-        tensors[name].copy_(_share(value, tensors[name]))
+        own = tensors[name]
+        if isinstance(own, DTensor):  # this process's share
+            mesh = own.device_mesh
+            value = distribute_tensor(value.to(mesh.device_type), mesh, own.placements)
+        own.copy_(value)
     return state
 
 
@@ -135,10 +138,3 @@ def _tensors(optimizers, modules):
     for name, module in modules.items():
         tensors |= {f"{name}.{part}": p.detach() for part, p in own_parameters(module).items()}
     return tensors
-
-
-def _share(full, like):
-    """This process's share of a tensor, where the other is one of shares; else all of it."""
-    if not isinstance(like, DTensor):
-        return full
-    return distribute_tensor(full.to(like.device_mesh.device_type), like.device_mesh, like.placements)

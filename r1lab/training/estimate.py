@@ -6,6 +6,7 @@ Counted from the model's shape and the run's settings, and compared with two sto
 
 import math
 import os
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
@@ -180,20 +181,20 @@ def check_memory(
 
 
 def open_model(
-    path: str, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(), max_tokens: int = 1024
-) -> tuple[Sampler, object, int]:
+    path: str | Path, sampler: SamplerName = "torch", vllm: VLLMConfig = VLLMConfig(),
+    max_tokens: int = 1024,
+) -> tuple[Sampler, object, int]:  # fmt: skip
     """(sampler, tokenizer, longest sequence): on a GPU in bfloat16 where there is one.
 
     There the torch sampler takes as many completions of `max_tokens` at a time as fit."""
     on_gpu = torch.cuda.is_available()
     model, tokenizer = load_model(path, torch.bfloat16 if on_gpu else torch.float32)
-    if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
-        model = model.to("cuda")
     Policy(model)  # refuses what the sampler cannot score, and speeds up its linear layers
     longest = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
     drawing = build_sampler(sampler, model, tokenizer, vllm)
-    if on_gpu and sampler == "torch":
-        drawing.max_rows = rows_that_fit(model.config, max_tokens, torch.cuda.mem_get_info()[0])
+    if on_gpu and sampler == "torch":  # vLLM puts weights of its own there
+        shape = model.to("cuda").config
+        drawing.max_rows = rows_that_fit(shape, max_tokens, torch.cuda.mem_get_info()[0])
     return drawing, tokenizer, longest
 
 

@@ -231,21 +231,20 @@ class Learner:
         self.step = notes.pop("step")
         return notes
 
-    def scored(self, policy: Policy, experience: Experience) -> dict[int, Row]:
-        """By row, the log-probs under a policy, for the rows that this process will train on."""
-        read = lambda *pair: policy(*pair, *self.reading).logp  # noqa: E731
-        return self.read_rows(policy, read, experience, self.config.minibatches)
-
     @torch.no_grad()
-    def read_rows(
-        self, module: nn.Module, read: Callable, experience: Experience, minibatches: int
+    def scored(
+        self, module: nn.Module, experience: Experience, minibatches: int = 0
     ) -> dict[int, Row]:
-        """By row, what `read(ids, completion)` of a module says of each token, without gradients."""
-        found = {}
-        for rows in experience.minibatches(minibatches):
+        """By row, what a module says of each token (a policy its log-prob), without gradients.
+
+        Of the rows that this process works on where there are so many mini-batches; 0: that it trains on.
+        """
+        found, reading = {}, self.reading if isinstance(module, Policy) else ()
+        for rows in experience.minibatches(minibatches or self.config.minibatches):
             for own, ids, completion, mask in self.batches(experience, rows, module):
-                out = read(ids, completion)
-                found |= {row: out[i][mask[i]] for i, row in enumerate(own)}
+                out = module(ids, completion, *reading)
+                said = getattr(out, "logp", out)
+                found |= {row: said[i][mask[i]] for i, row in enumerate(own)}
         return found
 
     def batches(self, experience: Experience, rows: Sequence[int], module: nn.Module) -> Iterator:

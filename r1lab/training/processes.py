@@ -61,13 +61,14 @@ class StopRequest(threading.Event):
 class Progress(tqdm):
     """A bar with elapsed and remaining time; an update now and then when nobody watches a terminal.
 
-    Nothing is shown of a run in another than the main thread: it has a dashboard.
+    Only the first process shows it, and nothing is shown of a run in another than the main thread: it
+    has a dashboard.
     """
 
     monitor_interval = 0  # no thread of its own: this process may be forked
 
-    def __init__(self, total: int, label: str, done: int = 0, enabled: bool = True):
-        shown = enabled and threading.current_thread() is threading.main_thread()
+    def __init__(self, total: int, label: str, done: int = 0):
+        shown = first_process() and threading.current_thread() is threading.main_thread()
         pause = 0.1 if sys.stderr.isatty() else 20
         super().__init__(total=total, desc=label, initial=done, disable=not shown,
                          mininterval=pause, miniters=1)  # fmt: skip
@@ -131,7 +132,8 @@ def compute(
 
 
 def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), saves: bool = True):
-    """Run `work(world, stop, *args)` in every process: those of torchrun, or `processes` fresh ones.
+    """Run `work(world, stop, *args)` in every process: those of torchrun, or `processes` fresh ones (0:
+    as `default_processes` says).
 
     Functions of a notebook or a script may be among the arguments.
 
@@ -144,7 +146,7 @@ def launch(work: Work, processes: int, *args, parallel: Parallel = Parallel(), s
     if "RANK" in os.environ:  # torchrun (or Slurm through it) has set this process's place
         code = _share(work, args, parallel, saves)
     else:
-        code = _spawn(_packed(work, args, parallel, saves), processes)
+        code = _spawn(_packed(work, args, parallel, saves), processes or default_processes())
     if code == STOPPED:
         raise KeyboardInterrupt
 

@@ -133,8 +133,7 @@ class Recorder:
                 temperature=config.temperature, max_tokens=config.cap(config.steps),
                 seed=config.seed, world=world
             )  # fmt: skip
-        evaluated = (row["step"] for row in self.run.metrics if row["kind"] == "eval")
-        if world.is_main and learner.step not in evaluated:
+        if world.is_main and learner.step not in (row["step"] for row in self.run.evals):
             file.parent.mkdir(exist_ok=True)
             result.save(file)
             self._write_evaluation(problems, result)
@@ -163,7 +162,10 @@ class Recorder:
                 "arm": learner.task.settings.get("arm", "true"),
                 "seed": learner.config.seed,
                 "steps": learner.step,
-                **{name: Evaluation.load(folder / f"eval_{name}.npz").summary() for name in ("base", "final")},
+                **{
+                    name: Evaluation.load(folder / f"eval_{name}.npz").summary()
+                    for name in ("base", "final")
+                },
                 "wall_seconds": round(time.monotonic() - self.started, 1),
                 "train_seconds": round(self.clock["train_seconds"], 1),
                 "peak_memory_gb": round(memory, 2),

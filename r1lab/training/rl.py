@@ -139,7 +139,7 @@ def rl_work(
     learner = make(config, task, Policy(loaded), tokenizer, world)
     clock = learner.restore(last)["clock"] if last else {}
     with (
-        Progress(config.steps, run.name, learner.step, enabled=world.is_main) as progress,
+        Progress(config.steps, run.name, learner.step) as progress,
         tracking(config.track if world.is_main else "", run) as track,
     ):
         recorder = Recorder(run, learner, clock, progress, stop, stop_after, track)

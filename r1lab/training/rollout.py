@@ -2,7 +2,7 @@
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,13 +63,12 @@ class Experience:
 
     def statistics(self) -> dict[str, float]:
         """What the rewards look like, for the metrics."""
-        parts = {
-            f"reward/{name}": _mean([value for value in values if value is not None])
-            for name, values in self.rewards.items()
-        }
         return {
             "reward": self.totals.nanmean().item(),
-            **parts,
+            **{
+                f"reward/{name}": _mean([value for value in values if value is not None])
+                for name, values in self.rewards.items()
+            },
             "zero_std_groups": 1 - groups_that_differ(self.totals).float().mean().item(),
             "truncated": _mean([finish == "length" for finish in self.finish]),
             "tokens_mean": _mean([len(ids) for ids in self.completion_ids]),
@@ -80,7 +79,7 @@ def _mean(values):
     return sum(values) / max(1, len(values))
 
 
-def gathered(world: World, share: dict[int, object]) -> list:
+def gathered(world: World, share: Mapping[int, object]) -> list:
     """What all processes have found, each for its share of the rows, in the order of the rows."""
     found = ChainMap(*world.gather(share))
     return [found[row] for row in sorted(found)]
@@ -118,7 +117,7 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
         ended.clear()
 
     def reward():
-        own = dict(pair for grades in batches for pair in grades().items())
+        own = ChainMap(*[grades() for grades in batches])
         texts, totals, parts = zip(*gathered(world, own))
         experience.completions = list(texts)
         experience.rewards = {name: [scores[name] for scores in parts] for name in parts[0]}

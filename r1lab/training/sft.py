@@ -12,7 +12,7 @@ from r1lab.models.policy import load_start, load_tokenizer, refuse_unknown_words
 from r1lab.training.config import TRAINING_FLOPS
 from r1lab.training.distributed import fingerprint, settled
 from r1lab.training.estimate import check_machine
-from r1lab.training.processes import compute, default_processes, peak_memory_gb
+from r1lab.training.processes import compute, peak_memory_gb
 from r1lab.files import read_rows
 from r1lab.rewards import text_of
 from r1lab.run import Run, provenance
@@ -68,8 +68,8 @@ def sft(
     config = settled(config)
     load_documents(data, load_tokenizer(model), config.template)
     return compute(
-        Run(Path(runs) / name), config, fine_tune, config.processes or default_processes(), config,
-        *given.values(), about=given, resume=resume, overwrite=overwrite,
+        Run(Path(runs) / name), config, fine_tune, config.processes, config, *given.values(),
+        about=given, resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def train_supervised(
     done = restore(saved[-1], optimizers, {})["step"] if saved else 0
     world.agree("settings and documents", (config, documents(min(done, config.steps - 1))))
     log = MetricsLog(run.folder / "metrics.jsonl", done) if world.is_main else None
-    with Progress(config.steps, run.name, done, enabled=world.is_main) as progress:
+    with Progress(config.steps, run.name, done) as progress:
         for step in range(done, config.steps):
             started, pairs, rate = time.monotonic(), documents(step), learning_rate(config, step)
             if config.learn_prompts:  # all but the first token, which has no past

@@ -21,7 +21,7 @@ from r1lab.files import write_text
 from r1lab.models.policy import load_model, save_model
 from r1lab.run import Run
 from r1lab.sources.templates import TEMPLATES
-from r1lab.training.processes import compute, default_processes
+from r1lab.training.processes import compute
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 from r1lab.world import FAMILIES, words
 from r1lab.world.corpus import CORPUS, EARLY_CORPUS, CorpusConfig, describe, documents
@@ -152,8 +152,7 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
         KeyboardInterrupt: the user stopped it; the run is saved and the same command goes on.
     """
     run = Run(runs / name)
-    processes = config.processes or default_processes()
-    compute(run, config, pretrain, processes, config)
+    compute(run, config, pretrain, config.processes, config)
     model, tokenizer = load_model(run.model)
     save_model(model.to(torch.bfloat16), tokenizer, out)
     known = (preset for preset, made in PRETRAIN_PRESETS.items() if made == config)

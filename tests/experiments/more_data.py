@@ -17,10 +17,11 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.rewards import shared_sandbox
 from r1lab.stages.samples import COLUMNS, harvest, read_harvest, select, store_data
-from r1lab.stages.sft_stages import in_french, model_folder, open_sampler
+from r1lab.stages.sft_stages import in_french, model_folder
 from r1lab.task import Problem
 from r1lab.training.distributed import World
-from r1lab.training.processes import StopRequest, default_processes, launch
+from r1lab.training.estimate import open_model
+from r1lab.training.processes import StopRequest, launch
 from r1lab.run import Run
 from r1lab.training.sft import sft
 from tests.experiments.chain import levels_of
@@ -74,7 +75,7 @@ def programs(config: Programs = Programs(), folder: Path = Path("runs/programs")
     rows = dev3_rows(config)
     shared_sandbox()
     start(config, folder)
-    launch(sampling_work, config.processes or default_processes(), config, folder)
+    launch(sampling_work, config.processes, config, folder)
     drawn, before = (read_harvest(place / "samples")[0] for place in (folder, dev3(config)))
     before = [row for row in before if row["family"] != "programs"]
     more, others = (unused(config, found, rows) for found in (drawn, before))
@@ -124,7 +125,7 @@ def unused(config: Programs, drawn: list[dict], rows: list[dict]) -> list[dict]:
 
 def sampling_work(world: World, stop: StopRequest, config: Programs, folder: Path) -> bool:
     """One process's share of asking Dev2 for programs. False: stopped on the way."""
-    sampler, tokenizer = open_sampler(world, model_folder(f"{config.chain}/dev2", "programs"))
+    sampler, tokenizer, _ = open_model(model_folder(f"{config.chain}/dev2", "programs"))
     sampling = harvest_config(config.sampling, seed=config.seed)
     samples = folder / "samples"
     return harvest(world, stop, sampling, sampling.task(), samples, sampler, tokenizer)

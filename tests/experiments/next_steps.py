@@ -24,11 +24,11 @@ from r1lab.evaluation.measure import evaluate
 from r1lab.files import whole, write_text
 from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.stages.benchmarks import REASONING, measure_work
-from r1lab.stages.sft_stages import open_sampler
 from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Task, load_problems
 from r1lab.training.distributed import World
 from r1lab.training.sft import load_documents
+from r1lab.training.estimate import open_model
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
@@ -246,7 +246,7 @@ def asking_work(
     world: World, stop: StopRequest, asked: Asked, ways: Sequence[str], model: Path, file: Path
 ) -> bool:
     """One process's share of a measurement: accuracy (lenient) of each problem in each way."""
-    sampler, tokenizer = open_sampler(world, model)
+    sampler, tokenizer, _ = open_model(model)
     problems = first_of_each_level(load_problems(asked.file), asked.problems)
     found = {"levels": np.array([problem.level for problem in problems])}
     for name in ways:

@@ -101,7 +101,7 @@ class PPOLearner(Learner):
 
         Each process asks its critic about its share; all put the answers together alike.
         """
-        own = self.read_rows(self.critic, self.critic, experience, minibatches=1)
+        own = self.scored(self.critic, experience, minibatches=1)
         values = [row.cpu() for row in gathered(self.world, own)]
         white, self.returns = judge(experience.totals.flatten(), values, self.gae_lambda)
         self.token_advantages = white

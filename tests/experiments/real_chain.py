@@ -36,12 +36,12 @@ from r1lab.rewards import count_languages, parse
 from r1lab.stages.pipeline import MEASURED, STAGES, Chain
 from r1lab.stages.rl_stages import RLStage
 from r1lab.stages.samples import Example, HarvestConfig
-from r1lab.stages.sft_stages import SampledStage, open_sampler
+from r1lab.stages.sft_stages import SampledStage
 from r1lab.stages.rl_stages import PRESETS
 from r1lab.task import Problem, load_problems
 from r1lab.training.config import GRPO_PRESETS, GRPOConfig
 from r1lab.training.distributed import Parallel, World
-from r1lab.training.estimate import check_machine
+from r1lab.training.estimate import check_machine, open_model
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.run import Run
 from r1lab.training.sft import SFTConfig
@@ -276,7 +276,7 @@ def real_measure_work(
     world: World, stop: StopRequest, chain: RealChain, model: str, folder: Path
 ) -> bool:
     """One process's share of a measurement (temperature 0.6, top-p 0.95, as the paper's)."""
-    (sampler, tokenizer), cells, values = open_sampler(world, model), {}, {}
+    (sampler, tokenizer, _), cells, values = open_model(model), {}, {}
     zero = chain.config.zero
     for file in chain.tests:
         whole = evaluate(

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 
 from r1lab.errors import InputError
 from r1lab.task import Problem, load_problems, save_problems
 from r1lab.training.rl import grpo
 from r1lab.run import Run
-from r1lab.world.bases import build_model, build_tokenizer
+from tests.small_run import tiny_model
 from r1lab.world.small_world import SmallWorld
 from r1lab.world.skills import NAMES, USUAL
 from r1lab.world.skills import wordings as other_wordings
@@ -46,10 +45,7 @@ DEMONSTRATIONS = [
 @pytest.fixture
 def base(tmp_path, alone):
     """A model's folder, and settings that take a second, in this process alone."""
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    build_model("tiny", len(tokenizer)).save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
+    tiny_model(tmp_path / "base")
     Dataset.from_list(DEMONSTRATIONS).save_to_disk(tmp_path / "chain/dev3/data")
     save_problems(load_problems("data/test_signs.jsonl")[62:66], tmp_path / "test.jsonl")
     return tmp_path

@@ -114,7 +114,7 @@ def test_one_and_two_processes_give_the_same_advantages_and_gradients():
     experience = ragged_experience(SMALL)
     single, first, second = (learner(world=FakeWorld(*place)) for place in ((0, 1), (0, 2), (1, 2)))
     second.world = OtherHasSaid(1, 2)
-    said = first.read_rows(first.critic, first.critic, experience, 1)
+    said = first.scored(first.critic, experience, 1)
     object.__setattr__(second.world, "said", said)
     judged = judged_by(single, experience)
     judged_by(second, experience)
