@@ -113,13 +113,15 @@ class GRPOConfig:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "GRPOConfig":
-        """The settings of this name in GRPO_PRESETS, with changes.
+        """The settings of this name in TABLES, with changes.
 
         Raises InputError where there is no such preset.
         """
-        if name not in GRPO_PRESETS:
-            raise InputError(f"there is no preset {name!r}; choose one of {', '.join(GRPO_PRESETS)}.")
-        return replace(GRPO_PRESETS[name], **changes)
+        if name not in TABLES:
+            raise InputError(f"there is no preset {name!r}; choose one of {', '.join(TABLES)}.")
+        table = TABLES[name]
+        like = cls.preset(table["like"]) if "like" in table else cls()
+        return replace(from_json(like, table.get("rl", {})), **changes)
 
     @property
     def steps(self) -> int:
@@ -180,7 +182,3 @@ class GRPOConfig:
 
 
 TABLES = read_toml(__file__, "presets")
-GRPO_PRESETS: dict[str, GRPOConfig] = {}
-for _name, _table in TABLES.items():
-    _like = GRPO_PRESETS.get(_table.get("like"), GRPOConfig())
-    GRPO_PRESETS[_name] = from_json(_like, _table.get("rl", {}))
