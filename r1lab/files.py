@@ -41,7 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _remove(path):
-    shutil.rmtree(path, ignore_errors=True)  # of a file
+    shutil.rmtree(path, ignore_errors=True)  # of which a file, or nothing, is one
     path.unlink(missing_ok=True)
 
 

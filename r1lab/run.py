@@ -231,8 +231,11 @@ class MetricsLog:
 
     def __init__(self, path: Path, resume_at: int = 0):
         self.path = path
-        rows = read_rows(path) if resume_at and path.exists() else []
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= resume_at))
+        if resume_at and path.exists():
+            rows = [row for row in read_rows(path) if row["step"] <= resume_at]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            path.unlink(missing_ok=True)
 
     def write(self, row: dict):
         try:

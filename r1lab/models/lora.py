@@ -6,6 +6,7 @@ the Hugging Face model that it was, with such layers in it.
 """
 
 import copy
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -119,12 +120,17 @@ def read_adapter(model: PreTrainedModel, folder: Path):
         InputError: it cannot be read, or belongs to another model.
     """
     need_peft()
+    logging.disable(logging.WARNING)  # transformers writes a table about every weight that does not fit
     try:
-        found = model.load_adapter(str(folder), TRAINED, is_trainable=True)
+        found = model.load_adapter(
+            str(folder), TRAINED, is_trainable=True, ignore_mismatched_sizes=True
+        )
         wrong = [*found.unexpected_keys, *found.missing_keys, *found.mismatched_keys]
         why = f"{len(wrong)} of its weights belong to other layers" * bool(wrong)
     except Exception as error:  # PEFT raises many kinds for a damaged file or another shape
         why = reason(error)
+    finally:
+        logging.disable(logging.NOTSET)
     if why:
         raise InputError(
             f"{folder}: this adapter does not fit {model.name_or_path} ({why}); adapter_config.json names "

@@ -176,21 +176,16 @@ def _packed(*share):
         ) from error
 
 
-def _cached(function, parameters):
-    """Cache a function, as `functools.lru_cache` does with these parameters."""
-    return functools.lru_cache(**parameters)(function)
-
-
 def _reduced(cached):
     """How a cached function is sent: by its name where the other process can import it, else itself with
     an empty cache."""
     home = sys.modules.get(cached.__module__)
     if cached.__module__ != "__main__" and getattr(home, cached.__qualname__, None) is cached:
         return cached.__qualname__
-    return _cached, (cached.__wrapped__, cached.cache_parameters())
+    return functools.lru_cache(**cached.cache_parameters()), (cached.__wrapped__,)
 
 
-copyreg.pickle(type(functools.cache(_cached)), _reduced)  # cloudpickle knows no such functions
+copyreg.pickle(type(functools.cache(_packed)), _reduced)  # cloudpickle knows no such functions
 
 
 def _spawn(payload, processes):
