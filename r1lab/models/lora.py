@@ -6,7 +6,6 @@ the Hugging Face model that it was, with such layers in it.
 """
 
 import copy
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,7 +22,8 @@ from r1lab.errors import InputError, reason
 from r1lab.models.places import local_model
 
 EVERY = ("all-linear",)  # PEFT's word for every linear layer but the head
-TRAINED = "default"  # PEFT's name of the one adapter
+PREFIX = "base_model.model."  # before each name in PEFT's file
+ADAPTER, TRAINED = ".lora_", "default"  # in the names of an adapter's weights; PEFT's name of the one
 
 
 @dataclass(frozen=True)
@@ -120,22 +120,25 @@ def read_adapter(model: PreTrainedModel, folder: Path):
         InputError: it cannot be read, or belongs to another model.
     """
     need_peft()
-    logging.disable(logging.WARNING)  # transformers writes a table about every weight that does not fit
+    from peft import PeftConfig, load_peft_weights, set_peft_model_state_dict
+
     try:
-        found = model.load_adapter(
-            str(folder), TRAINED, is_trainable=True, ignore_mismatched_sizes=True
-        )
-        wrong = [*found.unexpected_keys, *found.missing_keys, *found.mismatched_keys]
+        settings = PeftConfig.from_pretrained(str(folder))
+        settings.inference_mode, base = False, settings.base_model_name_or_path
+        model.add_adapter(settings, TRAINED)
+        weights = load_peft_weights(str(folder), device="cpu")
+        named = {name.removeprefix(PREFIX): value for name, value in weights.items()}
+        found = set_peft_model_state_dict(model, named, TRAINED)
+        wrong = [*found.unexpected_keys, *(name for name in found.missing_keys if ADAPTER in name)]
         why = f"{len(wrong)} of its weights belong to other layers" * bool(wrong)
     except Exception as error:  # PEFT raises many kinds for a damaged file or another shape
         why = reason(error)
-    finally:
-        logging.disable(logging.NOTSET)
     if why:
         raise InputError(
             f"{folder}: this adapter does not fit {model.name_or_path} ({why}); adapter_config.json names "
             "its base: put the right one there, or use another adapter."
         )
+    model.peft_config[TRAINED].base_model_name_or_path = base  # transformers writes its own
 
 
 def write_adapter(model: PreTrainedModel, folder: Path, state_dict: Mapping | None = None):
@@ -144,7 +147,7 @@ def write_adapter(model: PreTrainedModel, folder: Path, state_dict: Mapping | No
 
     named = get_peft_model_state_dict(model, state_dict, TRAINED, save_embedding_layers=False)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"base_model.model.{name}": value.contiguous() for name, value in named.items()}
+    weights = {f"{PREFIX}{name}": value.contiguous() for name, value in named.items()}
     save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
     model.peft_config[TRAINED].save_pretrained(str(folder))
 
@@ -199,7 +202,7 @@ def merged(
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """What a run changes: the adapter's parameters where there is one, else all."""
     named = dict(module.named_parameters())
-    return {name: value for name, value in named.items() if ".lora_" in name} or named
+    return {name: value for name, value in named.items() if ADAPTER in name} or named
 
 
 def sharing_copy(module: nn.Module) -> nn.Module:

@@ -97,7 +97,6 @@ def pad_rows(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
     """Ids (prompt then completion, padded on the right) and the completion mask."""
-    pairs = list(zip(prompts, completions))
-    rows = [torch.tensor([*prompt, *completion]) for prompt, completion in pairs]
-    masks = [torch.arange(len(row)) >= len(prompt) for row, (prompt, _) in zip(rows, pairs)]
+    rows = [torch.tensor([*prompt, *completion]) for prompt, completion in zip(prompts, completions)]
+    masks = [torch.arange(len(row)) >= len(prompt) for row, prompt in zip(rows, prompts)]
     return pad_sequence(rows, True, pad_id), pad_sequence(masks, True)

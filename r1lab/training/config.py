@@ -173,9 +173,10 @@ class GRPOConfig:
             "share_prompts lays answers end to end as pack does; switch one of them off.": (
                 self.share_prompts and self.pack
             ),
+            f"track is {self.track!r}, which is not installed: pip install {self.track}.": (
+                self.track and find_spec(self.track) is None
+            ),
         }
-        if self.track and find_spec(self.track) is None:
-            raise InputError(f"track is {self.track!r}, which is not installed: pip install {self.track}.")
         for sentence, refused in refusals.items():
             if refused:
                 raise InputError(sentence)

@@ -115,9 +115,7 @@ class World:
         """Put a module where this process computes; its weights stay what they are."""
         return module.to(self.device)
 
-    def sampling_copy(
-        self, model: nn.Module, dtype: torch.dtype = torch.float32, apart: bool = False
-    ) -> nn.Module:
+    def sampling_copy(self, model: nn.Module, dtype: torch.dtype, apart: bool) -> nn.Module:
         """The model that this process samples from: the trained one, or a copy in this precision beside
         it; `full_parameters` brings that up to date."""
         if dtype == torch.float32 and not (apart or self.parallel.shard):

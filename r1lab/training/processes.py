@@ -126,8 +126,7 @@ def compute(
     with run.locked():
         run.prepare(settings, about, resume, overwrite)
         if not run.finished:
-            spread = getattr(settings, "parallel", Parallel())
-            launch(work, processes, run, *args, parallel=spread)
+            launch(work, processes, run, *args, parallel=getattr(settings, "parallel", Parallel()))
     return run
 
 
