@@ -39,7 +39,7 @@ from r1lab.stages.samples import Example, HarvestConfig
 from r1lab.stages.sft_stages import SampledStage
 from r1lab.stages.rl_stages import PRESETS
 from r1lab.task import Problem, load_problems
-from r1lab.training.config import GRPO_PRESETS, GRPOConfig
+from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel, World
 from r1lab.training.estimate import check_machine, open_model
 from r1lab.training.processes import StopRequest, default_processes, launch
@@ -47,7 +47,7 @@ from r1lab.run import Run
 from r1lab.training.sft import SFTConfig
 from r1lab.world.corpus import join_completion
 
-ONE_GPU = GRPO_PRESETS["countdown"].parallel
+ONE_GPU = GRPOConfig.preset("countdown").parallel
 MIXTURE = {
     "gym_sums/1": 2.0, "gym_sums/2": 1.0, "gym_sums/3": 1.0, "gym_arithmetic/1": 1.0,
     "gym_arithmetic/2": 0.5, "gym_gsm/1": 0.5,
