@@ -227,7 +227,7 @@ class Run:
 
 
 class MetricsLog:
-    """A JSONL file, cut back to the checkpoint's step when a run is resumed; begun again at step 0."""
+    """A JSONL file, cut back to the checkpoint's step when a run is resumed; empty again at step 0."""
 
     def __init__(self, path: Path, resume_at: int = 0):
         self.path = path
