@@ -146,9 +146,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keep others from working in the folder meanwhile. Of several processes, the first holds it.
 
-        Raises:
-            InputError: another process works here.
-        """
+        Raises InputError where another process works here."""
         if not first_process():
             yield
             return
@@ -172,8 +170,7 @@ class Run:
             resume: accept a run that is finished, which goes on where it is to have more rollouts.
             overwrite: delete an earlier run first.
         Raises:
-            InputError: the run is finished, or was started with other settings; or several processes
-                would delete it under each other.
+            InputError: it is finished, or has other settings; or several processes would delete it.
         """
         alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
         if overwrite and not alone:
