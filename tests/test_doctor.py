@@ -10,11 +10,13 @@ import pytest
 from r1lab.doctor import command, course, diagnose, environment_report, steps, try_two_steps
 from r1lab.doctor.trial import trial_config
 from r1lab.errors import InputError
+from r1lab.models.lora import LoRA
+from r1lab.models.policy import save_model
 from r1lab.objective import LossConfig
 from r1lab.rewards import random
 from r1lab.stages.rl_stages import PRESETS, Zero
 from tests.fake_run import fake_run
-from tests.planted_variants import COURSE_VARIANTS
+from tests.planted_variants import COURSE_VARIANTS, STEP_VARIANTS, TOKENIZER_VARIANTS
 from tests.planted_faults import (
     COURSE_FAULTS, FAULTS, SMALL, WORLD, followed, named, named_in_steps, patient, stored_rows,
 )  # fmt: skip
@@ -35,6 +37,18 @@ def test_a_fault_is_named_first(fault, model):
     assert named_in_steps(fault, model)[:1] == [fault.expected]
 
 
+@pytest.mark.parametrize("fault", STEP_VARIANTS, ids=lambda fault: fault.name)
+def test_a_variant_is_named_first(fault):
+    """On the quicker model; `python -m tests.planted_faults` tries both."""
+    assert named_in_steps(fault, "llama")[:1] == [fault.expected]
+
+
+@pytest.mark.parametrize("fault", TOKENIZER_VARIANTS, ids=lambda fault: fault.name)
+def test_a_tokenizer_of_another_model_is_named_first(fault):
+    """Only a model that has learned something can be surprised by a prompt."""
+    assert named_in_steps(fault, "base")[:1] == [fault.expected]
+
+
 @pytest.mark.parametrize("fault", [*COURSE_FAULTS, *COURSE_VARIANTS], ids=lambda fault: fault.name)
 def test_a_fault_in_the_curves_is_named_first(fault, tmp_path):
     for rows in (stored_rows(), generated(tmp_path)):
@@ -43,13 +57,13 @@ def test_a_fault_in_the_curves_is_named_first(fault, tmp_path):
 
 
 def test_every_rule_has_a_fault_that_it_finds_a_cause_and_a_fix():
-    rules = [*steps.RULES, *course.RULES]
-    planted = (*FAULTS, *COURSE_FAULTS, *COURSE_VARIANTS)
-    found = {fault.expected for fault in planted}
-    assert found == {rule.__name__.replace("_", " ") for rule in rules}
-    for rule in rules:
-        cause, fix = rule.__doc__.split("\n\n")
-        assert cause.strip().endswith(".") and fix.strip().endswith(".")
+    rules = {*steps.RULES, *course.CAUSES, *course.EFFECTS}
+    planted = (*FAULTS, *COURSE_FAULTS, *STEP_VARIANTS, *TOKENIZER_VARIANTS, *COURSE_VARIANTS)
+    assert {fault.expected for fault in planted} == rules
+    assert set(command.FINDINGS) == rules | {"a step fails"}
+    for text in command.FINDINGS.values():
+        assert set(text) == {"cause", "fix", "evidence"} and text["evidence"]
+        assert text["cause"].endswith(".") and text["fix"].endswith(".")
 
 
 # The presets' own settings, but for the size of the trial; the paper's has no clip from below.
@@ -139,6 +153,18 @@ def test_a_run_is_judged_by_the_check_of_its_task(accepts, expected):
     assert ill.named() == [f"grader {expected}"]
 
 
+def test_a_run_with_an_adapter_trains_the_adapter_alone(monkeypatch, tmp_path):
+    tried, examine = [], steps.examine
+    monkeypatch.setattr(steps, "examine", lambda *given: tried.append(given[0]) or examine(*given))
+    run = replace(SMALL_RUN, rl=replace(SMALL, lora=LoRA(rank=2)))
+    assert named(try_two_steps(run)) == []
+    before = patient("base").learner.policy.model.state_dict()
+    for name, value in tried[0].policy.model.named_parameters():
+        assert ".lora_" in name or value.equal(before[name.replace(".base_layer", "")])
+    save_model(tried[0].policy.model, tried[0].tokenizer, tmp_path / "adapter")
+    assert named(try_two_steps(run, tmp_path / "adapter")) == []
+
+
 def test_a_step_that_raises_is_a_finding_and_no_traceback(monkeypatch):
     def detached(*_):
         raise RuntimeError("element 0 of tensors does not require grad")
@@ -184,12 +210,12 @@ def test_the_command_says_by_its_exit_code_whether_something_is_wrong(capsys, tm
     stored, run = Path("data/runs/format-seed0"), tmp_path / "run"
     run.mkdir()
     shutil.copy(stored / "metrics.jsonl", run)
-    settings = json.loads((stored / "config.json").read_text()) | {"caps": [[0, 32]], "questions": 4}
+    settings = json.loads((stored / "config.json").read_text()) | {"caps": [[0, 24]], "questions": 2}
     (run / "config.json").write_text(json.dumps(settings))
     assert cli.main(["doctor", str(run)]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "1. format exploit: format rose by" in said and "To do: Give format less weight" in said
-    assert f"Looked for {len(steps.RULES) + len(course.RULES)} illnesses" in said
+    assert f"found, of {len(command.FINDINGS)} known illnesses." in said
     assert cli.main(["doctor", "data/nowhere"]) == 2
     assert cli.main(["doctor", "data/base", "--preset", "none"]) == 2
 

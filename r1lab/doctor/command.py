@@ -4,10 +4,11 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -16,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from r1lab.doctor import course, steps
-from r1lab.doctor.trial import examine, trial_config
+from r1lab.doctor.trial import trial_config
 from r1lab.errors import InputError
-from r1lab.files import PACKAGE, SHIPPED, read_rows
-from r1lab.models.policy import load_policy
+from r1lab.files import PACKAGE, SHIPPED, read_rows, read_toml
+from r1lab.models.policy import Policy, load_start
 from r1lab.run import Run, machine
 from r1lab.stages.rl_stages import PRESETS, Zero, stored_zero
 from r1lab.training.distributed import World
@@ -31,6 +32,7 @@ ILL = 1  # the exit code of an illness that was found
 SUPPORTED = ("3.11", "3.12")  # of Python
 MARKS = {True: "ok", False: "fix", None: "note"}
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
+FINDINGS = read_toml(__file__, "findings")  # by illness: its cause, what to do, and the numbers that show it
 
 
 def doctor(
@@ -50,27 +52,23 @@ def doctor(
     if target is None:
         checks = environment_report()
         table = Table("what", "", "found", "to do")
-        for check in checks:
-            table.add_row(check.name, MARKS[check.ok], check.found, check.advice)
+        for name, ok, found, advice in checks:
+            table.add_row(name, MARKS[ok], found, advice)
         console.print(table)
         return ILL if any(check.ok is False for check in checks) else 0
     own = {"task": task, "test": test, "template": template, "reward": reward}
-    report = diagnose(target, preset, **{name: given for name, given in own.items() if given})
-    found = [one for one in report if one.evidence]
+    found = diagnose(target, preset, **{name: given for name, given in own.items() if given})
     for number, ill in enumerate(found, 1):
         console.print(Text(f"{number}. {ill.name}: {ill.evidence}", style="bold"))
         console.print(Padding(Text(f"{ill.cause}\nTo do: {ill.fix}"), (0, 0, 0, 3)))
     if len(found) > 1:
         console.print("Fix the first one first: it may be the reason for others.")
-    names = "; ".join(one.name for one in report)
-    console.print(Text(f"Looked for {len(report)} illnesses: {names}.", style="dim"))
-    console.print(f"{len(found) or 'Nothing'} found.")
+    console.print(f"{len(found) or 'Nothing'} found, of {len(FINDINGS)} known illnesses.")
     return ILL if found else 0
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was looked for, why it happens, what to do; and the numbers that say so, "" if none do."""
+class Diagnosis(NamedTuple):
+    """What was found, why it happens, what to do; and the numbers that say so."""
 
     name: str
     cause: str
@@ -78,14 +76,15 @@ class Diagnosis:
     evidence: str
 
 
-def judge(rules: list[Callable], measured: object) -> list[Diagnosis]:
-    """Ask each rule. Its name, and the paragraphs of its docstring, are the diagnosis' text."""
-    report = []
-    for rule in rules:
-        name = rule.__name__.replace("_", " ")
-        cause, fix = (" ".join(text.split()) for text in rule.__doc__.split("\n\n"))
-        report.append(Diagnosis(name, cause, fix, rule(measured) or ""))
-    return report
+def judge(rules: dict[str, Callable], facts: SimpleNamespace) -> list[Diagnosis]:
+    """Ask each rule about the facts, which fill the gaps in the evidence of those that hold."""
+    found = []
+    for name, holds in rules.items():
+        if holds(facts):
+            text = FINDINGS[name]
+            evidence = text["evidence"].format_map(vars(facts))
+            found.append(Diagnosis(name, text["cause"], text["fix"], evidence))
+    return found
 
 
 def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnosis]:
@@ -108,28 +107,28 @@ def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnos
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
         return try_two_steps(replace(PRESETS[preset], model=str(target), **changes))
-    followed = judge(course.RULES, course.measure(read_rows(metrics, ("kind", "step"))))
-    run, stored = Run(target), stored_zero(Run(target))
-    newest = [stored.model, *run.checkpoints][-1]
-    tried = try_two_steps(replace(stored, model=str(newest), **changes))
-    return followed[: -course.VERDICTS] + tried + followed[-course.VERDICTS :]
+    run, followed = Run(target), course.measure(read_rows(metrics, ("kind", "step")))
+    tried = try_two_steps(replace(stored_zero(run), **changes), next(reversed(run.checkpoints), None))
+    return judge(course.CAUSES, followed) + tried + judge(course.EFFECTS, followed)
 
 
-def try_two_steps(run: Zero) -> list[Diagnosis]:
-    """Train two small steps with these settings, in this process, and judge them."""
-    learner = Learner(trial_config(run.rl), run.open_task(), *load_policy(run.model), World())
+def try_two_steps(run: Zero, checkpoint: Path | None = None) -> list[Diagnosis]:
+    """Train two small steps with these settings, in this process, and judge them.
+
+    Args:
+        checkpoint: of the run, to start from in place of its model.
+    """
+    model, tokenizer = load_start(run.model, run.rl.lora, run.rl.seed, checkpoint)
+    learner = Learner(trial_config(run.rl), run.open_task(), Policy(model), tokenizer, World())
     try:
-        return judge(steps.RULES, examine(learner))
+        return judge(steps.RULES, steps.examine(learner, run.rl))
     except InputError:
         raise
     except Exception as error:  # whatever an ill run raises is what is wrong with it
-        fix = "Fix what the message names; if it speaks of grad, look for detached log-probs."
-        cause = "The run stops with an exception before two steps are done."
-        return [Diagnosis("a step fails", cause, fix, f"{type(error).__name__}: {error}")]
+        return judge({"a step fails": lambda _: True}, SimpleNamespace(error=error))
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One line of the report. `ok`: True good, False to be fixed, None worth knowing."""
 
     name: str

@@ -1,292 +1,264 @@
-"""What can be wrong with two steps: each function gets the `Findings` of `trial.py` and returns the
-numbers that say so, or None.
+"""What two steps did to log-probs and weights, and what can be wrong with them.
 
-The docstring's first paragraph is the cause, its second the fix. The order counts: an illness may
-be the reason for those after it.
+The log-probs and gradients to compare with come from the model's own logits and from autograd:
+slow, short, and independent of the sampler, the scorer and the loss that are examined. `RULES` says of
+each illness, by its name in `findings.toml`, when the facts show it.
 """
 
-import inspect
+from math import inf
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from r1lab.doctor.trial import (
+    EXACT, LEAST_RATE, Facts, Trial, endings, flat, gold, grades, logps_of, prompts, reading,
+)  # fmt: skip
+from r1lab.models.lora import own_parameters
+from r1lab.objective import loss_normalizer
+from r1lab.training.config import GRPOConfig
+from r1lab.training.loop import Learner
+
+GAP = 1e-3  # nats per token that two ways to compute a log-prob may be apart
+LEAST_LEAP = 4e-4  # nats per token in one step: a hundredth of what the small world's runs take
 
 
-def template_not_applied(f):
-    """The model does not read the prompt that the template makes, so it does not know its part.
+def examine(learner: Learner, asked: GRPOConfig) -> Facts:
+    """Train two steps and measure. The learner is used up.
 
-    Apply the template once, before the tokenizer; pass messages, not a string, to a trainer.
+    Args:
+        learner: with the settings of `trial_config`.
+        asked: the settings of the run that is tried.
     """
-    if f.prompt_seen != f.prompt_wanted:
-        return f"the model read {f.prompt_seen!r} instead of {f.prompt_wanted!r}"
+    trial, found = Trial(learner, asked), {"asked": asked}
+    for measure in (prompts, reading, gold, grades, endings, logprobs, steps, gradients, probes):
+        found |= measure(trial)
+    return Facts(**found)
 
 
-def grader_refuses_gold_answers(f):
-    """A right answer in the right format earns nothing: gold is unreadable or wrongly compared.
+@torch.no_grad()
+def logprobs(trial):
+    """Compare log-probs of sampler, scorer and reference with those from the logits.
 
-    Feed the gold answers to the reward until all of them pass; check library versions.
+    scored: tokens inside the loss mask for each one sampled.
+    scorer_gap, scorer_highest: mean |scorer - logits|; the scorer's largest log-prob.
+    sampler_gap, stale_gap, cold_gap: mean |sampler - logits|, the larger of the two rollouts; of
+        the second against the weights before the first step; of the first at temperature 1.
+    sampler_low: smallest (sampler - logits) of the first rollout.
+    reference_gap: mean |reference policy - weights before the first step|.
+    leap, reach: mean |change of log-prob| by the larger of the two steps, at the run's learning rate; at
+        most, by all of its steps.
     """
-    if f.gold_refused != "":
-        return f.gold_refused
+    learner, asked = trial.learner, trial.asked
+    (first, second), (start, halfway, end) = trial.experiences, trial.models
+
+    def own(model, one, temperature=asked.temperature):
+        rows = zip(one.prompt_ids, one.completion_ids)
+        return torch.cat([logps_of(model, *row, temperature).cpu() for row in rows])
+
+    def read(policy):  # as the loss reads them
+        found = learner.scored(policy, second)
+        return torch.cat([found[row].cpu() for row in sorted(found)])
+
+    sampled = [torch.cat(one.old_logps) for one in trial.experiences]
+    right, stale = [own(start, first), own(halfway, second)], own(start, second)
+    after, scored = [own(halfway, first), own(end, second)], read(learner.policy)
+    leap = max(map(_gap, after, right)) * min(1.0, asked.learning_rate / LEAST_RATE)
+    facts = {
+        "scored": len(scored) / len(stale), "sampler_gap": max(map(_gap, sampled, right)),
+        "sampler_low": float((sampled[0] - right[0]).min()), "stale_gap": _gap(sampled[1], stale),
+        "leap": leap, "reach": leap * asked.steps,
+    }  # fmt: skip
+    if asked.temperature != 1:
+        facts["cold_gap"] = _gap(sampled[0], own(start, first, 1.0))
+    if facts["scored"] != 1:
+        return facts
+    if reference := learner.modules.get("reference"):
+        facts["reference_gap"] = _gap(read(reference), stale)
+    return facts | {"scorer_gap": _gap(scored, after[1]), "scorer_highest": float(scored.max())}
 
 
-def grader_accepts_nonsense(f):
-    """No reward scores the gold answer above the word 'nonsense': what cannot be read passes.
+def _gap(one, other):
+    return float((one - other).abs().mean())
 
-    Return 0 where an answer cannot be parsed; never compare two empty results.
+
+def steps(trial):
+    """See what the updates did.
+
+    skipped, rate, gradient: updates left out; learning rate; the larger gradient norm.
+    moved, unmoved: share of weight tensors that changed; the first that did not.
+    taken: the first step as a multiple of AdamW's, which is the learning rate for each weight.
+    shrunk: the share of it that only shrinks the weights.
     """
-    if f.gold_refused == "":
-        return f.nonsense_passes
+    start, end = own_parameters(trial.models[0]), own_parameters(trial.models[2])
+    still = [name for name, old in start.items() if torch.equal(old, end[name])]
+    facts = {
+        "skipped": sum(update["skipped"] for update in trial.updates),
+        "rate": trial.updates[-1]["lr"],
+        "gradient": max(update["grad_norm"] for update in trial.updates),
+        "moved": 1 - len(still) / len(start), "unmoved": (still or [""])[0],
+    }  # fmt: skip
+    if trial.gradients:
+        weights = flat(trial.models[0])
+        step = flat(trial.models[1]) - weights
+        adam = -facts["rate"] * trial.gradients[0].sign()
+        (facts["taken"], decay), _ = explained(step, [adam, weights])
+        facts["shrunk"] = abs(decay) * float(weights.norm() / step.norm())
+    return facts
 
 
-def sampler_runs_past_the_end_token(f):
-    """The sampler does not know the model's end token: text after it is graded and trained on.
+def gradients(trial):
+    """Explain both gradients; of the second, the names begin with "second_"."""
+    first, second = dissected(trial, 0), dissected(trial, 1)
+    return first | {f"second_{name}": value for name, value in second.items()}
 
-    Give it every end token of the tokenizer and of generation_config; no ignore_eos.
+
+def dissected(trial, number):
+    """Explain a gradient as a sum of what may be in it.
+
+    rest, end: it holds the true ones of the tokens before the end, and of end tokens, so many times.
+    kept: and the one before it.
+    decay: the share of it that only shrinks the weights.
+    unexplained: the share that none of these explains.
+    clip_left: the share that clipping left.
     """
-    if f.ran_past_end > 0:
-        return f"{f.ran_past_end:.0%} of completions hold an end token before their last token"
+    norm = trial.updates[number]["grad_norm"]
+    if number >= len(trial.gradients) or not 0 < norm < inf:
+        return {"decay": 0.0}
+    used, weights = trial.gradients[number], flat(trial.models[0])
+    before = trial.gradients[0] if number else torch.zeros_like(used)
+    left = float(used.norm()) / norm
+    parts = [*true_gradients(trial, number), weights, before]
+    (rest, end, decay, kept), unexplained = explained(used / left, parts)
+    decay = abs(decay) * float(weights.norm()) / norm
+    return {
+        "rest": rest, "end": end, "kept": kept, "decay": decay, "unexplained": unexplained,
+        "clip_left": left,
+    }  # fmt: skip
 
 
-def end_token_never_sampled(f):
-    """The model never writes its end token, not even with eight times the room.
+def true_gradients(trial: Trial, number: int) -> list[Float[Tensor, " weights"]]:
+    """Those of minus the objective of a rollout, advantage times log-prob: of the tokens before the end,
+    and of end tokens."""
+    config, model, one = trial.config, trial.models[number], trial.experiences[number]
+    lengths, found = list(map(len, one.completion_ids)), []
+    worth = -one.advantages.flatten()
+    worth = worth / loss_normalizer(config.loss.aggregation, lengths, config.cap(0))
+    if config.loss.aggregation == "sequence":
+        worth = worth / torch.tensor(lengths).clamp(min=1)
+    for of_end in (False, True):
+        model.zero_grad()
+        for weight, prompt, ids in zip(worth, one.prompt_ids, one.completion_ids):
+            places = [at for at, token in enumerate(ids) if (token in trial.ends) == of_end]
+            if weight and places:
+                logps = logps_of(model, prompt, ids, config.temperature)
+                (weight * logps[places].sum()).backward()
+        found.append(flat(model, gradient=True))
+    return found
 
-    Use the end token that the model was trained with, and its template; else fine-tune first.
+
+def explained(target: Tensor, parts: list[Tensor]) -> tuple[list[float], float]:
+    """Solve target = sum of weight times part, in least squares.
+
+    Returns the weights, NaN for a part that is 0, and the share of the target that is left."""
+    units = torch.stack(parts)
+    norms = units.norm(dim=1)
+    units /= norms.clamp(min=1e-30)[:, None]
+    weights = torch.linalg.pinv(units @ units.T, hermitian=True) @ (units @ target)
+    left = float((target - weights @ units).norm() / target.norm())
+    return (weights / norms).tolist(), left
+
+
+def probes(trial):
+    """Ask the loss about two rows of a token, whose log-probs under the policy are all 0.
+
+    Is a policy that left its reference pulled back to it? Does a token whose ratio is beyond the
+    clip, on the side of its advantage, still move?
+
+    kl_pull: cosine of the KL term's gradient with the way back to the reference.
+    clip_leak: gradient where all tokens are beyond the clip, over that where none is.
     """
-    if f.ended == 0 and not f.ends_later:
-        return f"0 % of completions ended within {f.cap} tokens"
-
-
-def completions_truncated(f):
-    """Most completions hit the cap before they reach an answer, so they earn nothing.
-
-    Raise the cap (--caps) until most completions end by themselves.
-    """
-    if f.ended < 0.5 and (f.ended > 0 or f.ends_later):
-        return f"only {f.ended:.0%} of completions ended within {f.cap} tokens"
-
-
-def copies_in_the_group(f):
-    """All samples of a group are the same text: one random stream for all, or temperature 0.
-
-    Give each sample its own seed and sample at a temperature near 1.
-    """
-    if f.distinct == 1:
-        return "1 completion in each group, again and again"
-
-
-def scorer_log_probs_above_0(f):
-    """The scorer returns numbers that are no log-probabilities: its kernel is wrong.
-
-    Compute log-probs from the logits, or fix the fused kernel, before training on.
-    """
-    if f.scorer_highest > f.tolerance:
-        return f"the largest log-prob is {f.scorer_highest:+.2f}; it can be at most 0"
-
-
-def scorer_disagrees_with_the_logits(f):
-    """The scorer's log-probs are not those of the sampled tokens: shifted, masked or scaled.
-
-    Score token t with the logits of position t-1, at the sampling temperature.
-    """
-    if f.scored == 1 and f.scorer_gap > f.tolerance:
-        return f"{f.scorer_gap:.3f} nats per token from the model's own logits"
-
-
-def sampler_keeps_old_weights(f):
-    """After an update the sampler still answers with the weights of before.
-
-    Load the weights into the sampler before each rollout, after it has woken up.
-    """
-    if f.stale_gap < f.tolerance < f.sampler_gap:
-        return f"{f.sampler_gap:.3f} nats per token from new weights, {f.stale_gap:.6f} from old"
-
-
-def log_probs_at_another_temperature(f):
-    """The sampler reports log-probs at temperature 1, not at the one it samples with.
-
-    Ask for processed log-probs (after temperature), or divide the logits by it first.
-    """
-    if f.temperature != 1 and f.cold_gap < f.tolerance < f.sampler_gap:
-        return f"{f.sampler_gap:.3f} nats per token off at temperature {f.temperature}, 0 at 1"
-
-
-def log_probs_of_a_truncated_distribution(f):
-    """The sampler's log-probs are all too high: top-p, top-k or min-p cut the rest away.
-
-    Train with top_p=1 and top_k=0, or add the log of the mass that was kept.
-    """
-    if f.sampler_gap > f.tolerance and f.sampler_low > -f.tolerance:
-        return f"{f.sampler_gap:.3f} nats per token above the model's own, never below"
-
-
-def sampler_and_scorer_disagree(f):
-    """What is sampled is not what is scored: other weights, number format, rows or tokens.
-
-    Compare both on one prompt; keep ids as sampled and rows in the order of their prompts.
-    """
-    if f.sampler_gap > f.tolerance:
-        return f"{f.sampler_gap:.3f} nats per token from the model's own logits"
-
-
-def end_token_cut_off(f):
-    """The sampler drops the end token, so stopping is never rewarded, and is unlearned.
-
-    Keep the end token as the last id of a completion that ended.
-    """
-    if f.end_kept < 1:
-        return f"only {f.end_kept:.0%} of the completions that ended still hold it"
-
-
-def mask_does_not_fit_the_tokens(f):
-    """The loss mask takes in padding or prompt, or leaves sampled tokens out.
-
-    Mask from a completion's first token to its end token, that one included.
-    """
-    if f.scored != 1:
-        return f"{f.scored:.2f} tokens scored for each one sampled"
-
-
-def reward_weights_ignored(f):
-    """The total is not the weighted sum of its parts, so another task is trained than meant.
-
-    Multiply each reward by its weight before adding.
-    """
-    if f.off_weighted_sum > 1e-4:
-        return f"off by up to {f.off_weighted_sum:.2f}"
-
-
-def advantages_upside_down(f):
-    """Better answers get lower advantages: training moves away from the reward.
-
-    Subtract the group's mean from the reward, not the other way round.
-    """
-    if f.advantage_sign < 0:
-        return f"advantage times (reward - group mean) sums to {f.advantage_sign:.1f}"
-
-
-def advantages_not_of_the_group(f):
-    """Advantages are not (reward - mean) / std of their own group: easy questions drown hard ones.
-
-    Reshape the rewards to [questions, group] and take mean and std along the group.
-    """
-    if f.off_group > 1e-3:
-        return f"off by up to {f.off_group:.2f}"
-
-
-def reward_never_varies(f):
-    """All answers to a question earn the same, so every advantage, and the gradient, is 0.
-
-    Take questions that the model gets right now and then, larger groups, or a finer reward.
-    """
-    if f.rewards_vary == 0:
-        return f"in no group did two rewards differ; their mean is {f.reward_mean:.2f}"
-
-
-def reference_policy_is_wrong(f):
-    """The reference's log-probs are not those of the policy at the start: it moved along with the
-    policy, or is scored otherwise.
-
-    Copy the model's tensors, freeze them, and score both with the same code and temperature.
-    """
-    if f.reference_gap > f.tolerance:
-        return f"{f.reference_gap:.3f} nats per token from the weights of the start"
-
-
-def update_is_not_a_number(f):
-    """Loss or gradient is NaN or infinite, so the step was skipped.
-
-    Look for the log of 0, empty masks and float16; lower the learning rate.
-    """
-    if f.skipped > 0 or f.gradient != f.gradient:
-        return f"{f.skipped:.0f} of 2 steps skipped"
-
-
-def learning_rate_is_0(f):
-    """The optimizer multiplies every step by 0.
-
-    Set --learning-rate, and let the schedule leave 0.
-    """
-    if f.rate == 0:
-        return f"learning rate {f.rate} after warm-up"
-
-
-def gradient_is_0(f):
-    """Rewards differ, yet no gradient reaches the weights: the loss does not depend on them.
-
-    Compute log-probs inside the graph; the ratio is exp(logp - old), with logp not detached.
-    """
-    if f.rewards_vary > 0 and f.gradient < 1e-9:
-        return f"norm {f.gradient:.1e}; rewards vary in {f.rewards_vary:.0%} of the groups"
-
-
-def optimizer_holds_other_weights(f):
-    """There is a gradient and a learning rate, but no weight moved: the optimizer was built over
-    other tensors.
-
-    Build the optimizer after the model is in its final place, from its trainable weights.
-    """
-    if f.moved == 0 and f.rate > 0 and f.gradient > 0 and f.skipped == 0:
-        return f"0 weights changed in two steps; gradient norm {f.gradient:.2f}"
-
-
-def frozen_weights(f):
-    """Some weights never change: they are frozen, or out of the optimizer's or graph's reach.
-
-    Set requires_grad on all of them before the optimizer is built.
-    """
-    if 0 < f.moved < 1:
-        return f"only {f.moved:.0%} of the weight tensors changed; {f.unmoved} did not"
-
-
-def step_goes_the_wrong_way(f):
-    """The gradient points against the reward: the loss has the wrong sign.
-
-    The loss is minus the objective; the optimizer minimises.
-    """
-    if f.part_of_rest < -0.1:
-        return f"the gradient is {f.part_of_rest:+.2f} times the true one"
-
-
-def gradient_of_something_else(f):
-    """The gradient is not advantage times log-prob: wrong tokens, rows or weights in the loss.
-
-    Check mask and row order of the loss on two completions of different length.
-    """
-    if f.unexplained > 0.1:
-        return f"{f.unexplained:.0%} of the gradient is unexplained"
-
-
-def end_token_outside_the_loss(f):
-    """The end token is not trained on, so the policy forgets how to stop.
-
-    Let the loss mask reach to the end token, that one included.
-    """
-    if f.part_of_end < 0.5 * f.part_of_rest:
-        return f"in the gradient {f.part_of_end:.2f} times, other tokens {f.part_of_rest:.2f} times"
-
-
-def wrong_normaliser(f):
-    """The gradient has the right direction and the wrong size: batches are averaged twice.
-
-    Divide the sum by one count over all micro-batches and processes.
-    """
-    if abs(f.part_of_rest - 1) > 0.1:
-        return f"the gradient is {f.part_of_rest:.2f} times the true one"
-
-
-def kl_term_does_not_pull_back(f):
-    """The KL term's gradient does not lead to the reference: its sign or estimator is wrong.
-
-    Use k3 = exp(ref - logp) - (ref - logp) - 1, added to the loss with weight beta.
-    """
-    if f.kl_pull < 0.9:
-        return f"cosine with the way back {f.kl_pull:+.2f}; it should be near 1"
-
-
-def clip_does_not_hold(f):
-    """Tokens beyond the clip still move: the clip is missing, or upside down for A < 0.
-
-    Take the minimum of ratio x A and clipped ratio x A, whatever the sign of A.
-    """
-    if f.clip_leak > 0.05:
-        return f"clipped tokens have {f.clip_leak:.2f} times the gradient of those within"
-
-
-RULES = [each for each in list(globals().values()) if inspect.isfunction(each)]
+    rule, mask = trial.config.loss, torch.ones(2, 1, dtype=torch.bool)
+
+    def pushed(advantages, ratios, leads):
+        """The gradient, given each row's advantage, its ratio, and its reference's log-probs."""
+        logps = torch.zeros(2, 1, requires_grad=True)
+        old, reference = -ratios.log()[:, None], leads[:, None]
+        loss, _ = trial.learner.loss(logps, old, reference, advantages, mask, rule)
+        return torch.autograd.grad(loss, logps)[0]
+
+    # Where nothing is ever clipped from below, both rows are too likely.
+    even, side = torch.zeros(2), torch.tensor([1.0, -1.0 if rule.clip_low < 1 else 1.0])
+    ratios = torch.where(side > 0, 1.5 + rule.clip_high, 0.8 * (1 - rule.clip_low))
+    beyond, within = (pushed(sign * side, ratios, even).norm() for sign in (1, -1))
+    facts = {"clip_leak": float(beyond / (within + 1e-12))}
+    if rule.beta > 0:
+        leads = torch.tensor([0.01, -0.01])
+        pulled = pushed(even, even + 1, leads)[:, 0]
+        facts["kl_pull"] = float(torch.cosine_similarity(pulled, -leads, dim=0))
+    return facts
+
+
+# The order counts: an illness may be the reason for those after it.
+RULES = {
+    "template not applied": lambda f: f.prompt_seen != f.prompt_wanted,
+    "same question in all rows": lambda f: f.prompts == 1 < f.asked.questions and not f.unknown,
+    "tokenizer of another model": lambda f: (
+        # untrained, a model would find its own answers as unlikely
+        f.surprise > 0.5 and f.estranged > 4.5 and f.asked.temperature == 1 and not f.unknown
+    ),
+    "sampler runs past the end token": lambda f: f.ran_past_end > 0,
+    "end token cut off": lambda f: f.end_kept < 1,
+    "prompt left in the completion": lambda f: "prompt" in f.said,
+    "special tokens left in the completion": lambda f: "special" in f.said,
+    "completions of another rollout": lambda f: "rollout" in f.said,
+    "completion changed before grading": lambda f: "changed" in f.said,
+    "gold answers of other rows": lambda f: "gold" in f.said,
+    "rewards of other completions": lambda f: "scores" in f.said,
+    "grader refuses gold answers": lambda f: "refused" in f.said,
+    "grader accepts nonsense": lambda f: "nonsense" in f.said,
+    "side reward outweighs accuracy": lambda f: 0 < 1.01 * f.truth < f.side[0],
+    "temperature far from 1": lambda f: not 0.2 < f.asked.temperature < 3,
+    "completions truncated": lambda f: f.cap < f.gold_tokens or (f.ended < 0.5 and f.ends_later),
+    "end token never sampled": lambda f: f.ended == 0,
+    "copies in the group": lambda f: f.distinct <= 1,
+    "scorer log probs above 0": lambda f: f.scorer_highest > GAP,
+    "scorer disagrees with the logits": lambda f: f.scorer_gap > GAP,
+    "sampler keeps old weights": lambda f: f.stale_gap < GAP < f.sampler_gap,
+    "log probs at another temperature": lambda f: f.cold_gap < GAP < f.sampler_gap,
+    "log probs of a truncated distribution": lambda f: f.sampler_gap > GAP and f.sampler_low > -GAP,
+    "sampler and scorer disagree": lambda f: f.sampler_gap > GAP,
+    "mask does not fit the tokens": lambda f: f.scored != 1,
+    "reward weights ignored": lambda f: f.off_weighted_sum > EXACT,
+    "advantages upside down": lambda f: f.advantage_sign < 0,
+    "advantages not of the group": lambda f: f.off_group > 1e-3,
+    "group too small": lambda f: f.values < 3 and f.asked.group_size < 4,
+    "reward never varies": lambda f: f.rewards_vary == 0,
+    "tokenizer does not know the words": lambda f: f.unknown != "",
+    "reference refreshed at every step": lambda f: (
+        f.asked.loss.beta > 0 and f.asked.reference_every <= f.asked.minibatches < f.asked.steps
+    ),
+    "reference policy is wrong": lambda f: f.reference_gap > GAP,
+    "update is not a number": lambda f: f.skipped > 0 or f.gradient != f.gradient,
+    "learning rate is 0": lambda f: f.rate == 0,
+    "warm up outlasts the run": lambda f: f.asked.warmup_steps > f.asked.steps,
+    "clip range too narrow": lambda f: f.asked.loss.clip_high < 0.01,
+    "gradient is 0": lambda f: f.rewards_vary > 0 and f.gradient < 1e-9,
+    "gradient clipped to nothing": lambda f: f.clip_left < 1e-3 and not f.taken > 0.5,
+    "optimizer holds other weights": lambda f: f.moved == 0,
+    "frozen weights": lambda f: f.moved < 1,
+    "weight decay dominates": lambda f: f.decay > 0.3 or f.shrunk > 0.3,
+    "optimizer steps twice": lambda f: f.taken > 1.5,
+    "step goes the wrong way": lambda f: f.rest < -0.1,
+    "gradient of something else": lambda f: f.unexplained > 0.1,
+    "end token outside the loss": lambda f: f.end < 0.5 * f.rest,
+    "wrong normaliser": lambda f: abs(f.rest - 1) > 0.1,
+    "kl term outweighs the reward": lambda f: f.asked.loss.beta > 0.5,
+    "gradient of another batch": lambda f: f.second_rest < 0.5,
+    "gradients kept": lambda f: f.second_kept > 0.3,
+    "optimizer barely steps": lambda f: f.taken < 0.2,
+    "learning rate too high": lambda f: f.leap > 0.5,
+    "learning rate too low": lambda f: 0 < f.leap < LEAST_LEAP and f.reach < 0.3,
+    "kl term does not pull back": lambda f: f.kl_pull < 0.9,
+    "clip does not hold": lambda f: f.clip_leak > 0.05,
+}
