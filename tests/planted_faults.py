@@ -34,7 +34,7 @@ from r1lab.world.small_world import SmallWorld
 END, RESERVED = 1, 5  # token ids: the small world's end token, one that nobody uses
 WORLD = SmallWorld({"signs/1": 1.0, "signs/2": 1.0, "signs/3": 1.0}, {"en": 1.0})
 SMALL = GRPOConfig.preset(
-    "cpu", questions=2, group_size=4, minibatches=1, caps=((0, 48),), microbatch_tokens=512,
+    "cpu", questions=2, group_size=4, minibatches=1, caps=((0, 32),), microbatch_tokens=512,
     learning_rate=3e-4,
 )  # fmt: skip
 

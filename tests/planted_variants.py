@@ -78,6 +78,18 @@ def shuffles_inside(ill):
     ill.rewards = {"accuracy": (shuffled, 1.0), "letters": (letters, 0.5)}
 
 
+def reorders_inside(change):
+    """The reward itself gives its scores in another order."""
+
+    def plant(ill):
+        def reordered(prompts, completions, solution, **columns):
+            return change(accuracy(prompts, completions, solution=solution, **columns))
+
+        ill.rewards = {"accuracy": (reordered, 1.0), "letters": (letters, 0.5)}
+
+    return plant
+
+
 def turned(values):
     return values[1:] + values[:1]
 
@@ -111,6 +123,8 @@ READING = [
     ("gold answers of other rows", "shuffled in the reward itself", shuffles_inside),
     ("rewards of other completions", "rewards reversed", pays(lambda scores: scores[::-1])),
     ("rewards of other completions", "rewards shifted by one", pays(turned)),
+    ("rewards of other completions", "reversed in the reward itself", reorders_inside(lambda s: s[::-1])),
+    ("rewards of other completions", "sorted in the reward itself", reorders_inside(sorted)),
     ("rewards of other completions", "rewards sorted", pays(
         lambda scores: sorted(scores, key=lambda score: score or 0))),
     ("rewards of other completions", "texts shifted within all groups", reads(

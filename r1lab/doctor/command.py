@@ -107,7 +107,8 @@ def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnos
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
         return try_two_steps(replace(PRESETS[preset], model=str(target), **changes))
-    run, followed = Run(target), course.measure(read_rows(metrics, ("kind", "step")))
+    run = Run(target)
+    followed = course.measure(read_rows(metrics, ("kind", "step")))
     tried = try_two_steps(replace(stored_zero(run), **changes), next(reversed(run.checkpoints), None))
     return judge(course.CAUSES, followed) + tried + judge(course.EFFECTS, followed)
 
@@ -139,11 +140,17 @@ class Check(NamedTuple):
 
 def environment_report() -> list[Check]:
     """Say what this machine has, in the order in which it matters; nothing is changed."""
-    here, stored, python = machine(), Run(SHIPPED / "runs/zero"), "%d.%d" % sys.version_info[:2]
+    here = machine()
+    stored = Run(SHIPPED / "runs/zero")
+    python = "%d.%d" % sys.version_info[:2]
     summary = stored.summary if stored.finished else {}
-    total, cores, processes = here["memory_gb"], here["cores"], default_processes()
-    free, disk = free_memory_gb(total), shutil.disk_usage(Path.cwd()).free / 2**30
-    needed, minutes = summary.get("peak_memory_gb", 0.0), summary.get("wall_seconds", 0.0) / 60
+    total = here["memory_gb"]
+    cores = here["cores"]
+    processes = default_processes()
+    free = free_memory_gb(total)
+    disk = shutil.disk_usage(Path.cwd()).free / 2**30
+    needed = summary.get("peak_memory_gb", 0.0)
+    minutes = summary.get("wall_seconds", 0.0) / 60
     same, others = packages()
     lines = [
         ("Python", python in SUPPORTED, here["versions"]["python"],
@@ -169,7 +176,8 @@ def packages() -> tuple[int, list[str]]:
     """Count the installed versions that are the tested ones, and list the others."""
     pins = PACKAGE.parent / "constraints.txt"  # a wheel has none
     text = pins.read_text(encoding="utf-8") if pins.is_file() else ""
-    same, others = 0, []
+    same = 0
+    others = []
     for name, tested in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):
         try:
             installed = version(name).split("+")[0]

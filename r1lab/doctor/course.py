@@ -31,13 +31,16 @@ def measure(rows: list[dict]) -> SimpleNamespace:
     train = [row for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval" and "pass_at_1_ci95" in row]
     quarter = max(1, len(train) // 4)
-    early, late = train[:quarter], train[-quarter:]
+    early = train[:quarter]
+    late = train[-quarter:]
     broken = [row["step"] for row in train if row.get("skipped") or not all(map(_is_number, row.values()))]
     points = [(row["pass_at_1"], *row["pass_at_1_ci95"], row["step"]) for row in evals] or [
         (nan, -inf, inf, 0)
     ]
-    start, end = (evals[0], evals[-1]) if evals else ({}, {})
-    before, after = _column(early, "reward"), _column(late, "reward")
+    start = evals[0] if evals else {}
+    end = evals[-1] if evals else {}
+    before = _column(early, "reward")
+    after = _column(late, "reward")
     return SimpleNamespace(
         rows=len(train), broken=len(broken), first_broken=min(broken, default=0),
         jump=_jump(train), accuracy_ever=_column(train, "reward/accuracy", max),

@@ -30,7 +30,8 @@ def examine(learner: Learner, asked: GRPOConfig) -> Facts:
         learner: with the settings of `trial_config`.
         asked: the settings of the run that is tried.
     """
-    trial, found = Trial(learner, asked), {"asked": asked}
+    trial = Trial(learner, asked)
+    found = {"asked": asked}
     for measure in (prompts, reading, gold, grades, endings, logprobs, steps, gradients, probes):
         found |= measure(trial)
     return Facts(**found)
@@ -49,20 +50,24 @@ def logprobs(trial):
     leap, reach: mean |change of log-prob| by the larger of the two steps, at the run's learning rate; at
         most, by all of its steps.
     """
-    learner, asked = trial.learner, trial.asked
-    (first, second), (start, halfway, end) = trial.experiences, trial.models
+    learner = trial.learner
+    asked = trial.asked
+    first, second = trial.experiences
+    start, halfway, end = trial.models
 
     def own(model, one, temperature=asked.temperature):
-        rows = zip(one.prompt_ids, one.completion_ids)
-        return torch.cat([logps_of(model, *row, temperature).cpu() for row in rows])
+        read = logps_of(model, one, temperature)
+        return torch.cat([logps[inside] for *_, inside, logps in read])
 
     def read(policy):  # as the loss reads them
         found = learner.scored(policy, second)
         return torch.cat([found[row].cpu() for row in sorted(found)])
 
     sampled = [torch.cat(one.old_logps) for one in trial.experiences]
-    right, stale = [own(start, first), own(halfway, second)], own(start, second)
-    after, scored = [own(halfway, first), own(end, second)], read(learner.policy)
+    stale = own(start, second)
+    right = [own(start, first), own(halfway, second)]
+    after = [own(halfway, first), own(end, second)]
+    scored = read(learner.policy)
     leap = max(map(_gap, after, right)) * min(1.0, asked.learning_rate / LEAST_RATE)
     facts = {
         "scored": len(scored) / len(stale), "sampler_gap": max(map(_gap, sampled, right)),
@@ -90,7 +95,8 @@ def steps(trial):
     taken: the first step as a multiple of AdamW's, which is the learning rate for each weight.
     shrunk: the share of it that only shrinks the weights.
     """
-    start, end = own_parameters(trial.models[0]), own_parameters(trial.models[2])
+    start = own_parameters(trial.models[0])
+    end = own_parameters(trial.models[2])
     still = [name for name, old in start.items() if torch.equal(old, end[name])]
     facts = {
         "skipped": sum(update["skipped"] for update in trial.updates),
@@ -109,8 +115,8 @@ def steps(trial):
 
 def gradients(trial):
     """Explain both gradients; of the second, the names begin with "second_"."""
-    first, second = dissected(trial, 0), dissected(trial, 1)
-    return first | {f"second_{name}": value for name, value in second.items()}
+    second = dissected(trial, 1)
+    return dissected(trial, 0) | {f"second_{name}": value for name, value in second.items()}
 
 
 def dissected(trial, number):
@@ -125,34 +131,35 @@ def dissected(trial, number):
     norm = trial.updates[number]["grad_norm"]
     if number >= len(trial.gradients) or not 0 < norm < inf:
         return {"decay": 0.0}
-    used, weights = trial.gradients[number], flat(trial.models[0])
+    used = trial.gradients[number]
+    weights = flat(trial.models[0])
     before = trial.gradients[0] if number else torch.zeros_like(used)
     left = float(used.norm()) / norm
     parts = [*true_gradients(trial, number), weights, before]
     (rest, end, decay, kept), unexplained = explained(used / left, parts)
-    decay = abs(decay) * float(weights.norm()) / norm
     return {
-        "rest": rest, "end": end, "kept": kept, "decay": decay, "unexplained": unexplained,
-        "clip_left": left,
+        "rest": rest, "end": end, "kept": kept, "decay": abs(decay) * float(weights.norm()) / norm,
+        "unexplained": unexplained, "clip_left": left,
     }  # fmt: skip
 
 
 def true_gradients(trial: Trial, number: int) -> list[Float[Tensor, " weights"]]:
     """Those of minus the objective of a rollout, advantage times log-prob: of the tokens before the end,
     and of end tokens."""
-    config, model, one = trial.config, trial.models[number], trial.experiences[number]
-    lengths, found = list(map(len, one.completion_ids)), []
-    worth = -one.advantages.flatten()
-    worth = worth / loss_normalizer(config.loss.aggregation, lengths, config.cap(0))
+    config = trial.config
+    model = trial.models[number]
+    one = trial.experiences[number]
+    found = []
+    lengths = list(map(len, one.completion_ids))
+    ends = torch.tensor([*trial.ends])
+    worth = -one.advantages.flatten() / loss_normalizer(config.loss.aggregation, lengths, config.cap(0))
     if config.loss.aggregation == "sequence":
         worth = worth / torch.tensor(lengths).clamp(min=1)
     for of_end in (False, True):
         model.zero_grad()
-        for weight, prompt, ids in zip(worth, one.prompt_ids, one.completion_ids):
-            places = [at for at, token in enumerate(ids) if (token in trial.ends) == of_end]
-            if weight and places:
-                logps = logps_of(model, prompt, ids, config.temperature)
-                (weight * logps[places].sum()).backward()
+        for rows, ids, inside, logps in logps_of(model, one, config.temperature):
+            picked = inside & (torch.isin(ids, ends) == of_end)
+            (worth[rows, None] * logps * picked).sum().backward()
         found.append(flat(model, gradient=True))
     return found
 
@@ -178,17 +185,20 @@ def probes(trial):
     kl_pull: cosine of the KL term's gradient with the way back to the reference.
     clip_leak: gradient where all tokens are beyond the clip, over that where none is.
     """
-    rule, mask = trial.config.loss, torch.ones(2, 1, dtype=torch.bool)
+    rule = trial.config.loss
+    mask = torch.ones(2, 1, dtype=torch.bool)
 
     def pushed(advantages, ratios, leads):
         """The gradient, given each row's advantage, its ratio, and its reference's log-probs."""
         logps = torch.zeros(2, 1, requires_grad=True)
-        old, reference = -ratios.log()[:, None], leads[:, None]
+        old = -ratios.log()[:, None]
+        reference = leads[:, None]
         loss, _ = trial.learner.loss(logps, old, reference, advantages, mask, rule)
         return torch.autograd.grad(loss, logps)[0]
 
     # Where nothing is ever clipped from below, both rows are too likely.
-    even, side = torch.zeros(2), torch.tensor([1.0, -1.0 if rule.clip_low < 1 else 1.0])
+    even = torch.zeros(2)
+    side = torch.tensor([1.0, -1.0 if rule.clip_low < 1 else 1.0])
     ratios = torch.where(side > 0, 1.5 + rule.clip_high, 0.8 * (1 - rule.clip_low))
     beyond, within = (pushed(sign * side, ratios, even).norm() for sign in (1, -1))
     facts = {"clip_leak": float(beyond / (within + 1e-12))}

@@ -5,6 +5,7 @@ fact what it is. Shares go from 0 to 1, log-probs are in nats per token.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from math import log, nan
 from statistics import fmean, median
@@ -24,12 +25,14 @@ from r1lab.rewards.combine import judges_answers
 from r1lab.sampling import SamplingParams, end_ids
 from r1lab.sources.templates import prompt_of
 from r1lab.task import columns_of, gold_answer
+from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.loop import Learner
-from r1lab.training.rollout import Row
+from r1lab.training.rollout import Experience, Row
 
 NEVER, EXACT = 10**9, 1e-4
 LEAST_RATE = 1e-4  # what two steps change must show
+LOGITS = 1024  # tokens whose logits are held at once
 RECEIPT = "receipt"  # the reward that a trial adds
 
 
@@ -54,9 +57,11 @@ class Trial:
 
     def __init__(self, learner: Learner, asked: GRPOConfig):
         self.learner, self.asked, self.task = learner, asked, learner.task
-        self.config, self.tokenizer = learner.config, learner.tokenizer
+        self.config = learner.config
+        self.tokenizer = learner.tokenizer
         self.models, self.experiences, self.updates, self.gradients = [], [], [], []
-        self.given, self.said = {}, {}
+        self.given = {}
+        self.said = {}
         model = learner.policy.model
         self.ends = set(end_ids(model, self.tokenizer))
         learner.task = replace(self.task, rewards={**self.task.rewards, RECEIPT: (self._receipt, 0.0)})
@@ -101,8 +106,9 @@ def trial_config(config: GRPOConfig) -> GRPOConfig:
     )  # fmt: skip
 
 
+@torch.no_grad()
 def prompts(trial):
-    """Compare the prompts with what the template makes of the questions, and with what the model knows.
+    """Compare the prompts with what the template makes of questions, and with what the model knows.
 
     prompt_wanted, prompt_seen: the first one as the template makes it, as the model reads it.
     prompts: how many different ones a rollout has, the more of both.
@@ -112,15 +118,14 @@ def prompts(trial):
     """
     experience, tokenizer = trial.experiences[0], trial.tokenizer
     wanted = [prompt_of(trial.task, problem, tokenizer) for problem in experience.problems]
-    asked, model = experience.prompt_ids[:: trial.config.group_size], trial.models[0]
-    with torch.no_grad():
-        known = torch.cat([logps_of(model, ids[:1], ids[1:]) for ids in asked]).mean().item()
+    read = logps_of(trial.models[0], experience)
+    known = torch.cat([logps[inside.cumsum(1) == 0] for *_, inside, logps in read]).mean().item()
     return {
         "prompt_wanted": tokenizer.decode(tokenizer(wanted[0]).input_ids),
         "prompt_seen": tokenizer.decode(experience.prompt_ids[0]),
         "prompts": max(len(set(map(tuple, one.prompt_ids))) for one in trial.experiences),
         "unknown": _refusal(refuse_unknown_words, wanted, tokenizer, "the model"),
-        "surprise": -known - log(model.get_input_embeddings().num_embeddings),
+        "surprise": -known - log(len(tokenizer)),
         "estranged": torch.cat(experience.old_logps).mean().item() - known,
     }
 
@@ -144,8 +149,7 @@ def reading(trial):
     sampled = set(map(trial.text, trial.all("completion_ids"))) - {""}
     for one in trial.experiences:
         texts = list(map(trial.text, one.completion_ids))
-        golds = [repr((problem.solution, problem.meta)) for problem in one.problems]
-        pairs = list(zip(texts, golds))
+        pairs = [(text, repr((p.solution, p.meta))) for text, p in zip(texts, one.problems)]
         for row, score in enumerate(one.rewards[RECEIPT]):
             text, gold = trial.given.get(score, pairs[row - 1])  # a score of nobody is another row's
             if (text, gold) == pairs[row]:
@@ -197,7 +201,8 @@ def gold(trial):
     for name, (reward, weight) in rewards.rewards.items():
         scores = [score or 0.0 for score in together[name]]  # of gold, nonsense, gold, nonsense, ...
         gain = fmean(scores[::2]) - fmean(scores[1::2])
-        judges, tells = judges_answers(reward, columns_of(problems)), tells or gain > 0
+        tells = tells or gain > 0
+        judges = judges_answers(reward, columns_of(problems))
         if judges and gain > 0:
             truth += weight * gain
         elif not hasattr(reward, "blind"):
@@ -222,13 +227,13 @@ def grades(trial):
 
     off_weighted_sum: largest |total - weighted sum of the scores|; said: "scores", where the totals are
         right and in another order.
-    rewards_vary: share of groups with two different totals.
-    values: how many different totals there are.
+    rewards_vary, values: share of groups with two different totals; how many totals there are.
     off_group: largest |advantage - (total - group's mean) / group's std|.
     advantage_sign: advantage times (total - group's mean), summed.
     distinct: different completions of a question, the mean.
     """
-    totals, advantages = torch.stack(trial.all("totals")), torch.stack(trial.all("advantages"))
+    totals = torch.stack(trial.all("totals"))
+    advantages = torch.stack(trial.all("advantages"))
     right = group_advantages(totals, divide_by_std=trial.config.divide_by_std)
     sums = torch.zeros(totals.numel())
     for name, (_, weight) in RewardSet(trial.task.rewards).rewards.items():
@@ -248,11 +253,11 @@ def grades(trial):
 def endings(trial):
     """See how completions end.
 
-    ended, cap: share that ended within cap tokens. ends_later: does any when the cap is eight times as high?
-    ran_past_end: share with an end token before their last token.
-    end_kept: of those that ended, share whose last token is an end token.
+    ended, cap: share that ended within cap tokens. ends_later: does any with eight times the cap?
+    ran_past_end, end_kept: shares with an end token before their last one; as the last, where they ended.
     """
-    config, ids = trial.config, trial.all("completion_ids")
+    config = trial.config
+    ids = trial.all("completion_ids")
     ended = [row for row, how in zip(ids, trial.all("finish")) if how == "stop"]
     facts = {
         "ended": len(ended) / len(ids), "cap": config.cap(0),
@@ -268,12 +273,19 @@ def endings(trial):
     return facts | {"ends_later": "stop" in trial.learner.sampler.generate(asked, params).finish}
 
 
-def logps_of(model, prompt: list[int], completion: list[int], temperature: float = 1.0) -> Row:
-    """Log-probs of the completion's tokens, from the model's own logits."""
-    ids = torch.tensor([prompt + completion], device=model.device)
-    logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-    chosen = ids[0, len(prompt) :, None]
-    return (logits / temperature).log_softmax(-1).gather(1, chosen)[:, 0]
+def logps_of(model, one: Experience, temperature: float = 1.0) -> Iterator[tuple]:
+    """Read prompts and completions, a few rows at a time, and yield of each time, from the model's own logits:
+
+    which rows; ids of their tokens after the first, whether each is completion, and its log-prob, all
+    [rows, column], padded on the right.
+    """
+    size = max(1, LOGITS // max(one.lengths))
+    for at in range(0, len(one.lengths), size):
+        rows = slice(at, at + size)
+        ids, inside = pad_rows(one.prompt_ids[rows], one.completion_ids[rows], 0)  # no token looks right
+        logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1].cpu().float()
+        logps = (logits / temperature).log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        yield rows, ids[:, 1:], inside[:, 1:], logps
 
 
 def flat(model, gradient: bool = False) -> Float[Tensor, " weights"]:
