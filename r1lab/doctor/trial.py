@@ -172,9 +172,8 @@ def reading(trial):
 def gold(trial):
     """Grade gold answers and the word 'nonsense' once more: all together, and each alone.
 
-    said: "refused": which reward, or the check, refuses which gold answer; "nonsense": why that is as
-        good as gold, to all rewards or to the check; "gold" or "scores", where `reading` found nothing:
-        a reward that accepts other rows of several than alone reads golds, or gives scores, of others.
+    said: "refused": which reward, or the check, refuses which gold answer; "nonsense": why it is as good
+        as gold; "gold" or "scores": which reward reads golds, or gives scores, of other rows.
     truth: what a right answer earns more than a wrong one.
     side: the most that a reward which does not look at the answer can add, and its name.
     gold_tokens: of the gold answer in the right format, the median.
