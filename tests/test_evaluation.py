@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +14,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.measure import Evaluation, _number_answers, evaluate, measure, merge
 from r1lab.world import find_attempts
 from r1lab.world.bases import build_tokenizer
+from r1lab.world.puzzles import Attempt
 from r1lab.sampling import Rollouts, Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, Task
@@ -156,27 +157,13 @@ def test_a_task_is_evaluated_by_its_own_check_template_and_attempts_on_its_test_
     assert (evaluation["correct"] == 0.5).all() and (evaluation["attempts"] == 2).all()
 
 
-@dataclass(frozen=True)
-class Try:
-    """An attempt that tries `signs`, in an order of length and binary counting, plus first."""
-
-    signs: tuple[int, ...]
-
-    @property
-    def key(self):
-        return self.signs
-
-    @property
-    def place(self):
-        return len(self.signs), sum((sign < 0) << n for n, sign in enumerate(self.signs[::-1]))
-
-
 def tried(*signs) -> dict:
-    [row] = measure(PROBLEMS[:1], [""], attempts=lambda problem, text: [Try(one) for one in signs])
+    found = [Attempt(0, tuple((sign, 1) for sign in one), (), None, None) for one in signs]
+    [row] = measure(PROBLEMS[:1], [""], attempts=lambda problem, text: found)
     return row
 
 
-ALL = list(itertools.product((1, -1), repeat=3))  # binary counting, plus first
+ALL = list(itertools.product("+-", repeat=3))  # binary counting, plus first
 
 
 @given(st.integers(0, 7), st.integers(0, 7))
@@ -192,7 +179,7 @@ def test_in_order_means_each_is_followed_by_its_successor(attempts):
 
 
 def test_attempts_of_different_length_or_without_an_order_are_not_in_order():
-    assert not tried((1,), (1, -1))["in_order"]
+    assert not tried("+", "+-")["in_order"]
     reach = replace(PROBLEMS[0], family="countdown")
     [row] = measure([reach], ["9+5=14+1=15 no 9+5=14-1=13 ok"], attempts=find_attempts)
     assert (row["attempts"], row["searches"], row["in_order"]) == (2, False, False)

@@ -1,8 +1,7 @@
 """reasoning-gym's problems in English: right answers, the held-out rule, and the grader's verdicts."""
 
-import ast
-import operator
 import random
+import re
 from fractions import Fraction
 
 import pytest
@@ -20,20 +19,8 @@ from r1lab.task import load_problems
 from r1lab.world import FAMILIES, sample_problem
 from tests.small_run import reward_set
 
-OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
-}  # fmt: skip
 GYM = [name for name in FAMILIES if name.startswith("gym_")]
 A_PROBLEM = st.sampled_from([(name, level) for name in GYM for level in FAMILIES[name].levels])
-
-
-def exact(node: ast.AST) -> Fraction:
-    """The value of a formula by the usual rules of precedence."""
-    if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](exact(node.left), exact(node.right))
-    if isinstance(node, ast.UnaryOp):
-        return -exact(node.operand)
-    return Fraction(node.value)
 
 
 @given(seed=st.integers(0, 10**6), level=st.integers(1, 3))
@@ -41,7 +28,8 @@ def test_the_gym_computes_by_the_usual_rules(seed, level):
     for family in ("gym_sums", "gym_arithmetic"):
         problem = sample_problem(random.Random(seed), family, level, "en")
         formula = problem.prompt.removeprefix("Calculate ").rpartition(": ")[2].rstrip(" =.")
-        assert exact(ast.parse(formula, mode="eval").body) == Fraction(problem.solution)
+        exact = re.sub(r"\d+", r"Fraction(\g<0>)", formula)
+        assert eval(exact) == Fraction(problem.solution)
 
 
 @given(seed=st.integers(0, 10**6), which=A_PROBLEM, lang=st.sampled_from(["en", "zh"]))

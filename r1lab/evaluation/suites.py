@@ -7,11 +7,11 @@ nobody (`NOWHERE`).
 """
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from rich.console import Console
@@ -146,15 +146,12 @@ def long_tail(config: SuiteConfig, folder: Path) -> str:
         model = str(folder / "model")
         saving = f"[part.save_pretrained({model!r}) for part in load_model({config.model!r})]"
         save = f'python -c "from r1lab.models.policy import load_model; {saving}" && '
-    generation = (
-        f"do_sample=True,temperature={config.temperature},top_p={config.top_p},"
-        f"max_gen_toks={config.max_tokens}"
+    return (
+        f"{save}lm_eval --model hf --model_args {quote(f'pretrained={model},dtype=bfloat16')} "
+        f"--tasks {LM_EVAL} --apply_chat_template --gen_kwargs do_sample=True,"
+        f"temperature={config.temperature},top_p={config.top_p},max_gen_toks={config.max_tokens} "
+        f"--batch_size auto --output_path {quote(str(folder / 'lm_eval'))}"
     )
-    return save + shlex.join([
-        "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=bfloat16",
-        "--tasks", LM_EVAL, "--apply_chat_template", "--gen_kwargs", generation,
-        "--batch_size", "auto", "--output_path", str(folder / "lm_eval"),
-    ])  # fmt: skip
 
 
 def paper_rows(path: Path | None = None) -> list[dict]:
@@ -173,10 +170,9 @@ def paper_rows(path: Path | None = None) -> list[dict]:
 
 def paper_value(model: str, benchmark: str) -> float | None:
     """Find what the paper prints (v2), in its unit; None where it prints nothing."""
-    for row in paper_rows():
-        if (row["model"], row["benchmark"]) == (model, benchmark) and "v2" in row["versions"]:
-            return row["value"]
-    return None
+    asked = (model, benchmark)
+    rows = (row for row in paper_rows() if (row["model"], row["benchmark"]) == asked)
+    return next((row["value"] for row in rows if "v2" in row["versions"]), None)
 
 
 def _evaluated(config, benchmark, problems, folder, open_once):

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rich.table
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.text import Text
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml, write_text
 
 MISSING = "–"
-PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.evaluation", ""))
+PAGES = Environment(autoescape=select_autoescape(), loader=PackageLoader("r1lab.evaluation", ""))
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,12 @@ class Table:
         return shown
 
     def _repr_html_(self):
-        return PAGES.get_template("table.html").render(columns=self.columns, rows=self.cells())
+        return PAGES.get_template("table.html").render(table=self)
 
     __html__ = _repr_html_  # how a page's template asks for it
 
     def __str__(self) -> str:
-        line = "---:" if self.numbers else "---"
-        rows = [self.columns, ["---", *[line] * (len(self.columns) - 1)]]
-        rows += [[_in_markdown(cell) for cell in row] for row in self.cells()]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _in_markdown(cell):
-    text = f"**{cell.text}**" if cell.best else cell.text
-    return f"{text} {cell.interval}".strip().replace("|", r"\|")  # a bare one would end the cell
+        return PAGES.get_template("table.md").render(table=self).rstrip()
 
 
 def summary_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Table:

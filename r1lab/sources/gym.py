@@ -116,13 +116,12 @@ def level_of(metadata: Mapping) -> int:
     if not isinstance(difficulty, Mapping):
         return int(difficulty)
     for name, values in difficulty.items():
-        if name == "difficulty" and isinstance(values, int):
-            return values
-        number = metadata.get(name)
-        if isinstance(number, int) and isinstance(values, Sequence) and len(values) == 2:
-            low, high = values
-            place = int((number - low) * LEVELS // max(LEVELS, high - low + 1))
-            return 1 + min(max(place, 0), LEVELS - 1)
+        match metadata.get(name), values:
+            case _, int(level) if name == "difficulty":
+                return level
+            case int(number), (low, high):
+                place = int((number - low) * LEVELS // max(LEVELS, high - low + 1))
+                return 1 + min(max(place, 0), LEVELS - 1)
     return 1
 
 

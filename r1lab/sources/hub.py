@@ -11,15 +11,14 @@ import pickletools
 import random
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 from filelock import FileLock
 
 from r1lab.errors import InputError, reason
-from r1lab.files import read_rows, read_toml, whole
+from r1lab.files import Row, read_rows, read_toml, whole
 from r1lab.rewards.guard import chosen
 from r1lab.sources.rows import final_answer, read_each, read_problems
 from r1lab.task import Problem, problem_id
@@ -143,26 +142,7 @@ def read_openthoughts(row: dict) -> dict:
     }  # fmt: skip
 
 
-class HubSet(NamedTuple):
-    """One data set of the Hub.
-
-    Attributes:
-        hub_id: its name there; `split` and `configs` say which part. Several configs are joined.
-        read: a row as fields of a Problem, a trace with its completion; None: leave the row out.
-    """
-
-    hub_id: str
-    split: str
-    read: Callable[[dict], dict | None]
-    configs: Sequence[str | None] = (None,)
-
-
-SETS = {
-    name: HubSet(**about | {"read": globals()[about["read"]]})
-    for name, about in read_toml(__file__, "hub").items()
-}
-
-
+SETS: dict[str, Row] = read_toml(__file__, "hub")  # which says what a row holds
 # Columns that tell whose rows these are, in whatever file.
 SCHEMAS = {"countdown34": {"nums", "target"}, "math": {"problem", "level", "type", "solution"}}
 Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
@@ -197,26 +177,28 @@ def load_rows(source: str) -> list[dict]:
         InputError: there is no such set, it cannot be had, or a row cannot be read.
     """
     name, _, split = source.partition(":")
-    name = {spec.hub_id: short for short, spec in SETS.items()}.get(name, name)
+    name = {spec["hub_id"]: short for short, spec in SETS.items()}.get(name, name)
     if name in SETS:
         spec = SETS[name]
     elif "/" in name:
         owner, title, *config = name.split("/", 2)
-        spec = HubSet(f"{owner}/{title}", "train", dict, tuple(config) or (None,))
+        spec = {"hub_id": f"{owner}/{title}", "split": "train", "configs": config or [None]}
     else:
         raise InputError(
             f"there are no problems {source!r}: give a .jsonl file, a set of the Hub as owner/name, or "
             f"one of {', '.join(SETS)}, with a split if need be, as in math:train[:2000]."
         )
-    rows = read_set(name, spec, _open(name, spec, split or spec.split))
+    split = split or spec["split"]
+    rows = read_set(name, spec, _open(name, spec, split))
     if not rows:
-        raise InputError(f"{name} has no row to use in the split {split or spec.split}.")
+        raise InputError(f"{name} has no row to use in the split {split}.")
     return rows
 
 
-def read_set(name: str, spec: HubSet, rows: Iterable[Mapping]) -> list[dict]:
+def read_set(name: str, spec: Row, rows: Iterable[Mapping]) -> list[dict]:
     """Read rows of a set's columns. Raises InputError naming the row that cannot be read."""
-    read = read_each(rows, spec.read, name, f", and should be as in {spec.hub_id}")
+    reader = globals()[spec["read"]] if name in SETS else dict
+    read = read_each(rows, reader, name, f", and should be as in {spec['hub_id']}")
     found = [fields for fields in read if fields]
     if name in SETS:
         usual = {"family": name, "level": 1, "lang": "en"}
@@ -234,7 +216,8 @@ def _open(name, spec, split):
         if copies:
             files = {stem: copies[0].name}
             return datasets.load_dataset(str(folder), data_files=files, split=split)
-        parts = [datasets.load_dataset(spec.hub_id, config, split=split) for config in spec.configs]
+        configs = spec.get("configs", [None])
+        parts = [datasets.load_dataset(spec["hub_id"], config, split=split) for config in configs]
         return itertools.chain(*parts)
     except Exception as error:  # no network, no such set, terms not accepted, a damaged file
         remedy = (
@@ -243,7 +226,7 @@ def _open(name, spec, split):
         )
         if copies:
             remedy = f"fix or remove {copies[0]}"
-        raise InputError(f"{spec.hub_id} cannot be had ({reason(error)}): {remedy}.") from error
+        raise InputError(f"{spec['hub_id']} cannot be had ({reason(error)}): {remedy}.") from error
 
 
 def save_traces(source: str, opened: bool = False) -> Path:

@@ -244,12 +244,12 @@ NODES = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, a
 
 def _evaluate(node):
     """Compute a parsed expression of + - * /, and list the numbers it uses. Nothing is executed."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value, [node.value]
-    if isinstance(node, ast.BinOp) and type(node.op) in NODES:
-        left, used_left = _evaluate(node.left)
-        right, used_right = _evaluate(node.right)
-        return NODES[type(node.op)](left, right), used_left + used_right
+    match node:
+        case ast.Constant(int(number)):
+            return number, [number]
+        case ast.BinOp(left, sign, right) if type(sign) in NODES:
+            (value, used), (other, others) = _evaluate(left), _evaluate(right)
+            return NODES[type(sign)](value, other), used + others
     raise ValueError("only + - * / of whole numbers")
 
 
