@@ -5,7 +5,7 @@ import re
 
 from r1lab.evaluation import suites
 from r1lab.stages.benchmarks import BENCHMARKS
-from r1lab.report.pages import paper_aime, write_chain_report
+from r1lab.report.pages import AIME, write_chain_report
 
 
 def stage(share: float, programs: float | None = 0.5, why: str = "", **told) -> dict:
@@ -58,7 +58,7 @@ def test_points_compare_what_every_stage_was_measured_on(tmp_path):
 
 
 def test_the_paper_s_numbers_are_those_of_its_file(tmp_path, monkeypatch):
-    assert paper_aime() == {
+    assert AIME == {
         "base": 15.6, "zero": 77.9, "dev1": 59.0, "dev2": 74.0, "dev3": 78.1, "r1": 79.8
     }  # fmt: skip
     told = STAGES | {"student_rl": stage(0.2, tokens=10, wall_seconds=1.0)}

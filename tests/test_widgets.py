@@ -9,11 +9,8 @@ import torch
 
 from r1lab.errors import InputError
 from r1lab.lab import lesson
-from r1lab.lab.dashboard import (
-    TokenScores, rollout_inspector_figure, score_tokens, show_run, tokens_html, train_live,
-)  # fmt: skip
+from r1lab.lab.dashboard import TokenScores, score_tokens, show_run, tokens_html, train_live
 from r1lab.models.policy import load_policy
-from r1lab.report.figures import png_bytes
 from r1lab.run import Run
 from r1lab.training.config import GRPOConfig
 from r1lab.world.small_world import SmallWorld
@@ -64,16 +61,6 @@ def test_no_token_is_no_picture(models):
     policy, other, tokenizer = models
     with pytest.raises(InputError, match="empty"):
         score_tokens(policy, other, tokenizer, PROMPT, "", ended=False)
-
-
-def test_the_figure_says_where_the_policy_changed():
-    scores = TokenScores(["a", "$b", "等", "c"], {"log ratio": [0.0, 0.1, -3.0, 0.1]})
-    figure = rollout_inspector_figure(scores)
-    assert figure.axes[0].get_title(loc="left") == "Half of the log ratio, in size, sits in 1 of 4 tokens"
-    assert "“等” -3.00" in figure.get_label()
-    assert len(png_bytes(figure)) > 1000  # every character can be drawn
-    flat = rollout_inspector_figure(TokenScores(["a"], {"log ratio": [0.0]}))
-    assert "sits in 0 of 1 tokens" in flat.get_label()
 
 
 def test_text_of_a_model_stays_text():

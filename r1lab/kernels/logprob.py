@@ -83,17 +83,16 @@ def check(hidden, weight, ids, mask, temperature):
     """Refuse what no rung can compute, before anything is launched."""
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"temperature must be positive, not {temperature}; for argmax take ids.")
-    tensors = (hidden, weight, ids, mask)
-    shapes, dtypes = [tensor.shape for tensor in tensors], [tensor.dtype for tensor in tensors]
     right = (
-        len({tensor.device for tensor in tensors}) == 1
-        and {*shapes[2:]} == {hidden.shape[:-1]}
+        hidden.device == weight.device == ids.device == mask.device
+        and ids.shape == mask.shape == hidden.shape[:-1]
         and weight.shape[1:] == hidden.shape[-1:]
-        and dtypes == [hidden.dtype, hidden.dtype, torch.int64, torch.bool]
+        and (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
         and hidden.is_floating_point()
+        and hidden.dtype == weight.dtype
     )
     if not right:
-        found = [(*shape, dtype) for shape, dtype in zip(map(tuple, shapes), dtypes)]
+        found = [(*tensor.shape, tensor.dtype) for tensor in (hidden, weight, ids, mask)]
         raise InputError(
             f"hidden states, weight, ids and mask {found} do not fit; give [rows, hidden] and "
             "[vocab, hidden] of one floating-point dtype (cast one, or use autocast), int64 [rows] "

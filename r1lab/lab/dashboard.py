@@ -7,24 +7,20 @@ reference it came from.
 """
 
 import html
-import re
 import threading
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from ipywidgets import HTML, Button, HBox, IntSlider, VBox
-from matplotlib.figure import Figure
 
 from r1lab.errors import InputError
 from r1lab.lab.lesson import PAGES
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
-from r1lab.report.figures import OKABE_ITO, draw, styled
+from r1lab.report.figures import OKABE_ITO, draw
 from r1lab.report.pages import embedded
 from r1lab.run import Run
 from r1lab.sources.templates import apply_template
@@ -35,7 +31,6 @@ from r1lab.training.distributed import World
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import described, rl_work
 
-BLUE, ORANGE = OKABE_ITO[:2]
 DRAWING = threading.Lock()  # matplotlib's settings are global, and callbacks run in threads
 PERIOD = 2.0  # seconds from one drawing to the next
 SHOWN = PAGES.get_template("dashboard.html").module  # its macros
@@ -227,31 +222,7 @@ def score_tokens(
     return TokenScores(tokens, {name: values[0].tolist() for name, values in measures.items()})
 
 
-@styled
-def rollout_inspector_figure(scores: TokenScores) -> Figure:
-    """The log ratio of each token as a bar; the five largest carry their token's text."""
-    ratios = scores.measures["log ratio"]
-    largest = sorted(enumerate(ratios), key=lambda pair: -abs(pair[1]))
-    covered = list(accumulate((abs(ratio) for _, ratio in largest), initial=0.0))
-    few = bisect_left(covered, covered[-1] / 2)
-    finding = f"Half of the log ratio, in size, sits in {few} of {len(ratios)} tokens"
-    figure = Figure(figsize=(7.2, 3.2))
-    ax = figure.subplots()
-    colors = [BLUE if ratio > 0 else ORANGE for ratio in ratios]
-    ax.bar(range(1, len(ratios) + 1), ratios, color=colors, edgecolor=colors)
-    ax.set(xlabel="position of the token in the completion", ylabel="log policy / reference (nats)",
-           title=finding)  # fmt: skip
-    loudest = []
-    for i, ratio in largest[:5]:
-        shown = re.sub("[^\0-\u2e7f]", "□", scores.tokens[i])  # what matplotlib's own font lacks
-        side = "bottom" if ratio > 0 else "top"
-        ax.annotate(shown, (i + 1, ratio), ha="center", va=side, fontsize=9, parse_math=False)
-        loudest.append(f"“{scores.tokens[i]}” {ratio:+.2f}")
-    figure.set_label(f"{finding}. Its first in size, {ax.get_ylabel()}: {', '.join(loudest)}.")
-    return figure
-
-
 def tokens_html(scores: TokenScores) -> str:
     """The tokens, coloured by their log ratio, and a table with every number."""
     most = max(map(abs, scores.measures["log ratio"])) or 1.0
-    return SHOWN.tokens(scores.tokens, scores.measures, most, (BLUE, ORANGE))
+    return SHOWN.tokens(scores.tokens, scores.measures, most, OKABE_ITO)

@@ -89,10 +89,9 @@ class Tree:
 
     def state_values(self, logits: Logits, rewards: PerCompletion) -> PerState:
         """The expected reward once a state is reached: what a perfect critic says there."""
-        reached = self.mask * self.probabilities(logits)[:, None]
-        at_state = torch.nn.functional.one_hot(self._path[0]).to(reached)  # 1 where a token chooses
-        chance = torch.einsum("ct,cts->s", reached, at_state)
-        return torch.einsum("ct,c,cts->s", reached, rewards, at_state) / chance
+        through = [text.startswith(state) for state, text in product(self.states, self.completions)]
+        chances = self.probabilities(logits) * torch.tensor(through).view(len(self.states), -1)
+        return chances @ rewards / chances.sum(1)
 
     def sample(self, logits: Logits, shape: tuple[int, ...], generator: Generator) -> Tensor:
         """Completions drawn from the policy, as their numbers."""

@@ -19,8 +19,9 @@ from r1lab.run import Row, Run
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
 
 Stages = Mapping[str, Row]  # name -> summary
-MANNERS, TITLES, MADE_FROM, TABLES, AIME = read_toml(__file__, "chain").values()
+MANNERS, TITLES, MADE_FROM, TABLES, PLACES = read_toml(__file__, "chain").values()
 CHAIN = TABLES["chain"]
+AIME = {stage: paper_value(*place) for stage, place in PLACES.items()}  # the paper's pass@1
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -82,11 +83,11 @@ def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
     by_question: dict[str, dict[int, Row]] = {}
     for row in samples:
         by_question.setdefault(row["id"], {}).setdefault(row["step"], row)
-    widths = {name: max(rows) - min(rows) for name, rows in by_question.items()}
-    widest = [by_question[name] for name in widths if widths[name] == max(widths.values())]
+    widths = [max(rows) - min(rows) for rows in by_question.values()]
+    widest = [rows for rows, width in zip(by_question.values(), widths) if width == max(widths)]
     widest.sort(key=lambda rows: rows[min(rows)]["level"])
     picked, top = [], len(widest) - 1
-    for place in sorted({0, top // 2, top}) if widest else []:
+    for place in sorted({0, top // 2, top} & {*range(len(widest))}):
         rows = widest[place]
         first, last = min(rows), max(rows)
         middle = min(sorted(rows), key=lambda step: abs(step - (first + last) / 2))
@@ -198,7 +199,7 @@ def costs(stages: Stages) -> list[Row]:
     paper.
 
     RL learns once from each token that it samples; of a fine-tuning, `data` says who sampled."""
-    names, aime, rows = measured(stages), paper_aime(), []
+    names, rows = measured(stages), []
     for stage, before in MADE_FROM.items():
         if stage not in stages:
             continue
@@ -207,17 +208,12 @@ def costs(stages: Stages) -> list[Row]:
             gained = 100 * (mean_accuracy(summary, names) - mean_accuracy(stages[before], names))
         rows.append({
             "stage": TITLES[stage], "from": TITLES[before], "points": gained,
-            "paper": aime[stage] - aime[before] if stage in aime else None,
+            "paper": AIME[stage] - AIME[before] if stage in AIME else None,
             "sampled": summary.get("data", summary).get("tokens", 0),
             "learned": summary.get("tokens", 0),
             **{key: summary.get(key, 0.0) for key in ("wall_seconds", "cpu_hours", "peak_memory_gb")},
         })  # fmt: skip
     return rows
-
-
-def paper_aime() -> dict[str, float]:
-    """Find the paper's pass@1 on AIME 2024 by stage."""
-    return {stage: paper_value(*place) for stage, place in AIME.items()}
 
 
 def left_out(stages: Stages) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.rewards.languages import THOUGHTS
 from r1lab.rewards.parsing import text_of
 from r1lab.task import Check, Problem, Reward, Rewards, Scores, columns_of, gold_answer
@@ -73,18 +73,15 @@ def _ignore(*arguments):
     """Log nothing: what rewards log besides their scores has no place here."""
 
 
-def _scores(
-    name, function, prompts, completions, columns
-):
+def _scores(name, function, prompts, completions, columns):
     if str(getattr(function, "__module__", "")).startswith("trl."):  # these read messages, not text
         completions = [[{"role": "assistant", "content": text_of(c)}] for c in completions]
     try:
         scores = list(function(prompts=prompts, completions=completions, **columns))
         scores = [None if score is None else float(score) for score in scores]
     except Exception as error:
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        why = str(error).removesuffix(".")
-        raise InputError(f"the reward {name!r} failed: {kind}{why}.") from error
+        why = str(error) if isinstance(error, InputError) else reason(error)
+        raise InputError(f"the reward {name!r} failed: {why.removesuffix('.')}.") from error
     if len(scores) != len(completions):
         raise InputError(
             f"the reward {name!r} returned {len(scores)} scores for {len(completions)} completions;"

@@ -26,12 +26,12 @@ LISTED = dict.fromkeys("ok no wait but however retry".split(), "en")
 LISTED |= dict.fromkeys("oui non attends mais pourtant encore".split(), "fr")
 THOUGHTS = {"en": "ok", "zh": "对", "fr": "oui"}  # a word of thinking, where one is enough
 HAN = "\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]{{2,}}")
+WORD = rf"[{HAN}]|[^\W\d_{HAN}]{{2,}}"
 
 
 def count_languages(text: str) -> Counter[str]:
     """Count the words of each language; "" for words that tell none. Case does not matter."""
-    words = _WORD.findall(re.sub(r"\\[a-z]+", " ", text.lower()))
+    words = re.findall(WORD, re.sub(r"\\[a-z]+", " ", text.lower()))
     others = [word for word in words if not re.match(f"[{HAN}]", word)]
     counts = Counter({"zh": len(words) - len(others)})
     stretches = max(1, len(others) // STRETCH)

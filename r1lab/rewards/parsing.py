@@ -11,32 +11,28 @@ from r1lab.rewards.spelling import TABLE, number, rewrite, settle
 # Text without any of the four tags; without an answer tag.
 UNTAGGED = r"(?:(?!</?(?:think|answer)>).)*"
 UNANSWERED = r"(?:(?!</?answer>).)*"
-FORMAT = re.compile(rf"\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*", re.DOTALL)
-ONE_ANSWER = re.compile(rf"{UNANSWERED}<answer>({UNANSWERED})</answer>\s*", re.DOTALL)
-HALVES = re.compile(r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?")
+FORMAT = rf"(?s)\s*<think>{UNTAGGED}</think>\s*<answer>{UNTAGGED}</answer>\s*"
+ONE_ANSWER = rf"(?s){UNANSWERED}<answer>({UNANSWERED})</answer>\s*"
+HALVES = r"(?:<think>)?([^<]*)(?:</think>\s*<answer>|</think>|<answer>)([^<]*)(?:</answer>)?"
 
 # Words with which the sentence of a box, or of any number, does not say what the answer is.
-DOUBT = re.compile(
-    r"\b(?:not|never|maybe|perhaps|probably|possibly|likely|approximately|about|roughly|nearly|"
-    r"almost|guess|might|could|either|or|wrong|incorrect)\b|n['’]t", re.IGNORECASE
-)  # fmt: skip
-DENIAL = re.compile(rf"\b(?:{TABLE['words']['doubt']})\b|{TABLE['words']['signs']}", re.IGNORECASE)
-DISPLAY = re.compile(r"\\\[(.*?)\\\]|\$\$(.*?)\$\$", re.DOTALL)
+DOUBT = (r"(?:\b(?:not|never|maybe|perhaps|probably|possibly|likely|approximately|about|roughly|nearly|"
+         r"almost|guess|might|could|either|or|wrong|incorrect)\b|n['’]t)")
+DENIAL = rf"(?i)\b(?:{TABLE['words']['doubt']})\b|{TABLE['words']['signs']}"
+DISPLAY = r"(?s)\\\[(.*?)\\\]|\$\$(.*?)\$\$"
 # Dollar signs enclose a formula unless it has a word, or a digit follows: then they are money.
 FORMULA = r"\$((?:\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\.|(?![A-Za-z]{4})[^$\\])+)\$(?!\d)"
 EXPRESSION = r"((?:[-+*/^().,\d\s{}!%°_]|\\[a-z!,;: ]+|(?<![A-Za-z])[b-zB-HJ-Z](?![A-Za-z]))+)"
-VALUE = re.compile(rf"{FORMULA}|{EXPRESSION}(?:(?:thousand|million|billion|dozen|hundred|percent)\b)?")
+VALUE = rf"{FORMULA}|{EXPRESSION}(?:(?:thousand|million|billion|dozen|hundred|percent)\b)?"
 EDGES = r"^(?:[\s,]|\.(?!\d))+|[\s,.]+$"
 # What joins the items of a list; what ends a stated answer; what denies a box.
 JOINT = r"[\s$\\(),;|]*(?:\\text\{\s*)?(?:and|or)?(?:\s*\})?[\s$\\(),;|]*"
-BETWEEN_BOXES = re.compile(rf"\}}{JOINT}\\boxed\s*\{{")
-SENTENCE = re.compile(r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|(?<!\\)[!;](?=\s)")
-LEAD = re.compile(r"\W*(?:(?:so|thus|therefore|hence|finally|then|ok|and|clearly|overall)\W*)*", re.IGNORECASE)
-TAKEN_BACK = re.compile(rf"\b(?:{TABLE['words']['taken back']})\b", re.IGNORECASE)
-DENIED_BEFORE = re.compile(
-    rf"(?:{DOUBT.pattern}|\\ne|≠)(?:[^\w.!?\n]*\w+){{0,2}}[^\w.!?\n]*\\boxed\s*\{{$", re.IGNORECASE
-)
-DENIED_AFTER = re.compile(r"[^\w\n]*\?|[^\w\n.]*(?:is|was)(?:n['’]t|\s+(?:not|wrong|incorrect))", re.I)
+BETWEEN_BOXES = rf"\}}{JOINT}\\boxed\s*\{{"
+SENTENCE = r"\s*\n|[.。](?=[\s*\"')]*(?:$|\n)|\s+[^a-z\d])|(?<!\\)[!;](?=\s)"
+LEAD = r"(?i)\W*(?:(?:so|thus|therefore|hence|finally|then|ok|and|clearly|overall)\W*)*"
+TAKEN_BACK = rf"(?i)\b(?:{TABLE['words']['taken back']})\b"
+DENIED_BEFORE = rf"(?i)(?:{DOUBT}|\\ne|≠)(?:[^\w.!?\n]*\w+){{0,2}}[^\w.!?\n]*\\boxed\s*\{{$"
+DENIED_AFTER = r"(?i)[^\w\n]*\?|[^\w\n.]*(?:is|was)(?:n['’]t|\s+(?:not|wrong|incorrect))"
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class Parsed:
     @property
     def halves(self) -> tuple[str, str] | None:
         """(thinking, answer), none of them empty; None where no tag divides them, or too many do."""
-        match = HALVES.fullmatch(self.text.strip())
+        match = re.fullmatch(HALVES, self.text.strip())
         thinking, answer = (half.strip() for half in match.groups()) if match else ("", "")
         return (thinking, answer) if thinking and answer else None
 
@@ -133,7 +129,7 @@ def parse(completion: str | list[dict[str, str]], prompt: str | list[dict[str, s
     thinking, *rest = re.split("</think>|<answer>", text.replace("<think>", " "), maxsplit=1)
     final = text.rpartition("</think>")[2]
     has_answer_tag = re.search("</?answer>", text) is not None
-    tagged = ONE_ANSWER.fullmatch(text)
+    tagged = re.fullmatch(ONE_ANSWER, text)
     answer = tagged[1] if tagged else None
     if "<answer>" not in text:
         answer = _boxed_answer(re.sub(r"</answer>\s*$", "", final))
@@ -142,7 +138,7 @@ def parse(completion: str | list[dict[str, str]], prompt: str | list[dict[str, s
         answer=answer and answer.strip() or None,
         boxed=tuple(text[start:end] for start, end in _boxes(text)),
         finished=bool(rest),
-        well_formed=bool(tagged and tagged[1].strip() and FORMAT.fullmatch(text)),
+        well_formed=bool(tagged and tagged[1].strip() and re.fullmatch(FORMAT, text)),
         text=text,
         final=final,
         has_answer_tag=has_answer_tag,
@@ -151,7 +147,7 @@ def parse(completion: str | list[dict[str, str]], prompt: str | list[dict[str, s
 
 def plain(text: str) -> str:
     """Return a text without emphasis, HTML and closing words; a displayed formula has a line of its own."""
-    text = DISPLAY.sub(lambda found: "\n$" + " ".join((found[1] or found[2]).split()) + "$\n", text)
+    text = re.sub(DISPLAY, lambda found: "\n$" + " ".join((found[1] or found[2]).split()) + "$\n", text)
     return settle(rewrite(re.sub(r"</?\w+>", "\n", text), "markup").strip(), "closing")
 
 
@@ -159,11 +155,11 @@ def stated(text: str, whole: bool = False) -> str:
     """Return the last thing that is stated to be the answer and not taken back; "" if there is none.
     With `whole` there must be no other words before it, and no sentence behind it."""
     before, mark, rest = rewrite(text, "statement").rpartition("␞")
-    sentence, *others = SENTENCE.split(rest.strip(), maxsplit=1)
+    sentence, *others = re.split(SENTENCE, rest.strip(), maxsplit=1)
     lead = re.split(r"[.!?:\n]\s", before)[-1]
-    if DENIAL.search(lead) or whole and not LEAD.fullmatch(lead):
+    if re.search(DENIAL, lead) or whole and not re.fullmatch(LEAD, lead):
         return ""
-    if not mark or TAKEN_BACK.search("".join(others)) or whole and "".join(others).strip(".*\"')$ "):
+    if not mark or re.search(TAKEN_BACK, "".join(others)) or whole and "".join(others).strip(".*\"')$ "):
         return ""
     return rewrite(rewrite(sentence, "rejected"), "after").strip()
 
@@ -174,8 +170,8 @@ def value_in(line: str, alone: bool = False) -> str:
 
     `alone`: there must be no other value, unless it leads to this one by "="."""
     *sides, end = line.split("=") if alone else [line]
-    values = [found for found in VALUE.finditer(end) if found[1] or re.search(r"\d", found[0])]
-    if not values or DENIAL.search(line) or alone and re.search("[<>]", line):
+    values = [found for found in re.finditer(VALUE, end) if found[1] or re.search(r"\d", found[0])]
+    if not values or re.search(DENIAL, line) or alone and re.search("[<>]", line):
         return ""
     first = len(values) - 1
     while first and re.fullmatch(JOINT, end[values[first - 1].end() : values[first].start()]):
@@ -196,9 +192,9 @@ def value_in(line: str, alone: bool = False) -> str:
 def _joined(text, spans):
     """Return what the last box holds, with the boxes that are a list with it; "" if it is denied."""
     first = len(spans) - 1
-    while first and BETWEEN_BOXES.fullmatch(text[spans[first - 1][1] : spans[first][0]]):
+    while first and re.fullmatch(BETWEEN_BOXES, text[spans[first - 1][1] : spans[first][0]]):
         first -= 1
-    if DENIED_BEFORE.search(text[: spans[first][0]]) or DENIED_AFTER.match(text[spans[-1][1] :]):
+    if re.search(DENIED_BEFORE, text[: spans[first][0]]) or re.match(DENIED_AFTER, text[spans[-1][1] :]):
         return ""
     return ", ".join(dict.fromkeys(text[start:end].strip() for start, end in spans[first:]))
 
@@ -211,7 +207,7 @@ def _boxed_answer(final):
     start, end = spans[-1]
     sentence = re.split(r"[.!?]\s|\n\n", final[:start])[-1]
     closed = re.fullmatch(r"[\s.$)}\]\\*]*", settle(final[end:], "closing"))
-    return final[start:end] if closed and not DOUBT.search(sentence) else None
+    return final[start:end] if closed and not re.search(f"(?i){DOUBT}", sentence) else None
 
 
 def _boxes(text):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopKLogitsWarper, TopPLogitsWarper
 from transformers.cache_utils import Cache
 
 from r1lab.errors import InputError
@@ -34,41 +34,29 @@ def draw_uniforms(seed: int, stream_ids: Sequence[int], n: int, block: int) -> F
     return torch.from_numpy(np.concatenate(blocks))
 
 
-def truncate(logps: Float[Tensor, "rows vocab"], top_k: int, top_p: float) -> Float[Tensor, "rows vocab"]:
-    """-inf outside the top_k likeliest tokens, then outside the smallest set of mass top_p.
-
-    Defined as in Hugging Face and vLLM: ties with the k-th token stay, and the token that carries
-    the mass past `top_p` stays.
-    """
-    if 0 < top_k < logps.shape[-1]:
-        kth = logps.topk(top_k).values[:, -1:]
-        logps = logps.masked_fill(logps < kth, -torch.inf)
-    if top_p < 1:
-        ascending, order = logps.sort()
-        drop = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
-        drop[:, -1] = False
-        logps = logps.masked_fill(drop.scatter(1, order, drop), -torch.inf)
-    return logps
-
-
 def choose(
     logits: Float[Tensor, "rows vocab"], params: SamplingParams, uniform: Float[Tensor, " rows"]
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Draw a token per row by inverse CDF; return tokens, log-probs and log-masses kept.
 
-    Resolution: `uniform` has 24 bits, so probabilities below 6e-8 count as 0.
+    Only the top_k likeliest tokens can be drawn, and of these the smallest set of mass top_p: ties with
+    the k-th token stay, and so does the token that carries the mass past `top_p`. Resolution: `uniform` has 24 bits, so probabilities below 6e-8 count as 0.
     """
     logps = (logits.float() / (params.temperature or 1.0)).log_softmax(-1)
     if params.temperature == 0:
         log_kept, tokens = logps.max(-1)
         return tokens, torch.zeros_like(log_kept), log_kept
-    cdf = truncate(logps, params.top_k, params.top_p).exp().cumsum(-1)
+    kept = logps
+    if params.top_k > 0:
+        kept = TopKLogitsWarper(params.top_k)(None, kept)
+    if params.top_p < 1:
+        kept = TopPLogitsWarper(params.top_p)(None, kept)
+    cdf = kept.exp().cumsum(-1)
     mass = cdf[:, -1:]
     # `right`: the first entry above the target, never a token of probability 0. The clamp is for
     # NaN alone, which `generate` reports.
     tokens = torch.searchsorted(cdf, uniform[:, None] * mass, right=True).clamp_(max=cdf.shape[-1] - 1)
-    truncated = params.top_k > 0 or params.top_p < 1
-    log_kept = mass.log() if truncated else torch.zeros_like(mass)
+    log_kept = torch.zeros_like(mass) if kept is logps else mass.log()
     return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
 
 

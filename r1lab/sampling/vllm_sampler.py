@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, reason
 from r1lab.sampling.api import Rollouts, Sampler
 
 VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
@@ -127,10 +127,11 @@ class VLLMSampler(Sampler):
                 f"vLLM has room for {self.context}: raise vllm.kv_cache_gb, or lower max_tokens."
             )
         greedy = params.temperature == 0
+        n = 1 if greedy else params.n  # the only number that vLLM allows there
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
         requests = [
             self.vllm.SamplingParams(
-                n=1 if greedy else params.n,  # the only number that vLLM allows there
+                n=n,
                 temperature=params.temperature,
                 top_p=params.top_p,
                 top_k=params.top_k,
@@ -148,8 +149,7 @@ class VLLMSampler(Sampler):
             outputs = self.llm.generate(asked, requests, use_tqdm=False)
         if self.sleeps:
             self.llm.sleep(level=1)
-        copies = params.n if greedy else 1
-        answers = [answer for output in outputs for answer in output.outputs * copies]
+        answers = [answer for output in outputs for answer in output.outputs * (params.n // n)]
         logprobs = [_logprobs(answer) for answer in answers]
         log_kept = [torch.zeros_like(row) for row in logprobs]
         if greedy:  # vLLM then reports log-probs at temperature 1
@@ -189,8 +189,7 @@ def explained(what, remedy):
     try:
         yield
     except Exception as error:
-        why = f"{type(error).__name__}: " + " ".join(str(error).split())[:300]
-        raise InputError(f"vLLM {what} ({why}); {remedy}; or choose the torch sampler.") from error
+        raise InputError(f"vLLM {what} ({reason(error)}); {remedy}; or choose the torch sampler.") from error
 
 
 def import_vllm():

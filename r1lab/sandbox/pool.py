@@ -51,8 +51,8 @@ BY_SIGNAL = {
     signal.SIGKILL: ("memory", "the system has no more memory"),
 }
 BY_ERROR = {"MemoryError": "memory", "Forbidden": "forbidden"}  # the names that its process wrote
-PARTS = re.compile(r"([\s,;:=()\[\]{}]+)")  # of a printed line: words, and what is between them
-FLOAT = re.compile(r"(?=.*[.eE])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity)")
+PARTS = r"([\s,;:=()\[\]{}]+)"  # of a printed line: words, and what is between them
+FLOAT = r"(?=.*[.eE])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity)"
 
 
 def same(answer: object, expected: object, near: float = 1e-9) -> bool:
@@ -84,9 +84,9 @@ def same_text(answer: object, expected: object) -> bool:
 def _values(line):
     """Read a line of numbers, or else the words of a line and what is between them."""
     try:
-        return [float(word) if FLOAT.fullmatch(word) else int(word) for word in line.split()]
+        return [float(word) if re.fullmatch(FLOAT, word) else int(word) for word in line.split()]
     except ValueError:  # a word, or an integer that is too long to read
-        return [float(word) if FLOAT.fullmatch(word) else word for word in PARTS.split(line.strip())]
+        return [float(word) if re.fullmatch(FLOAT, word) else word for word in re.split(PARTS, line.strip())]
 
 
 def judge(
@@ -256,10 +256,9 @@ class Sandbox:
     def _grade(self, job, expected):
         zygote = self.idle.pop()
         try:
-            try:
-                status, written = zygote.run(job)
-            except OSError:  # ended from outside, for want of memory perhaps: once is bad luck
-                status, written = zygote.run(job)
+            status, written = zygote.run(job)
+        except OSError:  # ended from outside, for want of memory perhaps: once is bad luck
+            status, written = zygote.run(job)
         finally:
             self.idle.append(zygote)
         if os.waitstatus_to_exitcode(status) == -signal.SIGABRT:  # see zygote.run_child
@@ -269,11 +268,11 @@ class Sandbox:
 
     def _check_isolation(self):
         """Try what a program must not be able to do. Raises InputError if any of it works."""
-        missing = []
         job = {"inputs": [1], "call": "f(_)", "limits": asdict(Limits(cpu_seconds=0.1))}
-        for name, (verdict, program) in TRIES.items():
-            if self._grade({**job, "program": program}, [1]).verdict != verdict:
-                missing.append(name)
+        missing = [
+            name for name, (verdict, program) in TRIES.items()
+            if self._grade(job | {"program": program}, [1]).verdict != verdict
+        ]  # fmt: skip
         if missing:
             raise _refusal(f"this system lacks {', '.join(missing)}")
 

@@ -90,10 +90,14 @@ def lock_in(limits: dict[str, float], parent: int, rules: Rules):
     Raises OSError or ValueError where the kernel refuses one of the steps.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    sizes = {"AS": limits["memory_mb"] * 2**20, "FSIZE": limits["output_kb"] * 2**10}
-    seconds = {"CPU": int(limits["cpu_seconds"]) + 2}  # behind the finer timer below
-    for name, limit in {**sizes, **seconds, "NPROC": 0, "CORE": 0}.items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(limit), int(limit)))
+    for kind, most in (
+        (resource.RLIMIT_AS, limits["memory_mb"] * 2**20),
+        (resource.RLIMIT_FSIZE, limits["output_kb"] * 2**10),
+        (resource.RLIMIT_CPU, int(limits["cpu_seconds"]) + 2),  # behind the finer timer below
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
     signal.setitimer(signal.ITIMER_PROF, limits["cpu_seconds"])  # computing time, then SIGPROF
     signal.setitimer(signal.ITIMER_REAL, limits["wall_seconds"])  # the wall deadline, then SIGALRM
     library, filters = rules

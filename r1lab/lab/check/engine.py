@@ -73,11 +73,11 @@ class Asked:
     def __init__(self, fn, name=""):
         self.fn, self.name, self.last = fn, name, "nothing yet"
 
-    def __call__(self, *args: object, wrt: int | None = None) -> tuple[object, list]:
-        """(what the function returns, the copies it was given); argument `wrt` gets a gradient."""
+    def __call__(self, *args: object, wrt: tuple[int, ...] = ()) -> tuple[object, list]:
+        """(what the function returns, the copies it was given); arguments `wrt` get a gradient."""
         given = copy.deepcopy(list(args))
-        if wrt is not None:
-            given[wrt].requires_grad_(True)
+        for place in wrt:
+            given[place].requires_grad_(True)
         self.last = _shown(args, lambda args: f"({', '.join(map(_typed, args))})")
         try:
             result = self.fn(*given)
@@ -91,11 +91,11 @@ class Asked:
         return result, given
 
     def tensors(
-        self, args: Iterable, shape: tuple[int, ...] | None, wrt: int | None = None
+        self, args: Iterable, shape: tuple[int, ...] | None, wrt: tuple[int, ...] = ()
     ) -> list[Tensor]:
         """[the result], a finite floating-point tensor of this shape (None: of any).
 
-        With `wrt` also the finite gradient of its sum with respect to that argument.
+        Then the gradient of its sum with respect to each of the arguments `wrt`, finite, too.
         """
         result, given = self(*args, wrt=wrt)
         wanted = f"a floating-point tensor of shape {shape} is expected"
@@ -106,20 +106,21 @@ class Asked:
         odd = result[~result.isfinite()].tolist()
         fault = "something is divided by 0, or let in by the mask"
         require(not odd, f"your result holds {odd[:1]} for {self.last}: {fault}.")
-        if wrt is None:
+        if not wrt:
             return [result.detach()]
         fault = "look for .detach(), .item() or torch.tensor(...) on the way"
         require(result.requires_grad, f"no gradient flows to your result for {self.last}: {fault}.")
         try:
-            [slope] = torch.autograd.grad(result.sum(), given[wrt], materialize_grads=True)
+            slopes = torch.autograd.grad(result.sum(), [given[one] for one in wrt], materialize_grads=True)
         except RuntimeError as error:
             raise NotYet(_blame(error, self.last)) from None
         fault = "select before you compute, not after"
-        require(slope.isfinite().all(), f"your gradient is not finite for {self.last}: {fault}.")
-        return [result.detach(), slope]
+        finite = all(slope.isfinite().all() for slope in slopes)
+        require(finite, f"your gradient is not finite for {self.last}: {fault}.")
+        return [result.detach(), *slopes]
 
-    def agree(self, truths: list[Callable], args: list, words: str, wrt: int | None = None):
-        """The result, and its gradient over argument `wrt`, is that of one of `truths`.
+    def agree(self, truths: list[Callable], args: list, words: str, wrt: tuple[int, ...]):
+        """The result, and its gradient over each of the arguments `wrt`, is that of one of `truths`.
 
         Args:
             truths: right functions; the learner's is compared with the nearest.
@@ -128,17 +129,18 @@ class Asked:
         """
         right = [Asked(truth).tensors(args, None, wrt) for truth in truths]
         yours = self.tensors(args, tuple(right[0][0].shape), wrt)
-        parts = ("", " has the right value, but its slope")
+        parts = ["", *(f" has the right value, but its slope over argument {place + 1}" for place in wrt)]
         for part, own, *options in zip(parts, yours, *right):
-            offs = [(own - one).abs() / (1 + one.abs()) for one in options]
-            nearest = min(range(len(offs)), key=lambda place: offs[place].max().item())
-            off, truth = offs[nearest], options[nearest]
+            offs = [((own - one).abs() / (1 + one.abs()), one) for one in options]
+            off, truth = min(offs, key=lambda pair: pair[0].max().item())
             at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
             what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
             both = f"must be {truth[*at]:.4g}; yours is {own[*at]:.4g}"
             require(off.max() < TOLERANCE, f"{what}{part} {both}.")
 
-    def cases(self, truth: Callable, words: str, wrt: int | None = None, tensors: object = list):
+    def cases(
+        self, truths: list[Callable], words: str, wrt: tuple[int, ...] = (), tensors: object = list
+    ):  # fmt: skip
         """`agree` on all of `examples.json` for this exercise, [why, arguments].
 
         Args:
@@ -146,7 +148,7 @@ class Asked:
         """
         for why, stored in EXAMPLES[self.name]:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
-            self.agree([truth], args, f"{why}: {words}", wrt)
+            self.agree(truths, args, f"{why}: {words}", wrt)
 
     def examples(self, arguments: Callable = lambda *args: args):
         """All of `examples.json` for this exercise, [why, arguments, truth].
@@ -245,7 +247,7 @@ def _shown(value, text=repr):
 def _same(arg, given):
     if not isinstance(arg, Tensor):
         return arg == given
-    return arg.shape == given.shape and bool(((arg == given) | (arg != arg)).all())
+    return np.array_equal(arg, given.detach(), equal_nan=True)
 
 
 def _entry(arg, at):
