@@ -10,8 +10,10 @@ import torch
 from planted_notebook_02 import same_value
 from planted_notebook_03 import vote
 
+from r1lab import objective
 from r1lab.lab import check
 from r1lab.lab.check import engine
+from r1lab.stages import preferences
 
 
 def test_every_exercise_is_exported_and_explained():
@@ -39,6 +41,14 @@ def test_a_wrong_solution_gets_a_sentence(name, wrong, sentence, capsys):
     assert getattr(check, name)(wrong) is False
     said = capsys.readouterr().out
     assert sentence in said and said.startswith(f"{name}: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "function"), [
+    ("group_advantages", objective.group_advantages), ("clipped_objective", objective.clipped_objective),
+    ("kl_penalty", objective.k3), ("bradley_terry", preferences.bradley_terry),
+])  # fmt: skip
+def test_what_the_package_computes_is_right(name, function):
+    assert getattr(check, name)(function) is True
 
 
 def test_a_stub_is_told_from_a_mistake(capsys):

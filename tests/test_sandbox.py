@@ -300,7 +300,7 @@ def test_root_is_given_up(sandbox):
     ("libseccomp.so.2", "libseccomp-absent.so", "libseccomp-absent.so"),
     ("library.seccomp_load(filters)", "0", "a ban on new processes, a ban on signals"),
     ("library.seccomp_load(filters)", "-38", "takes no filter of system calls"),
-    ('"AS": ', '"AS": 1000 * ', "a limit on memory"),
+    ("(resource.RLIMIT_AS, ", "(resource.RLIMIT_AS, 1000 * ", "a limit on memory"),
     ("futex write", "futex write openat", "a ban on reading files, a ban on writing files"),
     ("futex write", "futex write socket", "a ban on the network"),
     ("futex write", "futex write kill", "a ban on signals"),

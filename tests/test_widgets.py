@@ -104,7 +104,12 @@ def task():
 def started(live):
     """The live view, once its training has ended."""
     live.start.click()
-    assert live.wait(300.0)
+    return ended(live)
+
+
+def ended(live):
+    live.thread.join(300.0)
+    assert not live.thread.is_alive()
     return live
 
 
@@ -123,8 +128,7 @@ def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(ta
     live = train_live(TINY, task, settings(rollouts=3), tmp_path / "stopped")
     live.start.click()
     live.stop.click()  # heard at the end of the first rollout
-    assert live.wait(300.0)
-    assert "Stopped. Step 1" in live.status.value
+    assert "Stopped. Step 1" in ended(live).status.value
     assert "All rollouts are done. Step 3" in started(live).status.value
     ends = [tmp_path / name / "checkpoints" / "step-000003" for name in ("whole", "stopped")]
     one, two = ((end / "model.safetensors").read_bytes() for end in ends)

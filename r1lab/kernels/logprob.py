@@ -24,7 +24,7 @@ from torch import Tensor
 
 from r1lab.errors import InputError
 from r1lab.kernels import chunked
-from r1lab.kernels.reference import LogProbs, plain_rows, wide
+from r1lab.kernels.reference import LogProbs, plain_linear, wide
 
 # Calls on a CPU whose fp32 logits take no more than this use plain torch: they fit the caches of
 # one processor, and every stored run of the small world was computed so, bit for bit.
@@ -68,13 +68,15 @@ def linear_logprob(
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     check(hidden, weight, ids, live, temperature)
-    rows = hidden.reshape(-1, hidden.shape[-1])
-    call = (rows, weight, ids.flatten(), live.flatten(), temperature)
+    rows, chosen, inside = hidden.reshape(-1, hidden.shape[-1]), ids.flatten(), live.flatten()
     with torch.autocast(device, enabled=False):  # sums stay in fp32
         if device == "cpu" and live.sum() * len(weight) * torch.float32.itemsize <= PLAIN_BYTES:
-            values = plain_rows(*call)
+            found = plain_linear(rows[inside], weight, chosen[inside], temperature)
+            empty = torch.zeros_like(inside, dtype=found.logp.dtype)
+            values = [empty.masked_scatter(inside, value) for value in found]
         else:
-            values = linear_op(*call, return_entropy, pick(rows, weight))
+            rung = pick(rows, weight)
+            values = linear_op(rows, weight, chosen, inside, temperature, return_entropy, rung)
     logp, entropy, lse = (value.view(ids.shape) for value in values)
     return LogProbs(logp, entropy if return_entropy else None, lse if return_lse else None)
 

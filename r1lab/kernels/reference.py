@@ -44,10 +44,3 @@ def plain_linear(
         return LogProbs(logp, None, lse)
     log_probs = scaled - lse[:, None]
     return LogProbs(logp, -(log_probs.exp() * log_probs).sum(-1), lse)
-
-
-def plain_rows(hidden, weight, ids, mask, temperature):
-    """Compute the rows inside the mask by `plain_linear`; zeros elsewhere."""
-    values = plain_linear(hidden[mask], weight, ids[mask], temperature)
-    empty = torch.zeros_like(mask, dtype=values.logp.dtype)
-    return LogProbs(*(empty.masked_scatter(mask, value) for value in values))

@@ -44,7 +44,7 @@ class RunView(VBox):
     """
 
     def __init__(self, run: str | Path, models: Sequence[str | Path] = (), controls: Sequence[Button] = ()):
-        self.run, self.answers, self.words = Run(run), [], ""
+        self.run, self.words = Run(run), ""
         self.models = [load_policy(model) for model in models]
         self.status, self.curves, self.text = HTML(), HTML(), HTML()
         self.answer = IntSlider(1, min=1, max=2, description="answer")
@@ -57,26 +57,23 @@ class RunView(VBox):
 
     def refresh(self):
         """Read the folder again and draw it. Raises InputError where it holds no run."""
-        rows, samples, config = self.run.measured, self.run.samples, self.run.config
+        rows, samples = self.run.measured, self.run.samples
         with DRAWING:
-            figures = [draw(name, rows, config) for name in CURVES]
+            figures = [draw(name, rows, self.run.config) for name in CURVES]
             titled = [(one, one.axes[0].get_title(loc="left")) for one in figures if one]
             self.curves.value = SHOWN.curves([embedded(*one) for one in titled])
-        newest = self.answer.value >= len(self.answers)
-        self.answers = samples
         self.words = f"Step {rows[-1]['step']}: {'. '.join(title for _, title in titled)}."
         self.say(self.words)
-        if newest:
-            self.answer.max = self.answer.value = max(2, len(samples))
+        self.answer.max = self.answer.value = max(2, len(samples))
         self.show_answer()
 
     def show_answer(self):
         """Score and colour the answer that the slider is at, if there are models and answers."""
-        if not self.models or not self.answers:
+        samples, config = self.run.samples, self.run.config
+        if not self.models or not samples:
             return
-        row = self.answers[min(self.answer.value, len(self.answers)) - 1]
+        row = samples[min(self.answer.value, len(samples)) - 1]
         [(policy, tokenizer), (reference, _)] = self.models
-        config = self.run.config
         template = config.get("task", {}).get("settings", config).get("template", "small")
         prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
@@ -98,7 +95,6 @@ class Dashboard(RunView):
         about = {"model": str(model), "task": described(task)}
         Run(run).prepare(config, about, resume=True, overwrite=overwrite)
         self.given = (Run(run), str(model), task, config)
-        self.thread, self.request, self.ended = None, StopRequest(), ""
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
         self.stop = Button(description="Stop", tooltip="End after this rollout", disabled=True)
         self.start.on_click(lambda _: self.begin())
@@ -108,12 +104,11 @@ class Dashboard(RunView):
         self.draw()
 
     def begin(self):
-        if self.wait(0.0):
-            self.start.disabled, self.stop.disabled = True, False
-            self.say("Loading the model, and asking it the test problems ...")
-            self.request = StopRequest()
-            self.thread = threading.Thread(target=self._follow, daemon=True)
-            self.thread.start()
+        self.start.disabled, self.stop.disabled = True, False
+        self.say("Loading the model, and asking it the test problems ...")
+        self.request = StopRequest()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+        self.thread.start()
 
     def end(self):
         self.say("Stopping after this rollout ...")
@@ -124,12 +119,6 @@ class Dashboard(RunView):
         """Show the folder as it is; what is shown stays where it holds nothing new to read yet."""
         with suppress(InputError):  # no line yet, or one that is half written
             self.refresh()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the run has ended; False if it goes on after this number of seconds."""
-        if self.thread is not None:
-            self.thread.join(seconds)
-        return self.thread is None or not self.thread.is_alive()
 
     def _follow(self):
         """Train in another thread, and draw meanwhile."""

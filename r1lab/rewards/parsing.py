@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from r1lab.rewards.spelling import TABLE, number, rewrite, settle
 
+Message = str | list[dict[str, str]]  # a text, or TRL's conversational form
 # Text without any of the four tags; without an answer tag.
 UNTAGGED = r"(?:(?!</?(?:think|answer)>).)*"
 UNANSWERED = r"(?:(?!</?answer>).)*"
@@ -110,19 +111,19 @@ class Parsed:
         return (thinking, answer) if thinking and answer else None
 
 
-def text_of(message: str | list[dict[str, str]]) -> str:
+def text_of(message: Message) -> str:
     """Return the text of a prompt or completion, also in TRL's conversational form (its last message)."""
     return message if isinstance(message, str) else message[-1]["content"]
 
 
-def with_opening(completion: str | list[dict[str, str]], prompt: str | list[dict[str, str]]) -> str:
+def with_opening(completion: Message, prompt: Message) -> str:
     """Return the completion's text, behind the `<think>` that its prompt may have ended in."""
     text = text_of(completion)
     opened = text_of(prompt).rstrip().endswith("<think>") and not text.lstrip().startswith("<think>")
     return "<think>" * opened + text
 
 
-def parse(completion: str | list[dict[str, str]], prompt: str | list[dict[str, str]] = "") -> Parsed:
+def parse(completion: Message, prompt: Message = "") -> Parsed:
     """Read a completion, a text or TRL's messages. `prompt` is what it continues: one that ends in
     `<think>` has opened the thinking."""
     text = rewrite(with_opening(completion, prompt), "boxes")

@@ -14,7 +14,7 @@ from textwrap import dedent
 from r1lab.files import read_toml
 from r1lab.rewards.guard import equivalent
 from r1lab.rewards.languages import WORDLESS
-from r1lab.rewards.parsing import Parsed, parse, text_of
+from r1lab.rewards.parsing import Message, Parsed, parse, text_of
 from r1lab.rewards.spelling import settle
 from r1lab.sandbox import Outcome, Sandbox
 from r1lab.task import Scores, checker
@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=shared_sandbox.cache_clear)  # a forked child
 
 
 def program_of(
-    completion: str | list[dict[str, str]], lenient: bool = False, prompt: str = "", tests: list | None = None
+    completion: Message, lenient: bool = False, prompt: str = "", tests: list | None = None
 ) -> str | None:
     """Return the program that a completion answers with, or None: the one final `<answer>`, or else
     a fenced block after the thinking, which may start at the end of the prompt. Of several blocks it
@@ -101,7 +101,7 @@ def leniently(completion: str, family: str | None, meta: dict | None, question: 
 
 
 def correct(
-    completion: str | list[dict[str, str]],
+    completion: Message,
     solution: str | None,
     family: str | None = None,
     meta: dict | None = None,

@@ -4,16 +4,12 @@ are compared, and numbers and units are read in whatever notation they come. The
 
 import re
 from fractions import Fraction
-from unicodedata import numeric
 
 from r1lab.files import read_toml
 
 TABLE = read_toml(__file__, "spelling") | read_toml(__file__, "phrases")
 SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full-width forms, as in Chinese text
-SIGNS |= str.maketrans("−–÷。’“”\u00a0\u2009\u202f", "--/.'\"\"   ")
-SIGNS |= str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₀₁₂₃₄₅₆₇₈₉", "0123456789-0123456789")
-for sign in "¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞":
-    SIGNS[ord(sign)] = "\\frac{%d}{%d}" % Fraction(numeric(sign)).limit_denominator(8).as_integer_ratio()
+SIGNS |= str.maketrans(TABLE["signs"])
 
 UNIT = (
     r"(?:(?:\s(?:[A-Za-z]{3,}|of|(?:an?|in|on|by|to)(?=\s[A-Za-z]{3}))|\s*[°%¤€£]|(?:\s|(?<![A-Za-z\\]))"
@@ -22,7 +18,6 @@ UNIT = (
 # A sign, then a whole number, fraction or mixed number, or a decimal with or without an exponent.
 NUMBER = (r"(-?)((?:[0-9]+\s+)?[0-9]+/0*[1-9][0-9]*|"
           r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?)")
-
 
 FILLERS = set(TABLE["words"]["fillers"].split())
 

@@ -83,29 +83,25 @@ class TorchSampler(Sampler):
                 f"({', '.join(sorted(lacking))}): use a decoder with ordinary attention"
             )
 
-    def _sample(
-        self,
-        prompts,
-        params,
-        streams,
-        on_done=lambda place, ids, finish: None,
-    ):
+    def _sample(self, prompts, params, streams, on_done=lambda place, ids, finish: None):
         asked = [prompt for prompt in prompts for _ in range(params.n)]
-        finish, drawn = ["length"] * len(asked), []
-        rollouts = Rollouts(asked, [[] for _ in asked], [], [], finish, self.weights_version)
-        size = max(1, self.max_rows // params.n)
+        ids, logprobs, log_kept = [[] for _ in asked], [[] for _ in asked], [[] for _ in asked]
+        finish, size = ["length"] * len(asked), max(1, self.max_rows // params.n)
         with decoding(self.model):
             for start in range(0, len(prompts), size):
                 batch = slice(start, start + size)
-                first = start * params.n
-                drawn += self._decode(prompts[batch], params, streams[batch], rollouts, first, on_done)
-        if drawn:
-            # Outside inference mode this makes ordinary tensors, which autograd may save.
-            rows, logprobs, log_kept = map(torch.cat, zip(*drawn))
-            order, lengths = rows.argsort(stable=True), list(map(len, rollouts.completion_ids))
-            rollouts.logprobs.extend(logprobs[order].cpu().split(lengths))
-            rollouts.log_kept.extend(log_kept[order].cpu().split(lengths))
-        return rollouts
+                for step in self._decode(prompts[batch], params, streams[batch]):
+                    for row, token, logprob, kept, stop in step:
+                        place = start * params.n + row
+                        ids[place].append(token)
+                        logprobs[place].append(logprob)
+                        log_kept[place].append(kept)
+                        if stop:
+                            finish[place] = "stop"
+                        if stop or len(ids[place]) == params.max_tokens:
+                            on_done(place, ids[place], finish[place])
+        logs = (list(map(torch.tensor, rows)) for rows in (logprobs, log_kept))
+        return Rollouts(asked, ids, *logs, finish, self.weights_version)
 
     @torch.no_grad()
     def _replace_weights(self, new):
@@ -113,14 +109,9 @@ class TorchSampler(Sampler):
             self.model.get_parameter(name).copy_(value)  # costs nothing where it is the same
 
     @torch.inference_mode()
-    def _decode(
-        self, prompts, params, streams,
-        rollouts, first, on_done,
-    ):  # fmt: skip
-        """Sample one batch, whose rows are those of `rollouts` from `first` on.
-
-        Returns, for each step, the unfinished rows with their log-probs and log-masses kept.
-        """
+    def _decode(self, prompts, params, streams):
+        """Sample one batch: yields at each step, for every unfinished row, (its number, the token, its
+        log-prob, the log of the mass kept, does it end the row?)."""
         device, longest = self.model.device, max(map(len, prompts))
         pads = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
         padded = [self.end_ids[:1] * (longest - len(prompt)) + prompt for prompt in prompts]
@@ -129,29 +120,21 @@ class TorchSampler(Sampler):
         cache.batch_repeat_interleave(params.n)
         logits, pads = (x.repeat_interleave(params.n, 0) for x in (logits, pads))
 
-        rows = first + torch.arange(len(pads), device=device)
-        drawn, end_ids = [], torch.tensor(self.end_ids, device=device)
+        rows, end_ids = torch.arange(len(pads), device=device), torch.tensor(self.end_ids, device=device)
         for step in range(params.max_tokens):
             if step:
                 logits = self._forward(tokens[:, None], pads, cache)
             if step % BLOCK == 0:
                 uniforms = draw_uniforms(params.seed, streams, params.n, step // BLOCK).to(device)
-            tokens, *logs = choose(logits, params, uniforms[rows - first, step % BLOCK])
-            drawn.append((rows, *logs))
+            tokens, *logs = choose(logits, params, uniforms[rows, step % BLOCK])
             ended = torch.isin(tokens, end_ids)
-            for row, token, stop in zip(rows.tolist(), tokens.tolist(), ended.tolist()):
-                rollouts.completion_ids[row].append(token)
-                if stop:
-                    rollouts.finish[row] = "stop"
-                if stop or step + 1 == params.max_tokens:
-                    on_done(row, rollouts.completion_ids[row], rollouts.finish[row])
+            yield zip(*(column.tolist() for column in (rows, tokens, *logs, ended)))
             live = len(rows) - int(ended.sum())
             if live == 0:
-                break
+                return
             if live < len(rows):
                 order = drop_rows(cache, ended, live)
                 rows, tokens, pads = rows[order], tokens[order], pads[order]
-        return drawn
 
     def _forward(
         self, tokens: Int[Tensor, "rows new"], pads: Int[Tensor, " rows"], cache

@@ -70,7 +70,7 @@ def require(holds: object, sentence: str):
 class Asked:
     """A learner's function, asked on copies, so that nothing it does reaches the next question."""
 
-    def __init__(self, fn, name=""):
+    def __init__(self, fn, name):
         self.fn, self.name, self.last = fn, name, "nothing yet"
 
     def __call__(self, *args: object, wrt: tuple[int, ...] = ()) -> tuple[object, list]:
@@ -90,10 +90,8 @@ class Asked:
         )
         return result, given
 
-    def tensors(
-        self, args: Iterable, shape: tuple[int, ...] | None, wrt: tuple[int, ...] = ()
-    ) -> list[Tensor]:
-        """[the result], a finite floating-point tensor of this shape (None: of any).
+    def tensors(self, args: list, shape: tuple[int, ...], wrt: tuple[int, ...]) -> list[Tensor]:
+        """[the result], a finite floating-point tensor of this shape.
 
         Then the gradient of its sum with respect to each of the arguments `wrt`, finite, too.
         """
@@ -102,7 +100,7 @@ class Asked:
         right_type = isinstance(result, Tensor) and result.is_floating_point()
         require(right_type, f"your function returns {kind(result)}; {wanted}.")
         found = tuple(result.shape)
-        require(shape in (None, found), f"your result has shape {found}; {wanted}.")
+        require(found == shape, f"your result has shape {found}; {wanted}.")
         odd = result[~result.isfinite()].tolist()
         fault = "something is divided by 0, or let in by the mask"
         require(not odd, f"your result holds {odd[:1]} for {self.last}: {fault}.")
@@ -119,36 +117,33 @@ class Asked:
         require(finite, f"your gradient is not finite for {self.last}: {fault}.")
         return [result.detach(), *slopes]
 
-    def agree(self, truths: list[Callable], args: list, words: str, wrt: tuple[int, ...]):
-        """The result, and its gradient over each of the arguments `wrt`, is that of one of `truths`.
+    def agree(self, args: list, rights: list[list[Tensor]], words: str, wrt: tuple[int, ...]):
+        """The result, and its gradient over each of the arguments `wrt`, is the nearest of `rights`.
 
         Args:
-            truths: right functions; the learner's is compared with the nearest.
             words: what is compared; {0} is the first argument, or its entry at the place of the
                 largest difference.
         """
-        right = [Asked(truth).tensors(args, None, wrt) for truth in truths]
-        yours = self.tensors(args, tuple(right[0][0].shape), wrt)
+        yours = self.tensors(args, tuple(rights[0][0].shape), wrt)
         parts = ["", *(f" has the right value, but its slope over argument {place + 1}" for place in wrt)]
-        for part, own, *options in zip(parts, yours, *right):
+        for part, own, *options in zip(parts, yours, *rights):
             offs = [((own - one).abs() / (1 + one.abs()), one) for one in options]
-            off, truth = min(offs, key=lambda pair: pair[0].max().item())
+            off, right = min(offs, key=lambda pair: pair[0].max().item())
             at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
             what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
-            both = f"must be {truth[*at]:.4g}; yours is {own[*at]:.4g}"
+            both = f"must be {right[*at]:.4g}; yours is {own[*at]:.4g}"
             require(off.max() < TOLERANCE, f"{what}{part} {both}.")
 
-    def cases(
-        self, truths: list[Callable], words: str, wrt: tuple[int, ...] = (), tensors: object = list
-    ):  # fmt: skip
-        """`agree` on all of `examples.json` for this exercise, [why, arguments].
+    def cases(self, words: str, wrt: tuple[int, ...] = (), tensors: object = list):
+        """`agree` on all of `examples.json` for this exercise, [why, arguments, right answers].
 
         Args:
             tensors: arguments of these types are given as tensors.
         """
-        for why, stored in EXAMPLES[self.name]:
+        for why, stored, *answers in EXAMPLES[self.name]:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
-            self.agree(truths, args, f"{why}: {words}", wrt)
+            rights = [list(map(torch.tensor, answer)) for answer in answers]
+            self.agree(args, rights, f"{why}: {words}", wrt)
 
     def examples(self, arguments: Callable = lambda *args: args):
         """All of `examples.json` for this exercise, [why, arguments, truth].
