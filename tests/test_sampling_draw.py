@@ -64,7 +64,8 @@ def test_choice_inverts_the_cdf(logits, uniform, top_k, top_p):
     row = torch.tensor([logits])
     params = SamplingParams(top_k=top_k, top_p=top_p)
     (token,), (logprob,), (log_kept,) = choose(row, params, torch.tensor([uniform]))
-    kept = TopKLogitsWarper(top_k)(None, row) if top_k else row
+    kept = row.log_softmax(-1)
+    kept = TopKLogitsWarper(top_k)(None, kept) if top_k else kept
     kept = TopPLogitsWarper(top_p)(None, kept) if top_p < 1 else kept
     kept = kept.double().softmax(-1)[0]
     below, above = kept[:token].sum().item(), kept[: token + 1].sum().item()

@@ -129,8 +129,7 @@ def groups_of(samples: list[Row]) -> list[list[list[Row]]]:
     trained = [row for row in samples if row.get("advantage") is not None]
     rollouts = []
     for _, rows in groupby(trained, itemgetter("step")):
-        groups = [list(group) for _, group in groupby(rows, itemgetter("id"))]
-        for group in groups:
-            group.sort(key=itemgetter("advantage"), reverse=True)
+        by_question = (group for _, group in groupby(rows, itemgetter("id")))
+        groups = [sorted(group, key=itemgetter("advantage"), reverse=True) for group in by_question]
         rollouts.append(sorted(groups, key=lambda group: group[0]["advantage"] <= 0))
     return rollouts

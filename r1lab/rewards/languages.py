@@ -15,7 +15,7 @@ from collections import Counter
 from functools import cache
 
 from r1lab.errors import InputError
-from r1lab.rewards.parsing import parse, text_of
+from r1lab.rewards.parsing import parse
 from r1lab.task import Scores
 
 # Japanese is missing because its kanji would count as Chinese.
@@ -75,7 +75,7 @@ def language(
         )
     scores, families = [], family or [""] * len(completions)
     for prompt, completion, target, kind in zip(prompts, completions, lang, families):
-        counts = count_languages(parse(completion, text_of(prompt)).thinking)
+        counts = count_languages(parse(completion, prompt).thinking)
         share = counts[target] / max(1, counts.total())
         scores.append(None if target is None or kind in WORDLESS else share)
     return scores

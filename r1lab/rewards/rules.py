@@ -149,5 +149,5 @@ def accuracy(
 
 def format(prompts: list, completions: list, **columns: object) -> Scores:
     """1.0 where the completion is well formed (see `Parsed`), else 0.0. TRL's signature."""
-    rows = zip(prompts, completions, strict=True)
-    return [float(parse(answer, text_of(prompt)).well_formed) for prompt, answer in rows]
+    rows = zip(completions, prompts, strict=True)
+    return [float(parse(*row).well_formed) for row in rows]

@@ -78,7 +78,7 @@ class Asked:
         given = copy.deepcopy(list(args))
         for place in wrt:
             given[place].requires_grad_(True)
-        self.last = _shown(args, lambda args: f"({', '.join(map(_typed, args))})")
+        self.last = f"({', '.join(map(_typed, args))})"
         try:
             result = self.fn(*given)
         except (Exception, SystemExit) as error:
@@ -217,7 +217,7 @@ def _blame(error, asked):
 def _typed(arg):
     """An argument as a learner would type it."""
     if not isinstance(arg, Tensor):
-        return getattr(arg, "__name__", repr(arg))
+        return getattr(arg, "__name__", _shown(arg))
     if arg.numel() > 8:
         return f"a tensor of shape {tuple(arg.shape)}"
     return str(arg.double().round(decimals=4).tolist())
@@ -231,9 +231,9 @@ def kind(result: object) -> str:
     return f"an object ({kind})" if shown.startswith("<") else f"{shown} ({kind})"
 
 
-def _shown(value, text=repr):
+def _shown(value):
     try:
-        shown = " ".join(text(value).split())
+        shown = " ".join(repr(value).split())
     except Exception as error:  # whatever a learner's object does when it is shown
         return f"what cannot be shown ({type(error).__name__})"
     return shown if len(shown) <= 200 else f"{shown[:196]} …"
