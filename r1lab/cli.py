@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import r1lab
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.files import read_toml
 
 BAD_INPUT, STOPPED = 2, 130
@@ -36,8 +36,7 @@ COMMANDS = {name: Command(**about) for name, about in read_toml(__file__, "comma
 
 def load_command(name: str, args: Sequence[str]) -> Callable:
     """Import a command. Raises InputError for a command or a preset that does not exist."""
-    if name not in COMMANDS:
-        raise InputError(f"there is no command {name!r}; there are {', '.join(COMMANDS)}.")
+    require_known(name, COMMANDS, "command")
     command = COMMANDS[name]
     function = resolve_name(command.place)
     if not command.presets:
@@ -45,8 +44,7 @@ def load_command(name: str, args: Sequence[str]) -> Callable:
     presets, parser = resolve_name(command.presets), argparse.ArgumentParser(add_help=False)
     parser.add_argument("--preset", default=next(iter(presets)))
     preset = parser.parse_known_args(list(args))[0].preset
-    if preset not in presets:
-        raise InputError(f"unknown preset {preset!r}; {name} has {', '.join(presets)}.")
+    require_known(preset, presets, f"preset of {name}")
     chosen = presets[preset]
     return partial(function, **(chosen if isinstance(chosen, dict) else {"config": chosen}))
 

@@ -44,8 +44,8 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_an_unknown_preset_is_named_with_those_there_are(capsys):
-    assert "unknown preset 'nope'; zero has cpu, paper" in fails(capsys, "zero", "--preset", "nope")
-    assert "zero has cpu" in fails(capsys, "zero", "--preset", "tiny")
+    assert "no preset of zero 'nope'; choose one of cpu, paper" in fails(capsys, "zero", "--preset", "nope")
+    assert "no preset of zero 'tiny'" in fails(capsys, "zero", "--preset", "tiny")
 
 
 def test_an_unknown_option_ends_with_2(capsys):
@@ -62,7 +62,7 @@ def test_help_names_every_command_and_ends_with_0(capsys):
 
 
 def test_an_unknown_command_is_named_with_those_there_are(capsys):
-    assert "no command 'trian'; there are zero, sft" in fails(capsys, "trian")
+    assert "no command 'trian'; choose one of zero, sft" in fails(capsys, "trian")
 
 
 def test_help_needs_neither_torch_nor_the_commands():

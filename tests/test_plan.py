@@ -197,7 +197,7 @@ def test_plan_says_what_and_where_and_how_well_it_knows(preset, words, monkeypat
 @pytest.mark.parametrize(("options", "words"), [
     (["--preset", "qwen2.5-7b-8gpu", "--memory-gb", "40"], "too little memory: one process of 8"),
     (["--preset", "qwen2.5-7b-8gpu", "--gpus", "3"], "do not divide over 3 processes"),
-    (["--preset", "qwen9"], "unknown preset 'qwen9'"),
+    (["--preset", "qwen9"], "no preset 'qwen9'"),
     (["--gpus", "-1"], "-1 GPUs: give how many"),
     (["--preset", "openr1-1.5b", "--memory-gb", "24"], "too little memory: one process of 1 will need 42"),
 ])  # fmt: skip

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from r1lab.doctor import course, steps
 from r1lab.doctor.trial import trial_config
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.files import PACKAGE, SHIPPED, read_rows, read_toml
 from r1lab.models.policy import Policy, load_start
 from r1lab.run import Run, machine
@@ -104,8 +104,7 @@ def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnos
     """
     metrics = Path(target) / "metrics.jsonl"
     if not metrics.is_file():
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+        require_known(preset, PRESETS, "preset")
         return try_two_steps(replace(PRESETS[preset], model=str(target), **changes))
     run = Run(target)
     followed = course.measure(read_rows(metrics, ("kind", "step")))

@@ -16,7 +16,7 @@ from shlex import quote
 import numpy as np
 from rich.console import Console
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.evaluation.estimators import bootstrap_ci
 from r1lab.evaluation.measure import Evaluation, evaluate, merge
 from r1lab.evaluation.table import Cell, Table
@@ -77,12 +77,11 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> dict[
 
     Raises InputError: unknown names, a folder with other settings, data that cannot be had.
     """
-    suite = SUITES.get(config.suite)
-    if suite is None:
-        raise InputError(f"there is no suite {config.suite!r}; choose one of {', '.join(SUITES)}.")
+    require_known(config.suite, SUITES, "suite")
+    suite = SUITES[config.suite]
     chosen = config.benchmarks or tuple(suite)
-    if unknown := [name for name in chosen if name not in suite]:
-        raise InputError(f"there is no benchmark {unknown[0]!r}; {config.suite} has {', '.join(suite)}.")
+    for name in chosen:
+        require_known(name, suite, "benchmark")
     sets = {name: load_source(name)[: config.problems or None] for name in chosen}
     run, open_once = Run(folder), cache(open_model)
     run.prepare(asdict(config), resume=True)

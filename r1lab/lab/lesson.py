@@ -21,7 +21,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
 from r1lab.files import SHIPPED
 from r1lab.models.policy import load_policy
@@ -169,8 +169,7 @@ def explorer(name: str, still: str = "", **data):
 def page(name: str, **data) -> str:
     """Return the explorer as a page that needs no other file. Raises InputError where there is none."""
     names = sorted(path.stem for path in EXPLORERS.glob("*.html"))
-    if name not in names:
-        raise InputError(f"There is no explorer {name!r}; choose one of {', '.join(names)}.")
+    require_known(name, names, "explorer")
     files = [EXPLORERS / file for file in (f"{name}.html", "kit.css", "kit.js")]
     text, style, script = (path.read_text("utf-8") for path in files)
     given = json.dumps(data).replace("<", "\\u003c")  # no text of the data may end the script

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
@@ -47,8 +47,7 @@ def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80
     """
     known = {name: (one.model, one.rl) for name, one in PRESETS.items()}
     known |= {name: (one["model"], one["config"]) for name, one in SFT_RECIPES.items()}
-    if preset not in known:
-        raise InputError(f"unknown preset {preset!r}; there are {', '.join(known)}.")
+    require_known(preset, known, "preset")
     if gpus < 0:
         raise InputError(f"{gpus} GPUs: give how many there are in all, or 0.")
     model, config = known[preset]

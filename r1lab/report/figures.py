@@ -21,7 +21,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from r1lab.errors import InputError
 from r1lab.evaluation.table import measure_of
 from r1lab.files import read_toml
 from r1lab.run import Row
@@ -104,30 +103,6 @@ def spread_levels(row: Row) -> Row:
     """Put each level's pass@1 and its interval under keys of their own."""
     levels, keys = row.get("by_level", {}), {"": "pass_at_1", "_ci95": "ci95"}.items()
     return {f"level {name}{end}": levels[name].get(key) for name in levels for end, key in keys}
-
-
-@styled
-def compare(arms: Mapping[str, Sequence[Rows]], key: str = "pass_at_1") -> Figure:
-    """Compare arms by a measure of their evaluations: each seed's run is thin, their mean thick.
-
-    Raises InputError where the runs of an arm share no evaluated step.
-    """
-    figure, (ax,) = panels()
-    measure, line, ends = measure_of(key), f"eval/{key}", []
-    for i, (arm, runs) in enumerate(arms.items()):
-        seeds = [dict(zip(*points(run, line))) for run in runs]
-        steps = sorted(set.intersection(*map(set, seeds)))
-        if not steps:
-            raise InputError(f"Arm {arm!r}: its runs share no evaluated step with `{key}`.")
-        for run in runs:
-            draw_line(ax, run, line, "", i, linewidth=0.9, alpha=0.6, marker="")
-        means = [fmean(seed[step] for seed in seeds) for step in steps]
-        rows = [{"kind": "eval", "step": step, key: mean} for step, mean in zip(steps, means)]
-        draw_line(ax, rows, line, arm, i, linewidth=2.8)
-        ends.append(f"{arm} {measure.text(means[-1])}".replace(" ", "\N{NO-BREAK SPACE}"))
-    top = 100.0 if measure.unit == "%" else None
-    finish(ax, f"{measure.title} at the end: {', '.join(ends)}", measure.axis, top)
-    return figure
 
 
 def points(rows: Rows, line: str) -> tuple[list[int], list]:

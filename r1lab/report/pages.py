@@ -2,7 +2,6 @@
 stage table, what each stage cost, and distillation)."""
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def write_report(run_dir: str | Path) -> Path:
 
 def write_page(run: Run, template: str, **values: object) -> Path:
     """Fill in a page of this room, every value escaped, and write it as the run's `report.html`."""
-    helpers = {"duration": duration, "flat": flat, "paper_value": paper_value}
+    helpers = {"duration": duration, "paper_value": paper_value}
     html = PAGES.get_template(template, globals=helpers).render(run=run, **values)
     # HTML forbids control characters, and a model may well write some, or half a character.
     html = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", html)
@@ -107,18 +106,6 @@ def duration(seconds: float | None) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def flat(settings: Mapping, prefix: str = "") -> dict[str, str]:
-    """Flatten nested settings to one level, `outer.inner`, each value as a person writes it."""
-    level: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            level |= flat(value, f"{prefix}{key}.")
-        else:
-            plain = value if isinstance(value, str) else json.dumps(value)
-            level[prefix + key] = "none" if value is None else plain
-    return level
 
 
 # The chain

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1lab.errors import InputError, reason
+from r1lab.errors import InputError
 from r1lab.sampling.api import Rollouts, Sampler
 
 VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
@@ -189,7 +189,8 @@ def explained(what, remedy):
     try:
         yield
     except Exception as error:
-        raise InputError(f"vLLM {what} ({reason(error)}); {remedy}; or choose the torch sampler.") from error
+        why = f"{type(error).__name__}: " + " ".join(str(error).split())[:300]
+        raise InputError(f"vLLM {what} ({why}); {remedy}; or choose the torch sampler.") from error
 
 
 def import_vllm():

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.files import read_toml
 from r1lab.task import Problem, Task
 
@@ -38,8 +38,7 @@ def apply_template(
     if any(isinstance(pair, str) or len(pair) != 2 for pair in examples):
         raise InputError("examples are pairs of a question and its answer, in a list.")
     name, _, written = template.partition(" ")
-    if name not in TEMPLATES:
-        raise InputError(f"unknown template {name!r}; choose one of {', '.join(TEMPLATES)}.")
+    require_known(name, TEMPLATES, "template")
     chosen = TEMPLATES[name]
     if "text" in chosen:
         head, user, turn = chosen["text"].rpartition("User:")

@@ -8,7 +8,7 @@ Dev1 and Dev3 are fine-tuned from the base, as in the paper (v2 Fig. 2).
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.files import read_toml
 from r1lab.stages.benchmarks import measure_work
 from r1lab.stages.hacking import HACKING, run_hacking
@@ -90,8 +90,7 @@ class Chain:
             KeyboardInterrupt: the user stopped it; the same call goes on.
         """
         for name in (first, last):
-            if name not in STAGES:
-                raise InputError(f"there is no stage {name!r}; choose one of {', '.join(STAGES)}.")
+            require_known(name, STAGES, "stage")
         start, end = STAGES.index(first), STAGES.index(last)
         if end < start:
             raise InputError(f"{last} comes before {first}; give them in the order of the stages.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.files import read_toml
 from r1lab.models.lora import LoRA, MaybeLoRA
 from r1lab.objective import LossConfig
@@ -117,8 +117,7 @@ class GRPOConfig:
 
         Raises InputError where there is no such preset.
         """
-        if name not in TABLES:
-            raise InputError(f"there is no preset {name!r}; choose one of {', '.join(TABLES)}.")
+        require_known(name, TABLES, "preset")
         table = TABLES[name]
         like = cls.preset(table["like"]) if "like" in table else cls()
         return replace(from_json(like, table.get("rl", {})), **changes)

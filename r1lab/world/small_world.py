@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from r1lab.errors import InputError
+from r1lab.errors import require_known
 from r1lab.rewards import accuracy, format, language, random
 from r1lab.rewards.preference import helpfulness, safety
 from r1lab.task import Problem, Reward, Task, held_out_ids, load_problems
@@ -70,8 +70,7 @@ class SmallWorld:
 
     def task(self) -> Task:
         """Make the task. Raises InputError where a setting names nothing that exists."""
-        if self.arm not in ARMS:
-            raise InputError(f"there is no arm {self.arm!r}; choose one of {', '.join(ARMS)}.")
+        require_known(self.arm, ARMS, "arm")
         test = load_problems(self.test)
         excluded = held_out_ids() | {problem.id for problem in test}
         return Task(
