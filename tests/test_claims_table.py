@@ -40,7 +40,7 @@ def test_a_lesson_prints_what_the_ledger_holds(capsys):
     vote, found, *others = capsys.readouterr().out.splitlines()
     assert vote.endswith(": NOT SHOWN") and "expected > +8.0; found +" in found
     assert len(others) == 6  # the experiment's three claims
-    with pytest.raises(InputError, match="no claim"):
+    with pytest.raises(InputError, match="no claim or experiment"):
         ledger("unheard-of")
 
 

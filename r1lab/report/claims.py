@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from r1lab.errors import InputError
+from r1lab.errors import require_known
 from r1lab.evaluation.table import Cell, Table
 from r1lab.files import SHIPPED
 
@@ -44,8 +44,7 @@ def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
         if only == name or only in [arm.partition("/")[0] for arm in claim["arms"]]
     }  # fmt: skip
     if not chosen:
-        known = ", ".join(claims)
-        raise InputError(f"There is no claim {only!r}; choose an experiment, or one of {known}.")
+        require_known(only, claims, "claim or experiment")
     return chosen
 
 

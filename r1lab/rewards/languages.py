@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from functools import cache
 
-from r1lab.errors import InputError
+from r1lab.errors import require_known
 from r1lab.rewards.parsing import parse
 from r1lab.task import Scores
 
@@ -68,11 +68,8 @@ def language(
     there the reward would pay for words as such.
     Raises InputError for a language that is not one of LANGUAGES.
     """
-    if unknown := set(lang) - {None, *LANGUAGES}:
-        raise InputError(
-            f"the language reward does not know {', '.join(sorted(unknown))}; the column `lang` "
-            f"may hold {', '.join(LANGUAGES)}."
-        )
+    for target in {*lang} - {None}:
+        require_known(target, LANGUAGES, "language (column `lang`)")
     scores, families = [], family or [""] * len(completions)
     for prompt, completion, target, kind in zip(prompts, completions, lang, families):
         counts = count_languages(parse(completion, prompt).thinking)

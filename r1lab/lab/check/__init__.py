@@ -4,7 +4,7 @@ A check prints one line, "NAME: right" or a sentence with your own numbers, and 
 False. It compares properties, so any right way to write the function is right.
 """
 
-from r1lab.lab.check import completions, tensors  # noqa: F401
+from r1lab.lab.check import exercises  # noqa: F401
 from r1lab.lab.check.engine import EXERCISES
 
 globals().update(EXERCISES)

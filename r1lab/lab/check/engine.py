@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import no_type_check
@@ -73,7 +73,7 @@ class Asked:
     def __init__(self, fn, name):
         self.fn, self.name, self.last = fn, name, "nothing yet"
 
-    def __call__(self, *args: object, wrt: tuple[int, ...] = ()) -> tuple[object, list]:
+    def __call__(self, *args: object, wrt: Sequence[int] = ()) -> tuple[object, list]:
         """(what the function returns, the copies it was given); arguments `wrt` get a gradient."""
         given = copy.deepcopy(list(args))
         for place in wrt:
@@ -90,7 +90,7 @@ class Asked:
         )
         return result, given
 
-    def tensors(self, args: list, shape: tuple[int, ...], wrt: tuple[int, ...]) -> list[Tensor]:
+    def tensors(self, args: list, shape: tuple[int, ...], wrt: Sequence[int]) -> list[Tensor]:
         """[the result], a finite floating-point tensor of this shape.
 
         Then the gradient of its sum with respect to each of the arguments `wrt`, finite, too.
@@ -117,56 +117,48 @@ class Asked:
         require(finite, f"your gradient is not finite for {self.last}: {fault}.")
         return [result.detach(), *slopes]
 
-    def agree(self, args: list, rights: list[list[Tensor]], words: str, wrt: tuple[int, ...]):
-        """The result, and its gradient over each of the arguments `wrt`, is the nearest of `rights`.
+    def cases(self, words: str, wrt: Sequence[int] = (), tensors: object = list):
+        """The results on all of `examples.json` for this exercise, [why, arguments, right answers], and
+        their gradients over the arguments `wrt` are those of the nearest right answer.
 
         Args:
             words: what is compared; {0} is the first argument, or its entry at the place of the
                 largest difference.
-        """
-        yours = self.tensors(args, tuple(rights[0][0].shape), wrt)
-        parts = ["", *(f" has the right value, but its slope over argument {place + 1}" for place in wrt)]
-        for part, own, *options in zip(parts, yours, *rights):
-            offs = [((own - one).abs() / (1 + one.abs()), one) for one in options]
-            off, right = min(offs, key=lambda pair: pair[0].max().item())
-            at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
-            what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
-            both = f"must be {right[*at]:.4g}; yours is {own[*at]:.4g}"
-            require(off.max() < TOLERANCE, f"{what}{part} {both}.")
-
-    def cases(self, words: str, wrt: tuple[int, ...] = (), tensors: object = list):
-        """`agree` on all of `examples.json` for this exercise, [why, arguments, right answers].
-
-        Args:
             tensors: arguments of these types are given as tensors.
         """
+        parts = ["", *(f" has the right value, but its slope over argument {place + 1}" for place in wrt)]
         for why, stored, *answers in EXAMPLES[self.name]:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
             rights = [list(map(torch.tensor, answer)) for answer in answers]
-            self.agree(args, rights, f"{why}: {words}", wrt)
+            yours = self.tensors(args, tuple(rights[0][0].shape), wrt)
+            for part, own, *options in zip(parts, yours, *rights):
+                offs = [((own - one).abs() / (1 + one.abs()), one) for one in options]
+                off, right = min(offs, key=lambda pair: pair[0].max().item())
+                at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
+                what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
+                both = f"must be {right[*at]:.4g}; yours is {own[*at]:.4g}"
+                require(off.max() < TOLERANCE, f"{why}: {what}{part} {both}.")
 
     def examples(self, arguments: Callable = lambda *args: args):
-        """All of `examples.json` for this exercise, [why, arguments, truth].
+        """The results on all of `examples.json` for this exercise, [why, arguments, truth], are the truth,
+        and of its kind: True or False, a number, or a text or None.
 
         Args:
             arguments: makes what JSON cannot hold.
         """
-        for why, args, truth in EXAMPLES[self.name]:
-            self.example(why, arguments(*args), truth)
-
-    def example(self, why: str, args: Iterable, truth: bool | float | str | None):
-        """The result is `truth`, and of its kind: True or False, a number, or a text or None."""
-        yours, _ = self(*args)
-        if isinstance(yours, Tensor) and yours.ndim == 0:
-            yours = yours.item()
-        types, name = KINDS.get(type(truth), (str | None, "a text or None"))
-        wrong = f"your function returns {kind(yours)} for {self.last}; {name} is expected."
-        require(isinstance(yours, types), wrong)
-        if isinstance(truth, float):
-            same = -9 < yours < 9e9 and abs(yours - truth) < 1e-6
-        else:
-            same = (yours.strip() if isinstance(yours, str) else yours) == truth
-        require(same, f"{why}: for {self.last} the result must be {truth!r}; yours is {_shown(yours)}.")
+        for why, stored, truth in EXAMPLES[self.name]:
+            yours, _ = self(*arguments(*stored))
+            if isinstance(yours, Tensor) and yours.ndim == 0:
+                yours = yours.item()
+            types, name = KINDS.get(type(truth), (str | None, "a text or None"))
+            wrong = f"your function returns {kind(yours)} for {self.last}; {name} is expected."
+            require(isinstance(yours, types), wrong)
+            if isinstance(truth, float):
+                same = -9 < yours < 9e9 and abs(yours - truth) < 1e-6
+            else:
+                same = (yours.strip() if isinstance(yours, str) else yours) == truth
+            wrong = f"{why}: for {self.last} the result must be {truth!r}; yours is {_shown(yours)}."
+            require(same, wrong)
 
 
 @no_type_check  # a checker's own frames would come between the alarm and the function

@@ -1,23 +1,34 @@
-"""The exercises on values and texts (notebooks 02, 03, 10 and 12).
+"""The exercises: rows of `exercises.toml`, and those that JSON cannot hold or that need a rule of their own.
 
-Each is asked about its cases in `examples.json`, [why, arguments, what must come out].
+Each is asked about its cases in `examples.json`: [why, arguments, truth], or for tensors [why, arguments,
+right answers], where an answer is [result, slopes] and the nearest of the right ones judges.
 """
 
+from collections.abc import Sequence
+
+import torch
+
+from r1lab.files import read_toml
 from r1lab.lab.check.engine import EXAMPLES, exercise, kind, require
 
 EVALUATED = []  # what an answer fills that is executed instead of read
 
 
-@exercise
-def format_reward(ask):
-    """fn(completion) -> 1.0 for <think>…</think> then <answer>…</answer>, nothing else; or 0.0."""
-    ask.examples()
+def stored(name: str, asks: str, words: str = "", slopes: Sequence[int] = (), scalars: bool = False):
+    """Make the exercise of a row of `exercises.toml`."""
+
+    def properties(ask):
+        if words:
+            ask.cases(words, slopes, list | float if scalars else list)
+        else:
+            ask.examples()
+
+    properties.__name__, properties.__doc__ = name, asks
+    exercise(properties)
 
 
-@exercise
-def final_answer(ask):
-    """fn(completion) -> the one answer, or None where there is none or several different ones."""
-    ask.examples()
+for name, row in read_toml(__file__, "exercises").items():
+    stored(name, **row)
 
 
 @exercise
@@ -44,18 +55,6 @@ def safe_accuracy(ask):
 
 
 @exercise
-def pass_at_k(ask):
-    """fn(n, correct, k) -> chance that k of n samples, drawn without replacement, hold a right one."""
-    ask.examples()
-
-
-@exercise
-def majority_vote(ask):
-    """fn(answers) -> the most frequent answer; None does not vote; ties go to the first seen."""
-    ask.examples()
-
-
-@exercise
 def reflection_rate(ask):
     """fn(completions, markers) -> mean number of marker words, whole ones, in a completion."""
     ask.examples(lambda texts, markers: (texts, set(markers)))
@@ -75,12 +74,6 @@ def tree_value(ask):
 
 
 @exercise
-def puct_score(ask):
-    """fn(total, visits, prior, siblings, c) -> total/visits + c prior sqrt(siblings)/(1 + visits)."""
-    ask.examples()
-
-
-@exercise
 def bytes_on_gpu(ask):
     """fn(weights, gpus, sharded: set of names) -> bytes that one GPU holds: 4, 4 and 8 a weight."""
     ask.examples(lambda weights, gpus, sharded: (weights, gpus, set(sharded)))
@@ -97,3 +90,12 @@ def best_fit(ask):
         require(once, f"your function returns {kind(lines)} for {ask.last}; {each} is expected.")
         yours = sorted(sum(lengths[row] for row in line) for line in lines)
         require(yours == best, f"{why}, fills the lines with {best} tokens for {ask.last}; yours hold {yours}.")
+
+
+@exercise
+def tis_weight(ask):
+    """fn(trainer [batch, tokens], sampler [batch, tokens], cap) -> min(exp(trainer - sampler), cap)."""
+    ask.cases("for log p = {0:.3g} of the trainer and {1:.3g} of the sampler the weight")
+    result, _ = ask(torch.zeros(1, 3), torch.ones(1, 3), 5.0, wrt=(0,))
+    fault = "the weight is a number by which the loss is multiplied; a gradient flows through yours"
+    require(not result.requires_grad, f"{fault} for {ask.last}: detach it.")
