@@ -13,16 +13,8 @@ from r1lab.sampling.torch_sampler import choose, draw_uniforms
 
 
 @pytest.mark.parametrize("bad", [
-    {"n": 0},
-    {"temperature": -0.1},
-    {"temperature": float("nan")},
-    {"temperature": float("inf")},
-    {"top_p": 0.0},
-    {"top_p": 1.1},
-    {"top_k": -1},
-    {"max_tokens": 0},
-    {"seed": -1},
-    {"seed": 2**64},
+    {"n": 0}, {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")},
+    {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"max_tokens": 0}, {"seed": -1}, {"seed": 2**64},
 ])  # fmt: skip
 def test_bad_params(bad):
     with pytest.raises(InputError, match=next(iter(bad))):

@@ -186,7 +186,6 @@ def test_settings_that_cannot_train_and_other_runs_are_one_sentence(task, tmp_pa
     (tmp_path / "a/metrics.jsonl").touch()  # something has come of it
     assert train_live(TINY, task, settings(rollouts=2), tmp_path / "a") is None
     assert "other settings" in capsys.readouterr().out
-    assert train_live(TINY, task, settings(rollouts=2), tmp_path / "a", overwrite=True) is not None
     wrong = dataclasses.replace(settings(), group_size=1)
     assert train_live(TINY, task, wrong, tmp_path / "b") is None
     assert "group_size is 1" in capsys.readouterr().out and not (tmp_path / "b").exists()

@@ -85,15 +85,13 @@ class Dashboard(RunView):
     """Trains a model on a task in the folder `run`, in a thread of this kernel, with Start and Stop.
 
     Stop is obeyed at the end of the rollout in hand, which is saved. Start goes on from there, as
-    `r1lab zero --resume` does. `overwrite` deletes what the folder holds.
+    `r1lab zero --resume` does.
     """
 
-    def __init__(
-        self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path, overwrite: bool = False
-    ):  # fmt: skip
+    def __init__(self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path):
         config.check(1)
         about = {"model": str(model), "task": described(task)}
-        Run(run).prepare(config, about, resume=True, overwrite=overwrite)
+        Run(run).prepare(config, about, resume=True)
         self.given = (Run(run), str(model), task, config)
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")
         self.stop = Button(description="Stop", tooltip="End after this rollout", disabled=True)

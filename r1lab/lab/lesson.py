@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
-from r1lab.files import SHIPPED
 from r1lab.models.policy import load_policy
 from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of, groups_of
 from r1lab.report.claims import expected, load_ledger, numbers, select
@@ -102,7 +101,7 @@ def ledger(*names: str):
     Raises:
         InputError: there is no such claim.
     """
-    claims = load_ledger(SHIPPED / "claims.json")["claims"]
+    claims = load_ledger()["claims"]
     for claim in (claim for name in names for claim in select(claims, name).values()):
         print(f"{claim['statement']}: {claim['verdict'].upper()}")
         if "effect" in claim:

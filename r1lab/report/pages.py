@@ -223,7 +223,7 @@ def measured(stages: Stages) -> list[str]:
     ]  # fmt: skip
 
 
-def mean_accuracy(summary: Row, names: Sequence[str] = REASONING) -> float:
+def mean_accuracy(summary: Row, names: Sequence[str]) -> float:
     """Average pass@1 over reasoning benchmarks, each with the same weight."""
     return float(np.mean([summary["benchmarks"][name]["value"] for name in names]))
 

@@ -98,8 +98,9 @@ class Rollouts:
 class Sampler:
     """Answers prompts with the weights it was last given; `weights_version` counts how often.
 
-    A sampler defines `_sample` and `_replace_weights`, and checks its input here. Raises InputError
-    for a model without an end token.
+    A sampler defines `_sample`, which returns the columns of its Rollouts from `completion_ids` to
+    `finish`, and `_replace_weights`; it checks its input here. Raises InputError for a model without an
+    end token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
@@ -136,7 +137,9 @@ class Sampler:
                     f"prompt {i} has {len(prompt)} tokens; with max_tokens={params.max_tokens} it "
                     f"passes the model's {limit} positions: shorten one of them"
                 )
-        rollouts = self._sample(prompts, params, streams, **watching)
+        asked = [prompt for prompt in prompts for _ in range(params.n)]
+        drawn = self._sample(prompts, params, streams, **watching)
+        rollouts = Rollouts(asked, *drawn, self.weights_version)
         said = rollouts.logprobs if params.temperature else rollouts.log_kept
         if said and not torch.cat(said).isfinite().all():
             raise InputError("the model's logits are not finite: its weights are damaged")

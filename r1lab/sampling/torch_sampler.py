@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TopKLogitsWar
 from transformers.cache_utils import Cache
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Rollouts, Sampler, SamplingParams
+from r1lab.sampling.api import Sampler, SamplingParams
 from r1lab.sampling.cache import InPlaceLayer, decoding, drop_rows
 
 BLOCK = 256  # uniform numbers are drawn for so many tokens at a time
@@ -84,9 +84,8 @@ class TorchSampler(Sampler):
             )
 
     def _sample(self, prompts, params, streams, on_done=lambda place, ids, finish: None):
-        asked = [prompt for prompt in prompts for _ in range(params.n)]
-        ids, logprobs, log_kept = [[] for _ in asked], [[] for _ in asked], [[] for _ in asked]
-        finish, size = ["length"] * len(asked), max(1, self.max_rows // params.n)
+        finish, size = ["length"] * params.n * len(prompts), max(1, self.max_rows // params.n)
+        ids, logprobs, log_kept = [[] for _ in finish], [[] for _ in finish], [[] for _ in finish]
         with decoding(self.model):
             for start in range(0, len(prompts), size):
                 batch = slice(start, start + size)
@@ -100,8 +99,7 @@ class TorchSampler(Sampler):
                             finish[place] = "stop"
                         if stop or len(ids[place]) == params.max_tokens:
                             on_done(place, ids[place], finish[place])
-        logs = (list(map(torch.tensor, rows)) for rows in (logprobs, log_kept))
-        return Rollouts(asked, ids, *logs, finish, self.weights_version)
+        return ids, list(map(torch.tensor, logprobs)), list(map(torch.tensor, log_kept)), finish
 
     @torch.no_grad()
     def _replace_weights(self, new):

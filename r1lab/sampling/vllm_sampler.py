@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Literal
 
@@ -22,7 +22,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lab.errors import InputError
-from r1lab.sampling.api import Rollouts, Sampler
+from r1lab.sampling.api import Sampler
 
 VERSION = "0.32.0"  # of vLLM: the parts of it used below are no stable interface
 # The part of a GPU's memory that must be free when vLLM starts. It would ask for 0.92, even where
@@ -129,20 +129,15 @@ class VLLMSampler(Sampler):
         greedy = params.temperature == 0
         n = 1 if greedy else params.n  # the only number that vLLM allows there
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
+        shared = asdict(params) | {
+            "n": n,
+            "stop_token_ids": self.end_ids,
+            "ignore_eos": True,  # the list above holds it
+            "logprobs": 0,  # of the sampled token alone
+            "detokenize": False,
+        }
         requests = [
-            self.vllm.SamplingParams(
-                n=n,
-                temperature=params.temperature,
-                top_p=params.top_p,
-                top_k=params.top_k,
-                max_tokens=params.max_tokens,
-                seed=_seed(params.seed, stream),
-                stop_token_ids=self.end_ids,
-                ignore_eos=True,  # the list above holds it
-                logprobs=0,  # of the sampled token alone
-                detokenize=False,
-            )
-            for stream in streams
+            self.vllm.SamplingParams(**shared | {"seed": _seed(params.seed, stream)}) for stream in streams
         ]
         self._wake()
         with explained("failed while it sampled", "where memory ran out, lower vllm.max_rows"):
@@ -156,11 +151,8 @@ class VLLMSampler(Sampler):
             logprobs, log_kept = log_kept, logprobs
         elif params.top_k > 0 or params.top_p < 1:
             log_kept = [row.fill_(torch.nan) for row in log_kept]
-        return Rollouts(
-            [prompt for prompt in prompts for _ in range(params.n)],
-            [list(answer.token_ids) for answer in answers], logprobs, log_kept,
-            [answer.finish_reason for answer in answers], self.weights_version,
-        )  # fmt: skip
+        ids = [list(answer.token_ids) for answer in answers]
+        return ids, logprobs, log_kept, [answer.finish_reason for answer in answers]
 
     def _replace_weights(self, new):
         started = time.monotonic()
