@@ -10,6 +10,8 @@ import html
 import json
 import os
 import re
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 
@@ -24,7 +26,7 @@ from matplotlib.figure import Figure
 from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
 from r1lab.models.policy import load_policy
-from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of, groups_of
+from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
 from r1lab.report.claims import expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
 from r1lab.run import Run
@@ -181,16 +183,18 @@ def rollouts(run: str | Path, most: int = 12):
     """Display a stored run's groups: a slider over its steps, a strip an answer, each opens at a click.
 
     Args:
-        most: groups to show, one of a rollout, evenly over the run.
+        most: groups to show, evenly over the run.
     Raises:
         InputError: the folder holds no group of answers.
     """
     stored = Run(run)
-    attempts, groups = attempts_of(stored), [groups[0] for groups in groups_of(stored.samples)]
+    trained = [row for row in stored.samples if row.get("advantage") is not None]
+    groups = [[*rows] for _, rows in groupby(trained, itemgetter("step", "id"))]
     if not groups:
         raise InputError(f"{run} holds no group of answers: the run stored no samples of its training.")
-    shown = []
+    attempts, shown = attempts_of(stored), []
     for rows in groups[:: -(-len(groups) // most)]:
+        rows.sort(key=itemgetter("advantage"), reverse=True)
         answers = Answers(rows[0]["prompt"], [answer_of(row, attempts) for row in rows])
         earned = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
         shown.append({"step": rows[0]["step"], "html": answers.__html__(), "earned": earned})

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.text import Text
@@ -122,14 +120,3 @@ def attempts_of(run: Run) -> FindAttempts | None:
         return stored_zero(run).open_task().attempts
     except InputError:
         return None
-
-
-def groups_of(samples: list[Row]) -> list[list[list[Row]]]:
-    """Each rollout's groups as far as stored, those that differ in reward first, best answers first."""
-    trained = [row for row in samples if row.get("advantage") is not None]
-    rollouts = []
-    for _, rows in groupby(trained, itemgetter("step")):
-        by_question = (group for _, group in groupby(rows, itemgetter("id")))
-        groups = [sorted(group, key=itemgetter("advantage"), reverse=True) for group in by_question]
-        rollouts.append(sorted(groups, key=lambda group: group[0]["advantage"] <= 0))
-    return rollouts

@@ -91,9 +91,7 @@ def draw(name: str, rows: Rows, config: Mapping = {}) -> Figure | None:
         for i, (line, label) in enumerate(panel.lines.items()):
             draw_line(ax, rows, line, label, i, color=panel.color(i))
             if panel.bands:
-                steps, bounds = points(rows, f"{line}_ci95")
-                low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
-                ax.fill_between(steps, low, high, color=panel.color(i), alpha=0.15, linewidth=0)
+                draw_band(ax, rows, line, i)
         finish(ax, finding(rows, list(panel.lines)[panel.about]), panel.axis, panel.top)
         mark_changes(ax, rows[-1]["step"], {mark: config[mark] for mark in panel.marks if mark in config})
     return figure
@@ -154,6 +152,13 @@ def draw_line(ax: Axes, rows: Rows, line: str, name: str, i: int, **look):
         ax.plot(steps, values, **look, linewidth=0.7, alpha=0.35)
         values = smooth(values)
     ax.plot(steps, values, **look, label=name or "_")
+
+
+def draw_band(ax: Axes, rows: Rows, line: str, i: int):
+    """Draw the 95 % intervals of a line in percent."""
+    steps, bounds = points(rows, f"{line}_ci95")
+    low, high = ([100 * bound[side] for bound in bounds] for side in (0, 1))
+    ax.fill_between(steps, low, high, color=OKABE_ITO[i], alpha=0.15, linewidth=0)
 
 
 def mark_changes(ax: Axes, last: int, config: Mapping):

@@ -5,15 +5,17 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from r1lab.evaluation.suites import paper_value
 from r1lab.evaluation.table import Cell, Measure, Table, level_table, summary_table
 from r1lab.files import read_toml
 from r1lab.report.answers import PAGES, SHOWN, answer_of, attempts_of
-from r1lab.report.figures import CAPTIONS, GREY, MARKERS, OKABE_ITO, alt_text, draw, png_bytes, styled
+from r1lab.report.figures import (
+    CAPTIONS, alt_text, draw, draw_band, draw_line, finish, panels, png_bytes, styled,
+)  # fmt: skip
 from r1lab.run import Row, Run
 from r1lab.stages.benchmarks import BENCHMARKS, COUNTS, REASONING
 
@@ -225,31 +227,22 @@ def measured(stages: Stages) -> list[str]:
 
 def mean_accuracy(summary: Row, names: Sequence[str]) -> float:
     """Average pass@1 over reasoning benchmarks, each with the same weight."""
-    return float(np.mean([summary["benchmarks"][name]["value"] for name in names]))
+    return fmean(summary["benchmarks"][name]["value"] for name in names)
 
 
 @styled
 def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Figure:
-    """Draw benchmarks with their intervals, stage by stage."""
+    """Draw benchmarks stage by stage, with bands for their intervals."""
     columns, titles = [stage for stage in CHAIN if stage in stages], row_titles(stages)
-    figure = Figure(figsize=(7.2, 4.2))
-    ax = figure.subplots()
+    figure, (ax,) = panels()
     for i, name in enumerate(names):
-        cells = enumerate(cells_of(stages, columns, name))
-        points = [(x, c["value"], *c["ci95"]) for x, c in cells if c.get("ci95")]
-        if not points:
-            continue
-        at, values, low, high = np.array(points).T
-        errors = 100 * np.stack([values - low, high - values]).clip(min=0)
-        ax.errorbar(
-            at + 0.05 * (i - len(names) / 2), 100 * values, errors, color=OKABE_ITO[i],
-            marker=MARKERS[i], linestyle=":", linewidth=1, capsize=2,
-            label=titles[name].removesuffix(", pass@1"),
-        )  # fmt: skip
+        rows = [
+            {"kind": "eval", "step": place, "pass_at_1": cell.get("value"), "pass_at_1_ci95": cell.get("ci95")}
+            for place, cell in enumerate(cells_of(stages, columns, name))
+        ]
+        draw_line(ax, rows, "eval/pass_at_1", titles[name].removesuffix(", pass@1"), i)
+        draw_band(ax, rows, "eval/pass_at_1", i)
+    finish(ax, title, axis, 100.0)
     ax.set_xticks(range(len(columns)), [TITLES[stage] for stage in columns])
-    ax.axvline(0.5, color=GREY, linewidth=0.8, linestyle="--")
-    ax.set(ylim=(0, 103), ylabel=axis)
-    ax.set_title(title, fontsize=11)
-    if ax.containers:
-        ax.legend(fontsize=8, loc="lower right")
+    ax.set_xlabel("")
     return figure
