@@ -59,8 +59,7 @@ class Tree:
         path = torch.zeros(2, *self.mask.shape, dtype=torch.long)
         for row, t in self.mask.nonzero().tolist():
             text = self.completions[row]
-            path[0, row, t] = self.states.index(text[:t])
-            path[1, row, t] = self.vocabulary.index(text[t])
+            path[:, row, t] = torch.tensor([self.states.index(text[:t]), self.vocabulary.index(text[t])])
         return path
 
     def at_states(self, table: PerState) -> PerToken:
@@ -141,5 +140,5 @@ def mean_loss(
     flat = rows.flatten()
     return policy_loss(
         tree.logps(logits)[flat], tree.logps(old)[flat], None, weighed.flatten(), tree.mask[flat], config,
-        normalizer=1.0, rollout_logps=None if rollout_logits is None else tree.logps(sampler)[flat]
+        normalizer=1.0, rollout_logps=tree.logps(sampler)[flat]
     )[0]  # fmt: skip
