@@ -240,7 +240,7 @@ def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Fig
             {"kind": "eval", "step": place, "pass_at_1": cell.get("value"), "pass_at_1_ci95": cell.get("ci95")}
             for place, cell in enumerate(cells_of(stages, columns, name))
         ]
-        draw_line(ax, rows, "eval/pass_at_1", titles[name].removesuffix(", pass@1"), i)
+        draw_line(ax, rows, "eval/pass_at_1", titles.get(name, "").removesuffix(", pass@1"), i)
         draw_band(ax, rows, "eval/pass_at_1", i)
     finish(ax, title, axis, 100.0)
     ax.set_xticks(range(len(columns)), [TITLES[stage] for stage in columns])
