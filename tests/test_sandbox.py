@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -86,103 +87,9 @@ def test_every_test_of_a_program_must_pass_and_outcomes_keep_their_order(sandbox
 
 # -------------------------------------------------------------------------------------- cheats
 
-SEARCH = f"""
-import gc, sys
-def look(thing, depth):
-    if type(thing) in (int, str) and {REVERSED!r} in str(thing)[::-1]:
-        raise LookupError(thing)
-    if depth and isinstance(thing, dict):
-        thing = [*thing, *thing.values()]
-    if depth and isinstance(thing, (list, tuple, set)):
-        for part in thing:
-            look(part, depth - 1)
-def f(x):
-    frame, things = sys._getframe(), gc.get_objects()
-    while frame:
-        things.append(dict(frame.f_locals))
-        frame = frame.f_back
-    try:
-        for thing in things:
-            if thing is not things:
-                look(getattr(thing, '__dict__', thing), 3)
-    except LookupError:
-        return int({REVERSED!r}[::-1])
-"""
-MACHINE_CODE = """
-import ctypes
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-page = libc.mmap(None, 4096, 7, 0x22, -1, 0)  # readable, writable, executable
-ctypes.memmove(page, bytes.fromhex('b802000000cd80c3'), 8)  # mov eax, 2 (fork); int 0x80; ret
-ctypes.CFUNCTYPE(ctypes.c_int)(page)()
-"""
-
-
-def writes(answer: str) -> str:
-    """A program that writes this in the place of its answer and ends."""
-    return f"import os\nos.write(3, {answer})\nos._exit(0)"
-
-
-CHEATS = {  # name: (program, verdict)
-    "exits early": ("import sys\nsys.exit(0)", "error"),
-    "exits in the function": ("import os\ndef f(x): os._exit(0)", "error"),
-    "writes a verdict and exits": (
-        "import os\nfor fd in range(4): os.write(fd, b'{\"verdict\": \"ok\"}')\nos._exit(0)", "error"),
-    "writes a fake answer": (writes("b'{\"outputs\": [0], \"verdict\": \"ok\"}'"), "wrong"),
-    "writes no list": (writes("b'[0]'"), "error"),
-    "answers too often": (writes("b'{\"outputs\": [0, 0]}'"), "error"),
-    "writes an answer too deep to read": (writes("b'{\"outputs\": [' + b'[' * 60000"), "error"),
-    "writes a deep error": (writes("b'{\"error\": ' + b'[' * 900 + b']' * 900 + b'}'"), "error"),
-    "writes a deep output": (writes("b'{\"outputs\": [' + b'[' * 900 + b']' * 900 + b']}'"), "wrong"),
-    "writes a number too long to read": (writes("b'{\"outputs\": [' + b'9' * 9999 + b']}'"), "error"),
-    "answers with megabytes": ("f = lambda x: 'x' * 10 ** 7", "error"),
-    "claims to be out of memory": ("def f(x): raise MemoryError", "memory"),
-    "an object equal to everything": (
-        "class Any:\n    __eq__ = lambda *_: True\nf = lambda x: Any()", "error"),
-    "a number equal to everything": (
-        "class Any(int):\n    __eq__ = lambda *_: True\nf = lambda x: Any(0)", "wrong"),
-    "patches builtins": (
-        "import builtins\nbuiltins.len = lambda _: 0\nbuiltins.all = builtins.isinstance = "
-        "lambda *_: True\nf = lambda x: 0", "error"),
-    "patches json": ("import json\njson.dumps = lambda *_: '{\"verdict\": \"ok\"}'\nf = abs", "error"),
-    "patches exit": (
-        "import os\nos._exit = lambda _: None\nos.write(3, b'{\"outputs\": [0]}')\nf = abs", "forbidden"),
-    "looks for the tests in memory": (SEARCH, "wrong"),
-    "loops forever": ("while True: pass", "timeout"),
-    "loops and catches all": (
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass", "timeout"),
-    "loops inside one operation": ("f = lambda x: 10 ** 10 ** 8", "timeout"),
-    "prints forever": ("while True: print('x' * 1000)", "timeout"),
-    "fills memory": ("kept = []\nwhile True: kept.append(bytes(10 ** 7))", "memory"),
-    "asks for all memory": ("f = lambda x: [0] * 10 ** 9", "memory"),
-}  # fmt: skip
-FORBIDDEN = {  # name: program
-    "reads a file": "print(open({file!r}).read())",
-    "reads its memory": "open('/proc/self/mem', 'rb')",
-    "lists a folder": "import os\nos.listdir({folder!r})",
-    "imports from a folder": "import sys\nsys.path.append({folder!r})\nimport tests",
-    "writes a file": "open({folder!r} + '/new', 'w').write('x')",
-    "removes a file": "import os\nos.remove({file!r})",
-    "catches the refusal": "try:\n    open({file!r})\nexcept BaseException:\n    pass\nf = abs",
-    "opens a socket": "import socket\nsocket.create_connection(('127.0.0.1', 80))",
-    "sends to a socket": "import socket\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
-    "talks to the clean process": "import socket\nsocket.socket(fileno=0).send(b'[false, 0]')",
-    "bombs with forks": "import os\nwhile True: os.fork()",
-    "starts a thread": "import _thread\n_thread.start_new_thread(print, ())",
-    "runs a command": "import os\nos.execv('/bin/sh', ['sh'])",
-    "runs a shell": "import os\nos.system('true')",
-    "kills the parent": "import os\nos.kill(os.getppid(), 9)",
-    "ends itself with the sandbox's own signal": "import os\nos.abort()",
-    "traces the grader": "import ctypes\nctypes.CDLL(None).ptrace(16, {pid}, None, None)",
-    "reads the grader's memory": "import ctypes\nctypes.CDLL(None).process_vm_readv({pid}, 0, 0, 0, 0, 0)",
-    "becomes root": "import os\nos.setuid(0)",
-    "lifts its limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9, 9))",
-    "stops the timer": "import signal\nsignal.setitimer(signal.ITIMER_PROF, 0)",
-    "ignores signals": "import signal\nsignal.signal(31, signal.SIG_IGN)",
-    "makes a 32-bit system call": MACHINE_CODE,
-    "makes an x32 system call": "import ctypes\nctypes.CDLL(None).syscall(0x40000000 + 57)",
-}
-CHEATS |= {name: (program, "forbidden") for name, program in FORBIDDEN.items()}
+PROGRAMS = tomllib.loads(Path(__file__).with_name("programs.toml").read_text(encoding="utf-8"))
+CHEATS = {one["name"]: one for one in PROGRAMS["cheat"]}
+SEARCH = CHEATS["looks for the tests in memory"]["program"].replace("{secret!r}", repr(REVERSED))
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -192,8 +99,9 @@ def test_a_cheat_fails(sandbox, name, tmp_path):
     file = tmp_path / "tests.py"
     file.write_text(str(SECRET))
     grader = sandbox.zygotes[0].process.pid
-    program, verdict = CHEATS[name]
-    for key, value in {"file": str(file), "folder": str(tmp_path), "pid": grader}.items():
+    program, verdict = CHEATS[name]["program"], CHEATS[name]["verdict"]
+    found = {"file": str(file), "folder": str(tmp_path), "pid": grader, "secret": REVERSED}
+    for key, value in found.items():
         program = program.replace(f"{{{key}!r}}", repr(value)).replace(f"{{{key}}}", str(value))
     outcome = run(sandbox, program)
     assert outcome.verdict == verdict, outcome
