@@ -40,7 +40,8 @@ def choose(
     """Draw a token per row by inverse CDF; return tokens, log-probs and log-masses kept.
 
     Only the top_k likeliest tokens can be drawn, and of these the smallest set of mass top_p: ties with
-    the k-th token stay, and so does the token that carries the mass past `top_p`. Resolution: `uniform` has 24 bits, so probabilities below 6e-8 count as 0.
+    the k-th token stay, and so does the token that carries the mass past `top_p`. `uniform` has 24 bits,
+    so probabilities below 6e-8 count as 0.
     """
     logps = (logits.float() / (params.temperature or 1.0)).log_softmax(-1)
     if params.temperature == 0:
