@@ -237,8 +237,8 @@ def by_stage(stages: Stages, names: Sequence[str], title: str, axis: str) -> Fig
     figure, (ax,) = panels()
     for i, name in enumerate(names):
         rows = [
-            {"kind": "eval", "step": place, "pass_at_1": cell.get("value"), "pass_at_1_ci95": cell.get("ci95")}
-            for place, cell in enumerate(cells_of(stages, columns, name))
+            {"kind": "eval", "step": x, "pass_at_1": cell.get("value"), "pass_at_1_ci95": cell.get("ci95")}
+            for x, cell in enumerate(cells_of(stages, columns, name))
         ]
         draw_line(ax, rows, "eval/pass_at_1", titles.get(name, "").removesuffix(", pass@1"), i)
         draw_band(ax, rows, "eval/pass_at_1", i)

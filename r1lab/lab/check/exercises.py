@@ -89,7 +89,8 @@ def best_fit(ask):
         each = f"a list of lists with each row from 0 to {len(lengths) - 1} in one of them"
         require(once, f"your function returns {kind(lines)} for {ask.last}; {each} is expected.")
         yours = sorted(sum(lengths[row] for row in line) for line in lines)
-        require(yours == best, f"{why}, fills the lines with {best} tokens for {ask.last}; yours hold {yours}.")
+        rule = f"{why}, fills the lines with {best} tokens"
+        require(yours == best, f"{rule} for {ask.last}; yours hold {yours}.")
 
 
 @exercise
