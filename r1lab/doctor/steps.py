@@ -56,8 +56,8 @@ def logprobs(trial):
     start, halfway, end = trial.models
 
     def own(model, one, temperature=asked.temperature):
-        read = logps_of(model, one, temperature)
-        return torch.cat([logps[inside] for *_, inside, logps in read])
+        parts = logps_of(model, one, temperature)
+        return torch.cat([logps[inside] for *_, inside, logps in parts])
 
     def read(policy):  # as the loss reads them
         found = learner.scored(policy, second)
