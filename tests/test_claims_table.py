@@ -37,9 +37,9 @@ def test_a_claim_that_never_ran_has_no_numbers_and_one_under_way_says_how_far():
 
 def test_a_lesson_prints_what_the_ledger_holds(capsys):
     ledger("majority-vote", "few-shot")
-    vote, found, *others = capsys.readouterr().out.splitlines()
-    assert vote.endswith(": NOT SHOWN") and "expected > +8.0; found +" in found
-    assert len(others) == 6  # the experiment's three claims
+    head, _, vote, *others = capsys.readouterr().out.splitlines()
+    assert head.startswith("| claim | expected") and "| > +8.0 | +" in vote
+    assert vote.endswith("| **not shown** |") and len(others) == 3  # the experiment's three claims
     with pytest.raises(InputError, match="no claim or experiment"):
         ledger("unheard-of")
 

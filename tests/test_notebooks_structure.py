@@ -532,3 +532,26 @@ def test_pauses_are_counted_in_prose_only():
     text = "# A: title\n\nOne: two (three); four five.\n\n$$a: (b)$$\n\n- six `a:b` seven [eight](n.md)\n- nine: $f(x)$ ten\n"
     assert [part.strip()[:3] for part in paragraphs(text)] == ["One", "- s", "- n"]
     assert pauses(paragraphs(text)) == 4 / 3
+
+
+# Lessons whose numbers stand in tables (`r1lab.lab.table`): no cell prints more than six lines.
+TABULATED = ("11_fused_logprobs", "12_scaling_out")
+
+
+def long_prints(nb):
+    printed = ["".join(o.text for o in cell.outputs if o.output_type == "stream") for cell in code(nb)]
+    return [text for text in printed if len(text.splitlines()) > 6]
+
+
+@pytest.mark.parametrize("name", TABULATED)
+def test_tables_are_shown_and_not_printed(name):
+    nb = nbformat.read(NOTEBOOKS[0].with_name(f"{name}.ipynb"), as_version=4)
+    assert long_prints(nb) == []
+
+
+def test_a_printed_table_is_found():
+    nb = good()
+    nb.cells[2].outputs = [new_output("stream", name="stdout", text="row\n" * 6)]
+    assert long_prints(nb) == []
+    nb.cells[4].outputs = [new_output("stream", name="stdout", text="row\n" * 7)]
+    assert long_prints(nb) == ["row\n" * 7]

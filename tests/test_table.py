@@ -8,6 +8,7 @@ from rich.console import Console
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.evaluation.table import Cell, Table, level_table, measure_of, put_between, summary_table
+from r1lab.lab import lesson, table
 from r1lab.report.pages import stage_tables
 from r1lab.run import Run
 
@@ -29,9 +30,23 @@ def test_markdown_aligns_numbers_and_escapes_bars():
 
 def test_html_escapes_what_it_shows_and_marks_the_best():
     page = TABLE._repr_html_()
-    assert '<th scope="row">&lt;b&gt;</th><td>1</td><td>2</td>' in page
+    assert '<th scope="row" style="text-align: left">&lt;b&gt;</th><td>1</td><td>2</td>' in page
     assert "<td><b>86 %</b> <small>83–89</small></td>" in page
     assert page == TABLE.__html__() and page.count("<tr>") == 3
+
+
+def test_a_lesson_shows_rows_with_numbers_to_the_right_and_the_best_in_bold(monkeypatch):
+    shown = []
+    monkeypatch.setattr(lesson, "display", shown.append)
+    table([{"who": "vote", "right": 0.176}, {"who": "PRM", "right": 0.626}], "Look", "{:.0%}", ["right"])
+    table([{"": "vote", "right": 0.5}, {"": "PRM", "right": Cell("1", "0 to 2")}])
+    ranked, named = map(str, shown)
+    assert ranked.splitlines()[:3] == ["Look", "", "| who | right |"]
+    assert ranked.splitlines()[-2:] == ["| vote | 18% |", "| PRM | **63%** |"]
+    assert named.splitlines()[-2:] == ["| vote | 0.5 |", "| PRM | 1 0 to 2 |"]
+    page = shown[0]._repr_html_()
+    assert "<td>18%</td>" in page and "<td><b>63%</b></td>" in page and "<style" not in page
+    assert '<caption style="text-align: left">Look</caption>' in page
 
 
 def test_a_terminal_shows_the_same():

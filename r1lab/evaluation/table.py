@@ -85,6 +85,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     numbers: bool = True  # columns after the first are aligned to the right
+    caption: str = ""
 
     def cells(self) -> list[list[Cell]]:
         return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
@@ -102,6 +103,9 @@ class Table:
         return PAGES.get_template("table.html").render(table=self)
 
     __html__ = _repr_html_  # how a page's template asks for it
+
+    def _repr_pretty_(self, printer, _):
+        printer.text(str(self))
 
     def __str__(self) -> str:
         return PAGES.get_template("table.md").render(table=self).rstrip()

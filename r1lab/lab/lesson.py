@@ -1,4 +1,4 @@
-"""What lessons use: figures that carry words, claims of the ledger, a run that is watched, explorers.
+"""What lessons use: figures that carry words, tables, claims of the ledger, a run that is watched, explorers.
 
 Explorers are pictures whose numbers a reader drags, drawn at once by the browser. Each is a page of its
 own in the folder `explorers`: NAME.html draws, and NAME.svg is what it shows before anything has moved
@@ -25,9 +25,10 @@ from matplotlib.figure import Figure
 
 from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
+from r1lab.evaluation.table import Cell, Table
 from r1lab.models.policy import load_policy
 from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
-from r1lab.report.claims import expected, load_ledger, numbers, select
+from r1lab.report.claims import HEADER, expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
 from r1lab.run import Run
 from r1lab.sampling import SamplingParams, TorchSampler
@@ -95,20 +96,38 @@ def _require_words(figure):
         raise InputError("Give the figure a title that says what it shows.")
 
 
+def table(rows: list[dict], caption: str = "", form: str = "{}", best: tuple = ()):
+    """Display a table: in a notebook with its numbers to the right, elsewhere in Markdown.
+
+    Args:
+        rows: of each row the cells by column, the first of which names it. A cell is a number, a text,
+            or a `Cell` with an interval.
+        caption: what the table shows, in a few words.
+        form: how a number is written, such as "{:.0%}".
+        best: the columns whose largest number is bold.
+    """
+    top = {column: max(row[column] for row in rows) for column in best}
+    cells = [[_cell(value, form, top.get(column)) for column, value in row.items()] for row in rows]
+    display(Table(list(rows[0]), cells, caption=caption))
+
+
+def _cell(value, form, top):
+    return value if isinstance(value, str | Cell) else Cell(form.format(value), best=value == top)
+
+
 def ledger(*names: str):
-    """Print what three seeds say of claims: expected, effect with its 95 % interval, each seed.
+    """Display what three seeds say of claims: expected, effect with its 95 % interval, each seed.
 
     Args:
         names: ids of claims, or of an experiment for all of its claims.
     Raises:
         InputError: there is no such claim.
     """
-    claims = load_ledger()["claims"]
+    rows, claims = [], load_ledger()["claims"]
     for claim in (claim for name in names for claim in select(claims, name).values()):
-        print(f"{claim['statement']}: {claim['verdict'].upper()}")
-        if "effect" in claim:
-            effect, seeds = numbers(claim)
-            print(f"    expected {expected(claim)}; found {effect}, by seed {seeds}")
+        verdict = Cell(claim["verdict"], best=True)
+        rows.append((claim["statement"], expected(claim), *numbers(claim), verdict))
+    display(Table((HEADER[0], *HEADER[3:]), rows, numbers=False))
 
 
 class Watch:
