@@ -10,6 +10,7 @@ import html
 import json
 import os
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -96,7 +97,7 @@ def _require_words(figure):
         raise InputError("Give the figure a title that says what it shows.")
 
 
-def table(rows: list[dict], caption: str = "", form: str = "{}", best: tuple = ()):
+def table(rows: list[dict], caption: str = "", form: str = "{}", best: Sequence[str] = ()):
     """Display a table: in a notebook with its numbers to the right, elsewhere in Markdown.
 
     Args:
