@@ -534,12 +534,12 @@ def test_pauses_are_counted_in_prose_only():
     assert pauses(paragraphs(text)) == 4 / 3
 
 
-# Lessons whose numbers stand in tables (`r1lab.lab.table`): no cell prints more than six lines.
+# Lessons whose numbers stand in tables (`r1lab.lab.table`): nothing printed has over six lines.
 TABULATED = ("11_fused_logprobs", "12_scaling_out")
 
 
 def long_prints(nb):
-    printed = ["".join(o.text for o in cell.outputs if o.output_type == "stream") for cell in code(nb)]
+    printed = [o.text for cell in code(nb) for o in cell.outputs if o.output_type == "stream"]
     return [text for text in printed if len(text.splitlines()) > 6]
 
 
