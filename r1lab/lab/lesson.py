@@ -1,4 +1,4 @@
-"""What lessons use: figures that carry words, tables, claims of the ledger, a run that is watched, explorers.
+"""What lessons use: figures with words, tables, claims of the ledger, a run that is watched, explorers.
 
 Explorers are pictures whose numbers a reader drags, drawn at once by the browser. Each is a page of its
 own in the folder `explorers`: NAME.html draws, and NAME.svg is what it shows before anything has moved
