@@ -51,8 +51,8 @@ def gold_answer(problem: Problem) -> str:
 
 def checker(family: str | None) -> Callable[[str, dict], bool] | None:
     """Find the family's entry in CHECKERS, as a function."""
-    found = CHECKERS.get(family)
-    return pkgutil.resolve_name(found) if isinstance(found, str) else found
+    check = CHECKERS.get(family)
+    return pkgutil.resolve_name(check) if isinstance(check, str) else check
 
 
 def columns_of(problems: Sequence[Problem]) -> dict[str, list]:

@@ -77,11 +77,11 @@ def bootstrap_ci(
     pooled = values.mean(axis=0) if values.ndim == 2 else values
     rng, means, strata = np.random.default_rng(seed), np.zeros(RESAMPLES), np.unique(levels)
     for level in strata:
-        own = pooled[levels == level]
-        n = len(own)
+        at_level = pooled[levels == level]
+        n = len(at_level)
         # How often each problem is drawn in n draws with replacement, for all resamples at once.
         draws = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-        means += draws @ own / n
+        means += draws @ at_level / n
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means / len(strata), [tail, 1 - tail])
     mean = macro_mean(pooled, levels)

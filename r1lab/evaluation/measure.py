@@ -171,14 +171,14 @@ def evaluate(
         row |= {"tokens": len(ids), "truncated": finish == "length"}
     for place, problem in enumerate(problems):
         _number_answers(rows[place * k : (place + 1) * k], None if task.check else problem)
-    found = Evaluation(
+    evaluation = Evaluation(
         index=np.array(index, dtype=int),
         levels=np.array([problem.level for problem in problems], dtype=int),
         ids=[problem.id for problem in problems],
         completions=[texts[start : start + k] for start in range(0, len(texts), k)],
         measures={name: _column(rows, name).reshape(-1, k) for name in MEASURES},
     )
-    return merge(world.gather(found)) if world else found
+    return merge(world.gather(evaluation)) if world else evaluation
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
@@ -282,8 +282,8 @@ def _vote(problem, answer, others):
         return spelled
     if value(problem.solution, problem.prompt) is None:
         return next((one for one in others if equivalent(one, answer, problem.prompt)), answer)
-    found = value(value_in(plain(answer), alone=True) or answer, problem.prompt)
-    return spelled if found is None else str(found)
+    number = value(value_in(plain(answer), alone=True) or answer, problem.prompt)
+    return spelled if number is None else str(number)
 
 
 def _column(rows, name):

@@ -153,8 +153,8 @@ def put_between(path: str | Path, name: str, text: str):
     Raises InputError where the file lacks them."""
     path = Path(path)
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    before, opened, rest = path.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not opened or not closed:
         raise InputError(f"{path} needs the lines {begin} and {end} around its table; add them.")
     write_text(path, f"{before}{begin}\n{text}\n{end}{after}")

@@ -45,15 +45,15 @@ class Step(NamedTuple):
 
 def find_steps(text: str) -> list[Step]:
     """Find the steps of all attempts of a text, in order."""
-    found = []
+    steps = []
     for attempt in ATTEMPT.finditer(text):
         offset, signs = attempt.start(2), ""
         for move in MOVE.finditer(attempt[2]):
             signs += move[1]
-            found.append(Step(offset + move.start(), offset + move.end(), signs))
+            steps.append(Step(offset + move.start(), offset + move.end(), signs))
         if attempt[3]:
-            found[-1] = found[-1]._replace(end=attempt.end(3))
-    return found
+            steps[-1] = steps[-1]._replace(end=attempt.end(3))
+    return steps
 
 
 def solving_signs(problem: Problem) -> str:
@@ -110,29 +110,29 @@ class ProcessRewardModel(nn.Module):
         ids, _ = pad_rows(coded.input_ids, [[pad]] * len(pairs), pad)
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         values = self.head(hidden).squeeze(-1)  # [pair, token]
-        found = []
+        judged = []
         for place, (prompt, completion) in enumerate(pairs):
             ends = (len(prompt) + step.end for step in find_steps(completion))
-            found.append(values[place, [coded.char_to_token(place, end) for end in ends]])
-        return found
+            judged.append(values[place, [coded.char_to_token(place, end) for end in ends]])
+        return judged
 
     @torch.no_grad()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
         """Compute, for each (prompt, completion), its steps' probabilities of being good; [0.0] for none."""
         lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
-        found = [[0.0] for _ in pairs]
+        scores = [[0.0] for _ in pairs]
         rows = [row for row, (_, completion) in enumerate(pairs) if find_steps(completion)]
         for batch in microbatches(lengths, rows, 4096):
-            for row, own in zip(batch, self.logits([pairs[row] for row in batch])):
-                found[row] = own.sigmoid().tolist()
-        return found
+            for row, logits in zip(batch, self.logits([pairs[row] for row in batch])):
+                scores[row] = logits.sigmoid().tolist()
+        return scores
 
     def reward(self, how: str) -> Callable[..., list[float]]:
         """Make the PRM a reward in TRL's signature; `how` is a name in AGGREGATES."""
 
         def process_reward(prompts, completions, **columns):
             scores = self.scores(list(zip(prompts, completions)))
-            return [AGGREGATES[how](own) for own in scores]
+            return [AGGREGATES[how](steps) for steps in scores]
 
         process_reward.blind = True  # to the answer: nothing to validate
         return process_reward

@@ -48,11 +48,11 @@ class Tree:
         chance that the policy, going on by its prior, ends in a right leaf.
         """
         values = [float(right) for right in self.right]
-        for node, own in reversed(list(enumerate(self.children))):
-            if own and best:
-                values[node] = max(values[child] for child in own)
-            elif own:
-                values[node] = sum(self.prior[child] * values[child] for child in own)
+        for node, children in reversed(list(enumerate(self.children))):
+            if children and best:
+                values[node] = max(values[child] for child in children)
+            elif children:
+                values[node] = sum(self.prior[child] * values[child] for child in children)
         return values
 
 
@@ -77,7 +77,7 @@ def signs_tree(policy: Policy, tokenizer, problem: Problem) -> Tree:
     prior = [1.0]
     for pair in children:
         both = [chance[names[child]] for child in pair]
-        prior += [own / sum(both) for own in both]
+        prior += [weight / sum(both) for weight in both]
     right = [name == solving_signs(problem) for name in names]
     return Tree(names, children + [[]] * len(texts), prior, [cost[name] for name in names], right)
 
@@ -103,24 +103,24 @@ def value_error(trees: Sequence[Tree], said: Sequence[Sequence[float]], depth: i
     A choice is right where the sibling from which the target can be reached is the higher one.
     """
     errors, choices = [], []
-    for tree, own in zip(trees, said):
+    for tree, value in zip(trees, said):
         exact = tree.values(best=True)
-        errors += [(own[n] - exact[n]) ** 2 for n, k in enumerate(tree.names) if len(k) == depth]
+        errors += [(value[n] - exact[n]) ** 2 for n, k in enumerate(tree.names) if len(k) == depth]
         for pair in tree.children:
             if pair and len(tree.names[pair[0]]) == depth and any(exact[n] for n in pair):
                 good, bad = sorted(pair, key=lambda n: -exact[n])
-                choices.append(own[good] > own[bad])
+                choices.append(value[good] > value[bad])
     base_rate = 0.5**depth
     return {"error": fmean(errors), "blind": base_rate * (1 - base_rate), "right": fmean(choices)}
 
 
 def held_out_puzzles(level: int, count: int) -> list[Problem]:
     """Draw different English puzzles of a level, from the held-out side."""
-    rng, found = random.Random(f"search/0/{level}"), {}
-    while len(found) < count:
+    rng, problems = random.Random(f"search/0/{level}"), {}
+    while len(problems) < count:
         problem = sample_problem(rng, "signs", level, "en", for_test=True)
-        found[problem.id] = problem
-    return list(found.values())
+        problems[problem.id] = problem
+    return list(problems.values())
 
 
 @dataclass
@@ -186,9 +186,9 @@ def mcts(
     search = Search(tree, budget, readers)
     for _ in range(50 * len(tree.names)):
         path = [0]
-        while (own := tree.children[path[-1]]) and (len(path) == 1 or search.visits[path[-1]]):
-            ranked = sorted(own, key=lambda child: -tree.prior[child])
-            siblings = sum(search.visits[child] for child in own)
+        while (children := tree.children[path[-1]]) and (len(path) == 1 or search.visits[path[-1]]):
+            ranked = sorted(children, key=lambda child: -tree.prior[child])
+            siblings = sum(search.visits[child] for child in children)
             path.append(max(ranked[:width], key=lambda child: search.puct(child, siblings, c)))
         new = [] if search.visits[path[-1]] else path[-1:]
         ahead = _roll(tree, path[-1], rng) if values is None else []
@@ -213,6 +213,6 @@ def best_of_n(tree: Tree, budget: int, rng: random.Random) -> Search:
 def _roll(tree, node, rng):
     """Walk down to a leaf by the prior; return the nodes below `node` itself."""
     path = [node]
-    while own := tree.children[path[-1]]:
-        path += rng.choices(own, [tree.prior[child] for child in own])
+    while children := tree.children[path[-1]]:
+        path += rng.choices(children, [tree.prior[child] for child in children])
     return path[1:]

@@ -126,11 +126,11 @@ def load_object(source: str, what: str):
         raise InputError(f"{source!r} names no {what}; give {FORMS[what]}.")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; a {what} is given as my_file.py:name.")
-    found = _names_in(Path(path).resolve())
-    if name not in found:
-        names = [one for one in found if not one.startswith("_")]
+    defined = _names_in(Path(path).resolve())
+    if name not in defined:
+        names = [one for one in defined if not one.startswith("_")]
         raise InputError(f"{path} has no {name!r}; it has {', '.join(names) or 'no names'}.")
-    return found[name]
+    return defined[name]
 
 
 @lru_cache

@@ -121,8 +121,8 @@ def _joined(parts, target):
         joined = [(a - b, f"({x}-{y})")] + ([(a / b, f"({x}/{y})")] if b else [])
         joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")] if left < right else []
         for part in joined:
-            if found := _joined((part, *rest), target):
-                return found
+            if joined := _joined((part, *rest), target):
+                return joined
     return ""
 
 
@@ -199,11 +199,11 @@ def read_set(name: str, spec: Row, rows: Iterable[Mapping]) -> list[dict]:
     """Read rows of a set's columns. Raises InputError naming the row that cannot be read."""
     reader = globals()[spec["read"]] if name in SETS else dict
     read = read_each(rows, reader, name, f", and should be as in {spec['hub_id']}")
-    found = [fields for fields in read if fields]
+    rows = [fields for fields in read if fields]
     if name in SETS:
         usual = {"family": name, "level": 1, "lang": "en"}
-        found = [{"id": problem_id(name, fields["prompt"]), **usual, **fields} for fields in found]
-    return found
+        rows = [{"id": problem_id(name, fields["prompt"]), **usual, **fields} for fields in rows]
+    return rows
 
 
 def _open(name, spec, split):

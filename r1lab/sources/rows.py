@@ -46,16 +46,16 @@ def read_problems(
 
 def read_each(rows: Iterable[Mapping], read: Callable, name: str, hint: str = "") -> list:
     """Read every row. Raises InputError naming the one that cannot be read."""
-    found = []
+    problems = []
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(read(row))
+            problems.append(read(row))
         except Exception as error:  # a reader may fail in any way on columns of another kind
             raise InputError(
                 f"{name}, row {number}: cannot be read ({reason(error)}); its columns are "
                 f"{', '.join(row)}{hint}."
             ) from error
-    return found
+    return problems
 
 
 def _problem(row, name, asked, given, level):

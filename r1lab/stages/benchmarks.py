@@ -111,13 +111,13 @@ def run_benchmarks(
         )  # fmt: skip
     cells, values = {}, {}
     for name, row in rows.items():
-        values[name] = found = np.concatenate([
-            scores(row, sets[own], evaluations.get(own)) for own in row.sets
+        values[name] = numbers = np.concatenate([
+            scores(row, sets[name_of_set], evaluations.get(name_of_set)) for name_of_set in row.sets
         ])  # fmt: skip
-        seen = np.isfinite(found)
+        seen = np.isfinite(numbers)
         cells[name] = cell = {"value": None, "ci95": None, "n": int(seen.sum())}
         if seen.any():
-            cell["value"], *cell["ci95"] = bootstrap_ci(found[seen], strata(row, sets)[seen])
+            cell["value"], *cell["ci95"] = bootstrap_ci(numbers[seen], strata(row, sets)[seen])
         elif evaluations.keys() & {*row.sets}:
             cell["left_out"] = "no completion that it could be measured on"
         else:
@@ -137,8 +137,8 @@ def scores(
         return evaluation[row.score].astype(float).mean(axis=1)
     means = []
     for problem, completions in zip(problems, evaluation.completions):
-        found = np.array([SCORES[row.score](problem, completion) for completion in completions])
-        seen = found[np.isfinite(found)]
+        numbers = np.array([SCORES[row.score](problem, completion) for completion in completions])
+        seen = numbers[np.isfinite(numbers)]
         means.append(seen.sum() / len(seen) if len(seen) else NEVER)
     return np.array(means)
 

@@ -78,11 +78,11 @@ def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
     puzzles = first_of_each_level(learner.task.test, config.eval_problems)
 
     def reason():
-        found = evaluate(
+        evaluation = evaluate(
             learner.sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
             max_tokens=config.cap(config.steps),
         )  # fmt: skip
-        row = {"kind": "eval", "step": learner.step, "reasoning": found.summary()["pass_at_1"]}
+        row = {"kind": "eval", "step": learner.step, "reasoning": evaluation.summary()["pass_at_1"]}
         rows.append(row)
 
     def after_rollout(rollout, experience, updates):

@@ -171,7 +171,7 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
     rng = random.Random(config.seed)
     drawn = (sample_problem(rng, family, 1, "en") for _ in range(2_000))
     problems = list({problem.id: problem for problem in drawn}.values())
-    found = [
+    replies = [
         evaluate(
             *open_model(writer)[:2], problems, k=config.samples, max_tokens=config.max_tokens,
             seed=config.seed, template=config.template,
@@ -179,7 +179,7 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
         for writer in config.writers
     ]  # fmt: skip
     parts, tested = ([], []), held_out_ids()
-    for problem, *texts in zip(problems, *found):
+    for problem, *texts in zip(problems, *replies):
         prompt = apply_template(config.template, problem.prompt)
         parts[problem.id in tested].append((prompt, problem.meta, list(chain(*texts))))
     return parts

@@ -116,17 +116,17 @@ def draw_chunk(
     `failed`: the names of the filters that it does not pass.
     """
     problems = task.draw(config.seed, number, config.questions)
-    found = evaluate(
+    evaluation = evaluate(
         sampler, tokenizer, replace(task, test=problems), k=config.samples,
         temperature=config.temperature, max_tokens=config.max_tokens,
         seed=config.seed * 1_000_003 + number, world=world,
     )  # fmt: skip
     rows = []
-    for place, number in enumerate(found.index):
+    for place, number in enumerate(evaluation.index):
         problem = problems[number]
         prompt = len(tokenizer(prompt_of(task, problem, tokenizer)).input_ids)
-        for sample, text in enumerate(found.completions[place]):
-            measures = {name: values[place, sample] for name, values in found.measures.items()}
+        for sample, text in enumerate(evaluation.completions[place]):
+            measures = {name: values[place, sample] for name, values in evaluation.measures.items()}
             row = asdict(problem) | {"completion": text}
             rows.append(row | {
                 "finish": "length" if measures["truncated"] else "stop",
@@ -151,23 +151,23 @@ def select(config: HarvestConfig, rows: list[dict]) -> tuple[list[dict], dict]:
     (`fails`) and how many it removes that no filter before it had removed (`taken`); and sampled
     and kept rows by family and level.
     """
-    texts, kept = defaultdict(list), []  # of a question, what is kept
+    texts, selected = defaultdict(list), []  # of a question, what is selected
     passing = [row for row in rows if not row["failed"]]
     for row in passing:
-        own = texts[row["id"], row["lang"]]
-        if len(own) < config.per_question and row["completion"] not in own:
-            own.append(row["completion"])
-            kept.append(row)
+        chosen = texts[row["id"], row["lang"]]
+        if len(chosen) < config.per_question and row["completion"] not in chosen:
+            chosen.append(row["completion"])
+            selected.append(row)
     fails = Counter(name for row in rows for name in row["failed"])
     first = Counter(row["failed"][0] for row in rows if row["failed"])
     filters = [{"filter": f, "fails": fails[f], "taken": first[f]} for f in config.filters]
-    filters.append({"filter": "few per question", "taken": len(passing) - len(kept)})
+    filters.append({"filter": "few per question", "taken": len(passing) - len(selected)})
     if config.select == "random":
-        kept = random.Random(config.seed).sample(rows, len(kept))
-    sampled, left = (Counter(f"{row['family']}/{row['level']}" for row in part) for part in (rows, kept))
-    return kept, {
+        selected = random.Random(config.seed).sample(rows, len(selected))
+    sampled, left = (Counter(f"{row['family']}/{row['level']}" for row in part) for part in (rows, selected))
+    return selected, {
         "sampled": len(rows),
-        "kept": len(kept),
+        "kept": len(selected),
         "tokens": sum(row["tokens"] for row in rows),
         "select": config.select,
         "filters": filters,
@@ -186,15 +186,15 @@ def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about)
         InputError: no sample passes the filters.
     """
     rows, seconds = read_harvest(run.folder / "samples")
-    kept, counts = select(stage.sampling, rows)
-    if not kept:
+    selected, counts = select(stage.sampling, rows)
+    if not selected:
         taken = ", ".join(f"{one['filter']} {one['taken']}" for one in counts["filters"])
         raise InputError(
             f"none of {len(rows)} samples is left after filtering (removed by: {taken}); delete the "
             f"folder {run.folder}, and give the same command with more samples (sampling.chunks) or "
             "a source that is further trained."
         )
-    examples = [(problem_of(row), row["completion"]) for row in kept]
+    examples = [(problem_of(row), row["completion"]) for row in selected]
     if rewritten:
         examples = stage.examples(examples, random.Random(f"examples/{stage.sampling.seed}"))
     data = [

@@ -48,9 +48,9 @@ class SampledStage:
     sft: SFTConfig
     processes: int = 0
 
-    def examples(self, kept: list[Example], rng: random.Random) -> list[Example]:
-        """What is learned from the samples that were kept: here, just these."""
-        return kept
+    def examples(self, selected: list[Example], rng: random.Random) -> list[Example]:
+        """What is learned from the samples that were selected: here, just these."""
+        return selected
 
     def run(self, name: str, runs: Path = Path("runs"), task: Task | None = None) -> Run:
         """Go through the stage in `runs/name`, or go on there; returns the run.
@@ -81,13 +81,13 @@ def model_folder(path: str, stage: str) -> Path:
     Raises:
         InputError: the stage before has left no model there.
     """
-    found = local_model(path)
-    if found is None:
+    model = local_model(path)
+    if model is None:
         raise InputError(
             f"{stage} needs the model in {path}, and there is none; finish the stage that makes it "
             "first, or name another folder."
         )
-    return found
+    return model
 
 
 def stage_work(world, stop, run: Run, stage: SampledStage, task: Task | None) -> bool:
@@ -133,9 +133,9 @@ class ColdStart(SampledStage):
     sampling: HarvestConfig = from_json(HarvestConfig(), SETTINGS["cold_start"])
     sft: SFTConfig = SFTConfig()
 
-    def examples(self, kept, rng):
+    def examples(self, selected, rng):
         """Each sample in the question's language, with both tags and a summary."""
-        return [(problem, readable(problem, completion)) for problem, completion in kept]
+        return [(problem, readable(problem, completion)) for problem, completion in selected]
 
 
 BEST_SAMPLES = from_json(HarvestConfig(), SETTINGS["best_samples"])
@@ -161,10 +161,10 @@ class Rejection(SampledStage):
     sft: SFTConfig = SFTConfig(epochs=2)
     written_share: float = 0.25
 
-    def examples(self, kept, rng):
+    def examples(self, selected, rng):
         """The samples, and the written examples."""
-        count = round(len(kept) * self.written_share / (1 - self.written_share))
-        return kept + list(itertools.islice(written_examples(self.sampling.seed), count))
+        count = round(len(selected) * self.written_share / (1 - self.written_share))
+        return selected + list(itertools.islice(written_examples(self.sampling.seed), count))
 
 
 def in_french(problem: Problem, completion: str) -> Example:

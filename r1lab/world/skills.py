@@ -65,12 +65,12 @@ def measure_skills(
             for text in texts
         ]
 
-    own = started = answers({problem.id: "" for problem in problems}, seed)
+    free = started = answers({problem.id: "" for problem in problems}, seed)
     if problems[0].family == "signs":
         rng = Random(seed)
         starts = {problem.id: begin_search(rng, problem) for problem in problems}
         started = answers(starts, seed + 1)
-    return summarize_skills(own, started)
+    return summarize_skills(free, started)
 
 
 def begin_search(rng: Random, problem: Problem) -> str:
@@ -82,31 +82,31 @@ def begin_search(rng: Random, problem: Problem) -> str:
     return write_search(rng, problem, chains[:most], solved=False)
 
 
-def summarize_skills(own: list[Sample], started: list[Sample]) -> Skills:
+def summarize_skills(free: list[Sample], started: list[Sample]) -> Skills:
     """Count over all attempts that the model itself wrote."""
-    found = {share.name: [] for share in fields(Skills)[1:-1]}
+    hits = {share.name: [] for share in fields(Skills)[1:-1]}
     seen = 0
     for problem, start, text in started:
         attempts, given = parse_attempts(text), len(parse_attempts(start))
         target, keys = problem.meta.get("target"), [attempt.key for attempt in attempts]
         seen += len(attempts)
         for index, attempt in enumerate(attempts[given:], given):
-            found["steps_right"] += attempt.steps_right()
+            hits["steps_right"] += attempt.steps_right()
             if index:
-                found["repeats"].append(attempt.key in keys[:index])
+                hits["repeats"].append(attempt.key in keys[:index])
             if attempt.verdict is not None and target is not None:
                 hit = attempt.totals[-1] == target
-                found["ok_right" if attempt.verdict else "no_right"].append(hit == attempt.verdict)
+                hits["ok_right" if attempt.verdict else "no_right"].append(hit == attempt.verdict)
         if len(attempts) > given and target is not None:
             answer = parse(text.replace("<think>", "\n")).lenient_answer.replace(" ", "")
-            found["answer_copies_last"].append(answer == attempts[-1].expression)
-    for *_, text in own:
+            hits["answer_copies_last"].append(answer == attempts[-1].expression)
+    for *_, text in free:
         for first in parse_attempts(text)[:1]:
-            found["begins_in_order"].append(all(op == "+" for op, _ in first.moves))
+            hits["begins_in_order"].append(all(op == "+" for op, _ in first.moves))
             if first.verdict is False:
-                found["persists"].append(any(word in text for word in GOING_ON))
-    shares = {name: sum(held) / len(held) if held else None for name, held in found.items()}
-    return Skills(own[0][0].family, attempts_seen=seen, **shares)
+                hits["persists"].append(any(word in text for word in GOING_ON))
+    shares = {name: sum(held) / len(held) if held else None for name, held in hits.items()}
+    return Skills(free[0][0].family, attempts_seen=seen, **shares)
 
 
 USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
@@ -148,14 +148,14 @@ def prompt_sensitivity(
     """
     right = {}
     for name in (USUAL, FEW_SHOT, *NAMES[1:]):
-        found = evaluate(
+        evaluation = evaluate(
             sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asking(name)
         )
-        right[name] = found["correct"].mean(axis=1)
+        right[name] = evaluation["correct"].mean(axis=1)
     right[ALL] = np.mean([right[name] for name in NAMES[1:]], axis=0)
     rows = {}
     for name, values in right.items():
-        rows[name] = {"pass_at_1": macro_mean(values, found.levels), "n": len(values)}
-        paired = paired_bootstrap(values, right[USUAL], found.levels)
+        rows[name] = {"pass_at_1": macro_mean(values, evaluation.levels), "n": len(values)}
+        paired = paired_bootstrap(values, right[USUAL], evaluation.levels)
         rows[name] |= {"difference": paired.mean, "difference_ci95": list(paired[1:])}
     return rows
