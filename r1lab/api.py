@@ -134,11 +134,11 @@ def evaluate_work(
             f"question {name} has {longest} tokens, which leaves room for {room} more; ask it of another "
             "model, leave it out, or lower max_tokens."
         )
-    found = measure.evaluate(
+    evaluation = measure.evaluate(
         sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room), world=world, **sampling
     )
     if world.is_main:
-        found.save(folder.folder / "evaluation.npz")
+        evaluation.save(folder.folder / "evaluation.npz")
     return True
 
 

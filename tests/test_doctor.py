@@ -197,11 +197,11 @@ def test_the_environment_report_names_what_is_missing(monkeypatch, tmp_path):
     assert found["disk"].ok is False and "free" in found["disk"].advice
     (tmp_path / "constraints.txt").write_text("torch==0.1\nnot-installed==1.0\n")
     packages = report(PACKAGE=tmp_path / "r1lab")["packages"]
-    assert packages.ok is None and "(tested: 0.1)" in packages.found
-    assert "not-installed" not in packages.found
+    assert packages.ok is None and "(tested: 0.1)" in packages.measured
+    assert "not-installed" not in packages.measured
     (tmp_path / "constraints.txt").unlink()  # as in a wheel: nothing was compared
     packages = report()["packages"]
-    assert packages.ok is None and "0 as tested" in packages.found
+    assert packages.ok is None and "0 as tested" in packages.measured
 
 
 def test_the_command_says_by_its_exit_code_whether_something_is_wrong(capsys, tmp_path):

@@ -52,19 +52,19 @@ def doctor(
     if target is None:
         checks = environment_report()
         table = Table("what", "", "found", "to do")
-        for name, ok, found, advice in checks:
-            table.add_row(name, MARKS[ok], found, advice)
+        for name, ok, measured, advice in checks:
+            table.add_row(name, MARKS[ok], measured, advice)
         console.print(table)
         return ILL if any(check.ok is False for check in checks) else 0
-    own = {"task": task, "test": test, "template": template, "reward": reward}
-    found = diagnose(target, preset, **{name: given for name, given in own.items() if given})
-    for number, ill in enumerate(found, 1):
+    options = {"task": task, "test": test, "template": template, "reward": reward}
+    illnesses = diagnose(target, preset, **{name: given for name, given in options.items() if given})
+    for number, ill in enumerate(illnesses, 1):
         console.print(Text(f"{number}. {ill.name}: {ill.evidence}", style="bold"))
         console.print(Padding(Text(f"{ill.cause}\nTo do: {ill.fix}"), (0, 0, 0, 3)))
-    if len(found) > 1:
+    if len(illnesses) > 1:
         console.print("Fix the first one first: it may be the reason for others.")
-    console.print(f"{len(found) or 'Nothing'} found, of {len(FINDINGS)} known illnesses.")
-    return ILL if found else 0
+    console.print(f"{len(illnesses) or 'Nothing'} found, of {len(FINDINGS)} known illnesses.")
+    return ILL if illnesses else 0
 
 
 class Diagnosis(NamedTuple):
@@ -78,13 +78,13 @@ class Diagnosis(NamedTuple):
 
 def judge(rules: dict[str, Callable], facts: SimpleNamespace) -> list[Diagnosis]:
     """Ask each rule about the facts, which fill the gaps in the evidence of those that hold."""
-    found = []
+    diagnoses = []
     for name, holds in rules.items():
         if holds(facts):
             text = FINDINGS[name]
             evidence = text["evidence"].format_map(vars(facts))
-            found.append(Diagnosis(name, text["cause"], text["fix"], evidence))
-    return found
+            diagnoses.append(Diagnosis(name, text["cause"], text["fix"], evidence))
+    return diagnoses
 
 
 def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnosis]:
@@ -133,7 +133,7 @@ class Check(NamedTuple):
 
     name: str
     ok: bool | None
-    found: str
+    measured: str
     advice: str
 
 
@@ -168,7 +168,7 @@ def environment_report() -> list[Check]:
         ("runs here", True, "every lesson and every cpu preset; the stored run took "
          f"{minutes:.0f} minutes", ""),
     ]  # fmt: skip
-    return [Check(name, ok, found, "" if ok else advice) for name, ok, found, advice in lines]
+    return [Check(name, ok, measured, "" if ok else advice) for name, ok, measured, advice in lines]
 
 
 def packages() -> tuple[int, list[str]]:
@@ -191,5 +191,5 @@ def packages() -> tuple[int, list[str]]:
 def free_memory_gb(total: float) -> float:
     """Return what is free without swapping; the total where the system does not say."""
     info = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
-    return int(found[1]) / 2**20 if found else total
+    line = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
+    return int(line[1]) / 2**20 if line else total

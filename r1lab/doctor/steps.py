@@ -31,10 +31,10 @@ def examine(learner: Learner, asked: GRPOConfig) -> Facts:
         asked: the settings of the run that is tried.
     """
     trial = Trial(learner, asked)
-    found = {"asked": asked}
+    facts = {"asked": asked}
     for measure in (prompts, reading, gold, grades, endings, logprobs, steps, gradients, probes):
-        found |= measure(trial)
-    return Facts(**found)
+        facts |= measure(trial)
+    return Facts(**facts)
 
 
 @torch.no_grad()
@@ -55,18 +55,18 @@ def logprobs(trial):
     first, second = trial.experiences
     start, halfway, end = trial.models
 
-    def own(model, one, temperature=asked.temperature):
+    def under(model, one, temperature=asked.temperature):
         parts = logps_of(model, one, temperature)
         return torch.cat([logps[inside] for *_, inside, logps in parts])
 
     def read(policy):  # as the loss reads them
-        found = learner.scored(policy, second)
-        return torch.cat([found[row].cpu() for row in sorted(found)])
+        by_row = learner.scored(policy, second)
+        return torch.cat([by_row[row].cpu() for row in sorted(by_row)])
 
     sampled = [torch.cat(one.old_logps) for one in trial.experiences]
-    stale = own(start, second)
-    right = [own(start, first), own(halfway, second)]
-    after = [own(halfway, first), own(end, second)]
+    stale = under(start, second)
+    right = [under(start, first), under(halfway, second)]
+    after = [under(halfway, first), under(end, second)]
     scored = read(learner.policy)
     leap = max(map(_gap, after, right)) * min(1.0, asked.learning_rate / LEAST_RATE)
     facts = {
@@ -75,7 +75,7 @@ def logprobs(trial):
         "leap": leap, "reach": leap * asked.steps,
     }  # fmt: skip
     if asked.temperature != 1:
-        facts["cold_gap"] = _gap(sampled[0], own(start, first, 1.0))
+        facts["cold_gap"] = _gap(sampled[0], under(start, first, 1.0))
     if facts["scored"] != 1:
         return facts
     if reference := learner.modules.get("reference"):
@@ -136,9 +136,9 @@ def dissected(trial, number):
     before = trial.gradients[0] if number else torch.zeros_like(used)
     left = float(used.norm()) / norm
     parts = [*true_gradients(trial, number), weights, before]
-    (rest, end, decay, kept), unexplained = explained(used / left, parts)
+    (rest, end, decay, carried), unexplained = explained(used / left, parts)
     return {
-        "rest": rest, "end": end, "kept": kept, "decay": abs(decay) * float(weights.norm()) / norm,
+        "rest": rest, "end": end, "kept": carried, "decay": abs(decay) * float(weights.norm()) / norm,
         "unexplained": unexplained, "clip_left": left,
     }  # fmt: skip
 
@@ -149,7 +149,7 @@ def true_gradients(trial: Trial, number: int) -> list[Float[Tensor, " weights"]]
     config = trial.config
     model = trial.models[number]
     one = trial.experiences[number]
-    found = []
+    gradients = []
     lengths = list(map(len, one.completion_ids))
     ends = torch.tensor([*trial.ends])
     worth = -one.advantages.flatten() / loss_normalizer(config.loss.aggregation, lengths, config.cap(0))
@@ -160,8 +160,8 @@ def true_gradients(trial: Trial, number: int) -> list[Float[Tensor, " weights"]]
         for rows, ids, inside, logps in logps_of(model, one, config.temperature):
             picked = inside & (torch.isin(ids, ends) == of_end)
             (worth[rows, None] * logps * picked).sum().backward()
-        found.append(flat(model, gradient=True))
-    return found
+        gradients.append(flat(model, gradient=True))
+    return gradients
 
 
 def explained(target: Tensor, parts: list[Tensor]) -> tuple[list[float], float]:

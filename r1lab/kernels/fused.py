@@ -234,9 +234,9 @@ def linear_forward(
     x, weight, ids, temperature, entropy
 ):
     """Compute (logp, entropy, lse) [n] of a wave x [n, hidden], weight [vocab, hidden], ids [n]."""
-    (n, depth), kept, scale = x.shape, wide(x.dtype), LOG2E / temperature
-    statistics = x.new_empty(3, SPLITS, n, dtype=kept)
-    chosen, out = x.new_empty(n, dtype=kept), x.new_empty(3, n, dtype=kept)
+    (n, depth), wide_dtype, scale = x.shape, wide(x.dtype), LOG2E / temperature
+    statistics = x.new_empty(3, SPLITS, n, dtype=wide_dtype)
+    chosen, out = x.new_empty(n, dtype=wide_dtype), x.new_empty(3, n, dtype=wide_dtype)
     matrices, options = operands(x, weight, entropy)
     linear_statistics[(triton.cdiv(n, TILE_ROWS) * SPLITS,)](
         *matrices, ids.int(), statistics, chosen, n, len(weight), depth, scale,

@@ -71,9 +71,9 @@ def linear_logprob(
     rows, chosen, inside = hidden.reshape(-1, hidden.shape[-1]), ids.flatten(), live.flatten()
     with torch.autocast(device, enabled=False):  # sums stay in fp32
         if device == "cpu" and live.sum() * len(weight) * torch.float32.itemsize <= PLAIN_BYTES:
-            found = plain_linear(rows[inside], weight, chosen[inside], temperature)
-            empty = torch.zeros_like(inside, dtype=found.logp.dtype)
-            values = [empty.masked_scatter(inside, value) for value in found]
+            result = plain_linear(rows[inside], weight, chosen[inside], temperature)
+            empty = torch.zeros_like(inside, dtype=result.logp.dtype)
+            values = [empty.masked_scatter(inside, value) for value in result]
         else:
             rung = pick(rows, weight)
             values = linear_op(rows, weight, chosen, inside, temperature, return_entropy, rung)
@@ -94,9 +94,9 @@ def check(hidden, weight, ids, mask, temperature):
         and hidden.dtype == weight.dtype
     )
     if not right:
-        found = [(*tensor.shape, tensor.dtype) for tensor in (hidden, weight, ids, mask)]
+        given = [(*tensor.shape, tensor.dtype) for tensor in (hidden, weight, ids, mask)]
         raise InputError(
-            f"hidden states, weight, ids and mask {found} do not fit; give [rows, hidden] and "
+            f"hidden states, weight, ids and mask {given} do not fit; give [rows, hidden] and "
             "[vocab, hidden] of one floating-point dtype (cast one, or use autocast), int64 [rows] "
             "and, if any, bool [rows], all on one device."
         )
@@ -175,8 +175,8 @@ class LinearLogProb(torch.autograd.Function):
         """Compute (logp, entropy, lse) [n] of hidden [n, hidden] @ weight [vocab, hidden].T."""
         values = tuple(hidden.new_zeros(len(hidden), dtype=wide(hidden.dtype)) for _ in range(3))
         for rows in waves(mask, rung.forward_rows(weight)):
-            found = rung.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
-            for column, value in zip(values, found):
+            parts = rung.linear_forward(hidden[rows], weight, ids[rows], temperature, entropy)
+            for column, value in zip(values, parts):
                 column[rows] = value
         ctx.save_for_backward(hidden, weight, ids, mask, *values[1:])
         ctx.temperature, ctx.rung = temperature, rung

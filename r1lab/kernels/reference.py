@@ -36,8 +36,8 @@ def plain_linear(
     With z = hidden @ weight.T / T: lse = ln sum exp(z), logp = z[id] - lse, entropy = -sum p ln p.
     The logits are never rounded to 16 bits.
     """
-    kept = wide(hidden.dtype)
-    scaled = hidden.to(kept) @ weight.to(kept).T / temperature
+    wide_dtype = wide(hidden.dtype)
+    scaled = hidden.to(wide_dtype) @ weight.to(wide_dtype).T / temperature
     lse = scaled.logsumexp(-1)
     logp = scaled.gather(-1, ids[:, None])[:, 0] - lse
     if not entropy:

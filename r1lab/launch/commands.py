@@ -175,13 +175,13 @@ def hacking(config: Annotated[R1Config, Flat] = R1Config(), name: str = "r1"):
     Args:
         name: of the chain in runs/NAME, which has come to Dev3; give --seed as it had it.
     """
-    found = Chain(config, name).hack()
+    runs = Chain(config, name).hack()
     rows = []
-    for payer, scores in found.items():
+    for payer, scores in runs.items():
         for when in ("start", "short", "long"):
-            shown = [f"{scores[when][judge]:.3f}" for judge in (*found, "agreement")]
+            shown = [f"{scores[when][judge]:.3f}" for judge in (*runs, "agreement")]
             rows.append((payer, when, *shown))
-    columns = ("paid by", "steps", *(f"score of the {judge}" for judge in found), "agreement")
+    columns = ("paid by", "steps", *(f"score of the {judge}" for judge in runs), "agreement")
     console.print(Table(columns, rows))
 
 
@@ -237,8 +237,8 @@ def _by_level(result):
     summary = result.summary()
     for level in summary["by_level"]:
         rows = [row for row, at in enumerate(result.levels) if str(at) == level]
-        summary["by_level"][level] = own = {"n": len(rows)} | result.rows(rows).summary()
-        del own["by_level"]
+        summary["by_level"][level] = block = {"n": len(rows)} | result.rows(rows).summary()
+        del block["by_level"]
     return summary
 
 

@@ -108,9 +108,9 @@ def add_adapter(model: PreTrainedModel, lora: LoRA, base: str | Path, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(settings, TRAINED)
-    found = local_model(base)
-    of_run = found and found.parent.name == "checkpoints"  # a run may go on and have another one then
-    model.peft_config[TRAINED].base_model_name_or_path = str(found if of_run else base)
+    place = local_model(base)
+    of_run = place and place.parent.name == "checkpoints"  # a run may go on and have another one then
+    model.peft_config[TRAINED].base_model_name_or_path = str(place if of_run else base)
 
 
 def read_adapter(model: PreTrainedModel, folder: Path):
@@ -128,8 +128,8 @@ def read_adapter(model: PreTrainedModel, folder: Path):
         model.add_adapter(settings, TRAINED)
         weights = load_peft_weights(str(folder), device="cpu")
         named = {name.removeprefix(PREFIX): value for name, value in weights.items()}
-        found = set_peft_model_state_dict(model, named, TRAINED)
-        wrong = [*found.unexpected_keys, *(name for name in found.missing_keys if ADAPTER in name)]
+        loaded = set_peft_model_state_dict(model, named, TRAINED)
+        wrong = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if ADAPTER in name)]
         why = f"{len(wrong)} of its weights belong to other layers" * bool(wrong)
     except Exception as error:  # PEFT raises many kinds for a damaged file or another shape
         why = reason(error)

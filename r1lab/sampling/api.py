@@ -87,12 +87,12 @@ class Rollouts:
 
         Raises InputError where the sampler did not report `log_kept`, which is then NaN.
         """
-        if any(kept.isnan().any() for kept in self.log_kept):
+        if any(values.isnan().any() for values in self.log_kept):
             raise InputError(
                 "this sampler does not report what top-p or top-k left of the mass, so its samples "
                 "cannot be trained on: set top_p=1 and top_k=0."
             )
-        return [sampled + kept for sampled, kept in zip(self.logprobs, self.log_kept)]
+        return [sampled + log_kept for sampled, log_kept in zip(self.logprobs, self.log_kept)]
 
 
 class Sampler:
@@ -150,10 +150,10 @@ class Sampler:
 
         Raises InputError, and changes nothing, for an unknown or missing name or a wrong shape.
         """
-        own, new = dict(self.model.named_parameters(remove_duplicate=False)), dict(named_parameters)
-        wrong = [name for name in new if name not in own or own[name].shape != new[name].shape]
-        given = {id(own.get(name)) for name in new}
-        missing = [name for name, value in own.items() if id(value) not in given]
+        ours, new = dict(self.model.named_parameters(remove_duplicate=False)), dict(named_parameters)
+        wrong = [name for name in new if name not in ours or ours[name].shape != new[name].shape]
+        given = {id(ours.get(name)) for name in new}
+        missing = [name for name, value in ours.items() if id(value) not in given]
         if wrong or missing:
             raise InputError(
                 f"load_weights: {len(missing)} parameters are missing {missing[:3]}, and {len(wrong)} "
@@ -170,9 +170,9 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
     Raises InputError where neither names one.
     """
     named = model.generation_config.eos_token_id
-    found = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
+    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
     template, known = str(tokenizer.chat_template or ""), tokenizer.get_vocab()
-    found |= {known[end] for end in TURN_ENDS if end in template and end in known}
-    if not found:
+    ends |= {known[end] for end in TURN_ENDS if end in template and end in known}
+    if not ends:
         raise InputError("neither the tokenizer nor the model names an end token: set eos_token_id")
-    return sorted(found)
+    return sorted(ends)

@@ -47,17 +47,17 @@ def choose(
     if params.temperature == 0:
         log_kept, tokens = logps.max(-1)
         return tokens, torch.zeros_like(log_kept), log_kept
-    kept = logps
+    filtered = logps
     if params.top_k > 0:
-        kept = TopKLogitsWarper(params.top_k)(None, kept)
+        filtered = TopKLogitsWarper(params.top_k)(None, filtered)
     if params.top_p < 1:
-        kept = TopPLogitsWarper(params.top_p)(None, kept)
-    cdf = kept.exp().cumsum(-1)
+        filtered = TopPLogitsWarper(params.top_p)(None, filtered)
+    cdf = filtered.exp().cumsum(-1)
     mass = cdf[:, -1:]
     # `right`: the first entry above the target, never a token of probability 0. The clamp is for
     # NaN alone, which `generate` reports.
     tokens = torch.searchsorted(cdf, uniform[:, None] * mass, right=True).clamp_(max=cdf.shape[-1] - 1)
-    log_kept = torch.zeros_like(mass) if kept is logps else mass.log()
+    log_kept = torch.zeros_like(mass) if filtered is logps else mass.log()
     return tokens[:, 0], (logps.gather(1, tokens) - log_kept)[:, 0], log_kept[:, 0]
 
 
@@ -91,11 +91,11 @@ class TorchSampler(Sampler):
             for start in range(0, len(prompts), size):
                 batch = slice(start, start + size)
                 for step in self._decode(prompts[batch], params, streams[batch]):
-                    for row, token, logprob, kept, stop in step:
+                    for row, token, logprob, log_mass, stop in step:
                         place = start * params.n + row
                         ids[place].append(token)
                         logprobs[place].append(logprob)
-                        log_kept[place].append(kept)
+                        log_kept[place].append(log_mass)
                         if stop:
                             finish[place] = "stop"
                         if stop or len(ids[place]) == params.max_tokens:

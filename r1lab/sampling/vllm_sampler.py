@@ -80,8 +80,8 @@ class VLLMSampler(Sampler):
     def _start(self, config):
         """Start vLLM with random weights; undo what it does to torch in this process."""
         several = dist.is_initialized() and dist.get_world_size() > 1
-        own = self.model.config
-        own.architectures = own.architectures or [type(self.model).__name__]
+        model_config = self.model.config
+        model_config.architectures = model_config.architectures or [type(self.model).__name__]
         set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
         remedy = (
             "where it ran out of memory, lower vllm.kv_cache_gb or vllm.max_rows; where its cache "
@@ -93,7 +93,7 @@ class VLLMSampler(Sampler):
                 tempfile.TemporaryDirectory() as folder,
                 torch.random.fork_rng(),
             ):
-                own.save_pretrained(folder)  # config.json alone
+                model_config.save_pretrained(folder)  # config.json alone
                 llm = self.vllm.LLM(
                     model=folder,
                     load_format="dummy",
@@ -227,10 +227,10 @@ class WeightUpdate:
         def noted():
             for name, value in weights:
                 value = value.detach().to(self.device)
-                own = fused_name(name, getattr(model, "packed_modules_mapping", {}))
-                if own in dtypes:
-                    sizes[own] += value.numel()
-                    sums[own] += checksum(value.to(dtypes[own]))
+                fused = fused_name(name, getattr(model, "packed_modules_mapping", {}))
+                if fused in dtypes:
+                    sizes[fused] += value.numel()
+                    sums[fused] += checksum(value.to(dtypes[fused]))
                 yield name, value
 
         self.reload_weights(weights_iterator=noted())

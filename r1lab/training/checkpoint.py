@@ -62,8 +62,8 @@ def save_checkpoint(
                 partial.mkdir(parents=True)
                 state = state | {name: one.state_dict() for name, one in optimizers.items()}
                 for name, module in modules.items():
-                    own = {part: p.detach().contiguous() for part, p in own_parameters(module).items()}
-                    save_file(own, partial / f"{name}.safetensors")
+                    weights = {part: p.detach().contiguous() for part, p in own_parameters(module).items()}
+                    save_file(weights, partial / f"{name}.safetensors")
             if world.is_main:
                 save_model(policy.model, tokenizer, partial, state_dict=weights)
                 torch.save(state, partial / "trainer.pt")
@@ -71,14 +71,14 @@ def save_checkpoint(
                     _to_disk(file)
         if world.is_main:
             _to_disk(final.parent)
-            kept = Run(run)
-            for old in {*kept.checkpoints[:-KEPT]} - {kept.best}:
+            earlier = Run(run)
+            for old in {*earlier.checkpoints[:-KEPT]} - {earlier.best}:
                 shutil.rmtree(old)
     except (OSError, dcp.api.CheckpointException) as error:
         trouble = reason(error)
-    if found := [one for one in world.gather(trouble) if one]:
+    if failures := [one for one in world.gather(trouble) if one]:
         raise InputError(
-            f"the checkpoint of step {step} could not be written ({found[0]}); free some space and "
+            f"the checkpoint of step {step} could not be written ({failures[0]}); free some space and "
             "continue with --resume: the run is whole up to its last checkpoint."
         )
     return final
@@ -105,8 +105,8 @@ def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
             dcp.load(tensors, checkpoint_id=checkpoint / SHARDS, no_dist=not dist.is_initialized())
         else:
             for name in optimizers:
-                for number, own in state.pop(name)["state"].items():
-                    stored |= {f"{name}.{number}.{part}": value for part, value in own.items()}
+                for number, parts in state.pop(name)["state"].items():
+                    stored |= {f"{name}.{number}.{part}": value for part, value in parts.items()}
             for name in modules:
                 parts = load_file(checkpoint / f"{name}.safetensors")
                 stored |= {f"{name}.{part}": value for part, value in parts.items()}
@@ -116,11 +116,11 @@ def restore(checkpoint: Path, optimizers: Optimizers, modules: Modules) -> dict:
             f"one before ({type(error).__name__}: {error})."
         ) from error
     for name, value in stored.items():
-        own = tensors[name]
-        if isinstance(own, DTensor):  # this process's share
-            mesh = own.device_mesh
-            value = distribute_tensor(value.to(mesh.device_type), mesh, own.placements)
-        own.copy_(value)
+        target = tensors[name]
+        if isinstance(target, DTensor):  # this process's share
+            mesh = target.device_mesh
+            value = distribute_tensor(value.to(mesh.device_type), mesh, target.placements)
+        target.copy_(value)
     return state
 
 
@@ -130,11 +130,11 @@ def _tensors(optimizers, modules):
     for name, optimizer in optimizers.items():
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for number, parameter in enumerate(parameters):
-            own = optimizer.state[parameter]
-            if not own:  # before its first step
-                own["step"] = torch.zeros((), device=parameter.device)
-                own |= {part: torch.zeros_like(parameter) for part in ("exp_avg", "exp_avg_sq")}
-            tensors |= {f"{name}.{number}.{part}": value for part, value in own.items()}
+            parts = optimizer.state[parameter]
+            if not parts:  # before its first step
+                parts["step"] = torch.zeros((), device=parameter.device)
+                parts |= {part: torch.zeros_like(parameter) for part in ("exp_avg", "exp_avg_sq")}
+            tensors |= {f"{name}.{number}.{part}": value for part, value in parts.items()}
     for name, module in modules.items():
         tensors |= {f"{name}.{part}": p.detach() for part, p in own_parameters(module).items()}
     return tensors

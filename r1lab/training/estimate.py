@@ -30,7 +30,7 @@ PROMPT_TOKENS = 160  # of a question in its template
 UNLIMITED = 1 << 30  # where a model's settings name no longest sequence
 # What sharding divides; with `Parallel.offload` it waits in the host's memory.
 SHARES = ("weights", "gradients", "optimizer", "reference")
-SHAPES = {name: AutoConfig.for_model(**own) for name, own in read_toml(__file__, "shapes").items()}
+SHAPES = {name: AutoConfig.for_model(**settings) for name, settings in read_toml(__file__, "shapes").items()}
 
 
 def shape_of(model: str) -> PretrainedConfig:
@@ -121,8 +121,8 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     root = layer + total - shape.num_hidden_layers * layer  # embedding, head, norm and one layer
     together = each * layer + (2 * each + 4) * root + 4 * total * (not parallel.reduce_every)
     recomputed = layer_activations(shape, each)
-    kept = each * hidden if parallel.recompute else recomputed
-    row = shape.num_hidden_layers * kept + parallel.recompute * recomputed + hidden * (4 + 4 * each)
+    stored = each * hidden if parallel.recompute else recomputed
+    row = shape.num_hidden_layers * stored + parallel.recompute * recomputed + hidden * (4 + 4 * each)
     training = {
         "layers together": together if parallel.shard else 4 * total * (processes > 1),
         "activations": tokens * row,

@@ -112,8 +112,8 @@ class Learner:
         if not (config.rescores or self.lags):
             return {}
         experience.rollout_logps = experience.old_logps
-        own = self.scored(self.policy, experience)
-        experience.old_logps = [logps.cpu() for logps in gathered(self.world, own)]
+        rescored = self.scored(self.policy, experience)
+        experience.old_logps = [logps.cpu() for logps in gathered(self.world, rescored)]
         apart = (torch.cat(experience.old_logps) - torch.cat(experience.rollout_logps)).abs()
         drift = {"drift_mean": apart.mean().item(), "drift_max": apart.max().item()}
         if (self.step == 0 or not self.lags) and not drift["drift_mean"] <= limit:
@@ -149,12 +149,12 @@ class Learner:
         config, sums = self.config, Counter()
         lengths = [len(experience.completion_ids[row]) for row in rows]
         normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
-        for own, ids, completion, mask in self.batches(experience, rows, self.policy):
+        for batch, ids, completion, mask in self.batches(experience, rows, self.policy):
 
             def columns(logps: list | dict | None) -> Float[Tensor, "rows column"] | None:
-                return logps and pad_sequence([logps[row] for row in own], True).to(ids.device)
+                return logps and pad_sequence([logps[row] for row in batch], True).to(ids.device)
 
-            advantages = self.advantages_of(experience, own, mask.shape[1])
+            advantages = self.advantages_of(experience, batch, mask.shape[1])
             out = self.policy(ids, completion, *self.reading)
             loss, metrics = self.loss(
                 out.logp, columns(experience.old_logps), columns(experience.ref_logps),
@@ -239,13 +239,13 @@ class Learner:
 
         Of the rows that this process works on where there are so many mini-batches; 0: that it trains on.
         """
-        found, reading = {}, self.reading if isinstance(module, Policy) else ()
+        by_row, reading = {}, self.reading if isinstance(module, Policy) else ()
         for rows in experience.minibatches(minibatches or self.config.minibatches):
-            for own, ids, completion, mask in self.batches(experience, rows, module):
+            for batch, ids, completion, mask in self.batches(experience, rows, module):
                 out = module(ids, completion, *reading)
                 said = getattr(out, "logp", out)
-                found |= {row: said[i][mask[i]] for i, row in enumerate(own)}
-        return found
+                by_row |= {row: said[i][mask[i]] for i, row in enumerate(batch)}
+        return by_row
 
     def batches(self, experience: Experience, rows: Sequence[int], module: nn.Module) -> Iterator:
         """This process's share of the rows in micro-batches, each to go through `module`.
@@ -257,9 +257,9 @@ class Learner:
             shares = own_groups(self.config, self.world, experience, rows)
         else:
             shares = own_batches(self.config, self.world, experience.lengths, rows)
-        for own in self.world.in_step(shares, module):
-            prompts = [experience.prompt_ids[row] for row in own]
-            completions = [experience.completion_ids[row] for row in own]
+        for batch in self.world.in_step(shares, module):
+            prompts = [experience.prompt_ids[row] for row in batch]
+            completions = [experience.completion_ids[row] for row in batch]
             ids, completion = pad_rows(prompts, completions, self.tokenizer.pad_token_id)
             ids, completion = ids.to(self.world.device), completion.to(self.world.device)
-            yield own, ids, completion, completion_columns(completion)[1]
+            yield batch, ids, completion, completion_columns(completion)[1]

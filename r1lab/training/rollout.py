@@ -81,8 +81,8 @@ def _mean(values):
 
 def gathered(world: World, share: Mapping[int, object]) -> list:
     """What all processes have found, each for its share of the rows, in the order of the rows."""
-    found = ChainMap(*world.gather(share))
-    return [found[row] for row in sorted(found)]
+    by_row = ChainMap(*world.gather(share))
+    return [by_row[row] for row in sorted(by_row)]
 
 
 @contextmanager
@@ -117,8 +117,8 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
         ended.clear()
 
     def reward():
-        own = ChainMap(*[grades() for grades in batches])
-        texts, totals, parts = zip(*gathered(world, own))
+        graded = ChainMap(*[grades() for grades in batches])
+        texts, totals, parts = zip(*gathered(world, graded))
         experience.completions = list(texts)
         experience.rewards = {name: [scores[name] for scores in parts] for name in parts[0]}
         experience.totals = torch.tensor(totals).view(-1, group)
@@ -130,9 +130,9 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
             ended |= zip(rows, zip(drawn.completion_ids, drawn.finish))
         if ended:
             grade()
-        found = zip(rows, zip(drawn.completion_ids, drawn.finish, drawn.scorer_logps))
+        answers = zip(rows, zip(drawn.completion_ids, drawn.finish, drawn.scorer_logps))
         repeated = [[one for one in each for _ in range(group)] for each in (problems, prompts, prompt_ids)]
-        experience = Experience(*repeated, *map(list, zip(*gathered(world, dict(found)))))
+        experience = Experience(*repeated, *map(list, zip(*gathered(world, dict(answers)))))
         yield experience, reward
     finally:  # after an error, what the thread has not started is not graded
         thread.shutdown(cancel_futures=True)

@@ -150,7 +150,7 @@ def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]
     refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")
     asked = tokenizer(prompts).input_ids
     answers = tokenizer(completions, add_special_tokens=False).input_ids
-    return [(ids, [*own, tokenizer.eos_token_id]) for ids, own in zip(asked, answers)]
+    return [(ids, [*answer, tokenizer.eos_token_id]) for ids, answer in zip(asked, answers)]
 
 
 def stored_rows(data: str | Path) -> Iterable[Mapping]:
@@ -179,10 +179,10 @@ def stored_rows(data: str | Path) -> Iterable[Mapping]:
 
 def fitting(documents: list[Document], longest: int, data: str | Path) -> list[Document]:
     """The documents that fit into the model's positions. Raises InputError where none does."""
-    kept = [one for one in documents if len(one[0]) + len(one[1]) <= longest]
-    if not kept:
+    short = [one for one in documents if len(one[0]) + len(one[1]) <= longest]
+    if not short:
         raise InputError(f"{data}: each row is longer than the model's {longest} positions.")
-    return kept
+    return short
 
 
 def make_batches(config: SFTConfig, lengths: list[int]) -> list[list[int]]:

@@ -99,8 +99,8 @@ class Asked:
         wanted = f"a floating-point tensor of shape {shape} is expected"
         right_type = isinstance(result, Tensor) and result.is_floating_point()
         require(right_type, f"your function returns {kind(result)}; {wanted}.")
-        found = tuple(result.shape)
-        require(found == shape, f"your result has shape {found}; {wanted}.")
+        given = tuple(result.shape)
+        require(given == shape, f"your result has shape {given}; {wanted}.")
         odd = result[~result.isfinite()].tolist()
         fault = "something is divided by 0, or let in by the mask"
         require(not odd, f"your result holds {odd[:1]} for {self.last}: {fault}.")
@@ -131,12 +131,12 @@ class Asked:
             args = [torch.tensor(one) if isinstance(one, tensors) else one for one in stored]
             rights = [list(map(torch.tensor, answer)) for answer in answers]
             yours = self.tensors(args, tuple(rights[0][0].shape), wrt)
-            for part, own, *options in zip(parts, yours, *rights):
-                offs = [((own - one).abs() / (1 + one.abs()), one) for one in options]
+            for part, value, *options in zip(parts, yours, *rights):
+                offs = [((value - one).abs() / (1 + one.abs()), one) for one in options]
                 off, right = min(offs, key=lambda pair: pair[0].max().item())
                 at = [int(place) for place in torch.unravel_index(off.argmax(), off.shape)]
                 what = words.format(*(_entry(arg, at) for arg in args)) + f" at {at}" * bool(at)
-                both = f"must be {right[*at]:.4g}; yours is {own[*at]:.4g}"
+                both = f"must be {right[*at]:.4g}; yours is {value[*at]:.4g}"
                 require(off.max() < TOLERANCE, f"{why}: {what}{part} {both}.")
 
     def examples(self, arguments: Callable = lambda *args: args):
