@@ -2,22 +2,16 @@
 
 import json
 import os
-import platform
-import re
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from r1lab.errors import InputError
-from r1lab.files import PACKAGE, Row, read_rows, write_text
+from r1lab.files import Row, read_rows, write_text
 
 # Who computes and when, or which of several results: what may differ when a run goes on.
 WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks", "track")
@@ -257,43 +251,3 @@ def from_json(default, stored):
         read = {name: from_json(getattr(default, name), stored[name]) for name in names}
         return replace(default, **read)
     return tuple(from_json(None, one) for one in stored) if isinstance(stored, list) else stored
-
-
-def provenance() -> Row:
-    """Where numbers come from: the command, the commit and the machine that made them."""
-    return {"command": command(), "commit": commit(), "machine": machine()}
-
-
-def command() -> str | None:
-    """What was typed to start this process; None where it was not the command line (a notebook)."""
-    program = Path(sys.argv[0])
-    typed = "r1lab" in (program.name, program.parent.name)  # the latter: python -m r1lab
-    return shlex.join(["r1lab", *sys.argv[1:]]) if typed else None
-
-
-def commit() -> str | None:
-    """The commit of this package, with "-dirty" where its files differ; None outside a checkout."""
-    git = ["git", "-C", str(PACKAGE)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "."], stderr=subprocess.DEVNULL)
-    except FileNotFoundError:  # no git on this machine
-        return None
-    return head.stdout.strip() + "-dirty" * (changed.returncode == 1) or None
-
-
-def machine() -> Row:
-    """What the numbers were measured on."""
-    import torch  # takes a second to import, and reading a run needs no torch
-
-    info = Path("/proc/cpuinfo")
-    cpu = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.MULTILINE)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = {name: version(name) for name in ("torch", "transformers", "r1lab")}
-    return {
-        "cpu": cpu[1] if cpu else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "memory_gb": round(memory, 1),
-        "versions": {"python": platform.python_version(), **versions},
-    }

@@ -30,7 +30,7 @@ from r1lab.run import Run
 from r1lab.training.batching import pad_rows
 from r1lab.training.checkpoint import checkpoint_path, save_checkpoint
 from r1lab.training.distributed import World
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 from tests.elsewhere import by_r1lab, by_transformers
 
 pytestmark = pytest.mark.real

@@ -24,7 +24,7 @@ from r1lab.models.places import smollm2_file
 from r1lab.rewards import correct
 from r1lab.sampling import TorchSampler
 from r1lab.sources import hub
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 from tests.hub_rows import put
 
 pytestmark = pytest.mark.real

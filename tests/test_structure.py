@@ -21,7 +21,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
 # These only go down: to 9,000 lines and 85,000 tokens, and no file over 300 lines.
-MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 10_150, 104_500, 102
+MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_750, 101_000, 102
 LONG_FUNCTIONS: dict[str, str] = {}  # "room/file.py:function" -> why it may be longer
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py"  # text as code, in a process the kernel locks in
 MAX_TREE_BYTES = 15 * 2**20
@@ -29,7 +29,7 @@ MAX_TREE_BYTES = 15 * 2**20
 # Rooms in the order in which data flows: each may import those before it, and nothing after it. A
 # module at the package's top is a room of one file: a new one needs its place here.
 ORDER = (
-    *("errors", "files", "run", "task", "kernels", "objective", "models", "sampling", "sandbox", "rewards"),
+    *("errors", "files", "machine", "run", "task", "kernels", "objective", "models", "sampling", "sandbox", "rewards"),
     *("sources", "evaluation", "training", "world", "stages", "search", "report", "launch"),
     *("doctor", "api", "lab", "cli"),
 )
@@ -154,12 +154,15 @@ def test_the_package_reads_in_a_weekend(capsys):
 
 # What style.md replaces: words in senses that a native reader does not expect.
 WORDS = "mend mends mended begun anew hitherto told bend bends warmth pleases".split()
+NAMELESS = {"own", "found", "kept", "told", "begun"}  # say nothing of what a variable holds
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_plain_words_are_used(path):
     text = path.read_text(encoding="utf-8").lower()
     assert not [word for word in WORDS if re.search(rf"\b{word}\b", text)]
+    names = {node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)}
+    assert not names & NAMELESS
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r1lab import machine
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
@@ -236,10 +237,30 @@ def test_unknown_arms_are_refused():
         SmallWorld(arm="lucky").task()
 
 
+@pytest.mark.parametrize(("texts", "expected"), [
+    ([], 64), (["max 100000\n"], 64), (["200000 100000\n"], 2), (["50000 100000\n"], 1),
+    (["200000\n", "100000\n"], 2), (["-1\n", "100000\n"], 64),
+])  # fmt: skip
+@pytest.mark.parametrize("affinity", [True, False])
+def test_cores_are_those_of_the_container(texts, expected, affinity, tmp_path, monkeypatch):
+    """Version 2 of cgroups has one file, version 1 has two; macOS has neither, and no affinity."""
+    names = machine.QUOTAS[len(texts) > 1]
+    (tmp_path / "cpu").mkdir()
+    for name, text in zip(names, texts):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 64)
+    if affinity:
+        monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: range(64))
+    else:
+        monkeypatch.delattr(machine.os, "sched_getaffinity")
+    assert machine.cores() == expected
+
+
 @pytest.mark.parametrize("cores", [1, 2, 5, 7, 16, 20, 64])
 def test_the_presets_train_on_any_number_of_cores(monkeypatch, cores):
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: range(cores))
+    monkeypatch.setattr(processes, "cores", lambda: cores)
     assert default_processes() == cores
     for config in (GRPOConfig.preset("cpu"), REASONING.rl, SCENARIOS.rl):
         number = default_processes(config.questions)

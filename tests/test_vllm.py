@@ -28,7 +28,7 @@ from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.training.processes import launch
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 from r1lab.world.small_world import SmallWorld
 
 pytestmark = pytest.mark.vllm

@@ -21,7 +21,8 @@ from r1lab.doctor.trial import trial_config
 from r1lab.errors import InputError, require_known
 from r1lab.files import PACKAGE, SHIPPED, read_rows, read_toml
 from r1lab.models.policy import Policy, load_start
-from r1lab.run import Run, machine
+from r1lab.machine import machine
+from r1lab.run import Run
 from r1lab.stages.rl_stages import PRESETS, Zero, stored_zero
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner

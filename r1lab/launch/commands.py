@@ -15,7 +15,8 @@ from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
-from r1lab.run import Run, first_process, provenance
+from r1lab.machine import provenance
+from r1lab.run import Run, first_process
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.sources import load_task
 from r1lab.sources.hub import SETS, load_source, save_traces

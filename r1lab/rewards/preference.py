@@ -45,8 +45,8 @@ class PreferenceReward:
         shown = texts if self.whole else [parse(*row).answer for row in zip(texts, prompts)]
         rows = [row for row, text in enumerate(shown) if text and family[row] == self.family]
         asked = [text_of(prompts[row]) for row in rows]
-        scores = _model(self.folder).judge(asked, [shown[row] for row in rows])
-        for row, score in zip(rows, scores):
+        judged = _model(self.folder).judge(asked, [shown[row] for row in rows])
+        for row, score in zip(rows, judged):
             scores[row] = score
         return scores
 

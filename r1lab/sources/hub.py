@@ -121,8 +121,8 @@ def _joined(parts, target):
         joined = [(a - b, f"({x}-{y})")] + ([(a / b, f"({x}/{y})")] if b else [])
         joined += [(a + b, f"({x}+{y})"), (a * b, f"({x}*{y})")] if left < right else []
         for part in joined:
-            if joined := _joined((part, *rest), target):
-                return joined
+            if solved := _joined((part, *rest), target):
+                return solved
     return ""
 
 

@@ -22,7 +22,8 @@ from r1lab.sampling import Sampler
 from r1lab.sources.templates import prompt_of
 from r1lab.task import Problem, Task, problem_of
 from r1lab.training.processes import Progress
-from r1lab.run import Run, commit
+from r1lab.machine import commit
+from r1lab.run import Run
 from r1lab.world.small_world import LANG_WEIGHTS, SmallWorld
 from r1lab.world.bases import UNKNOWN
 

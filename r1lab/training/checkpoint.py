@@ -62,8 +62,8 @@ def save_checkpoint(
                 partial.mkdir(parents=True)
                 state = state | {name: one.state_dict() for name, one in optimizers.items()}
                 for name, module in modules.items():
-                    weights = {part: p.detach().contiguous() for part, p in own_parameters(module).items()}
-                    save_file(weights, partial / f"{name}.safetensors")
+                    parts = {part: p.detach().contiguous() for part, p in own_parameters(module).items()}
+                    save_file(parts, partial / f"{name}.safetensors")
             if world.is_main:
                 save_model(policy.model, tokenizer, partial, state_dict=weights)
                 torch.save(state, partial / "trainer.pt")

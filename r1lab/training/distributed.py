@@ -149,7 +149,7 @@ class World:
             InputError: on every process, naming those whose `value` prints differently.
         """
         hashes = self.gather(hashlib.sha256(repr(value).encode()).hexdigest())
-        others = [str(rank) for rank, value in enumerate(hashes) if value != hashes[0]]
+        others = [str(rank) for rank, one in enumerate(hashes) if one != hashes[0]]
         if others:
             raise InputError(
                 f"{what} of process {', '.join(others)} differ from those of process 0; give every "

@@ -121,8 +121,8 @@ def memory(config: Settings, shape: PretrainedConfig, processes: int) -> dict[st
     root = layer + total - shape.num_hidden_layers * layer  # embedding, head, norm and one layer
     together = each * layer + (2 * each + 4) * root + 4 * total * (not parallel.reduce_every)
     recomputed = layer_activations(shape, each)
-    stored = each * hidden if parallel.recompute else recomputed
-    row = shape.num_hidden_layers * stored + parallel.recompute * recomputed + hidden * (4 + 4 * each)
+    held = each * hidden if parallel.recompute else recomputed
+    row = shape.num_hidden_layers * held + parallel.recompute * recomputed + hidden * (4 + 4 * each)
     training = {
         "layers together": together if parallel.shard else 4 * total * (processes > 1),
         "activations": tokens * row,

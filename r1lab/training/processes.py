@@ -19,6 +19,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from tqdm import tqdm
 
 from r1lab.errors import InputError
+from r1lab.machine import cores
 from r1lab.run import Run, first_process
 from r1lab.training.distributed import Parallel, ShardedWorld, World
 
@@ -82,7 +83,7 @@ class Progress(tqdm):
 def default_processes(questions: int = 0) -> int:
     """One per GPU, else one per core that this process may use; of `questions`, which must divide
     evenly, the largest number that allows it."""
-    most = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    most = torch.cuda.device_count() or cores()
     return next(number for number in range(most, 0, -1) if questions % number == 0)
 
 
@@ -194,7 +195,7 @@ def _spawn(payload, processes):
     this process waits for it; another ends at once, and the result is 130.
     """
     os.environ.update(WORKER_ENVIRONMENT)
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     codes = torch.multiprocessing.get_context("spawn").SimpleQueue()

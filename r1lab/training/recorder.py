@@ -11,7 +11,8 @@ from importlib import import_module
 from torch.utils.tensorboard import SummaryWriter
 
 from r1lab.evaluation.measure import Evaluation, evaluate, measure
-from r1lab.run import MetricsLog, Run, provenance
+from r1lab.machine import provenance
+from r1lab.run import MetricsLog, Run
 from r1lab.task import Problem, checker
 from r1lab.training.checkpoint import checkpoint_path
 from r1lab.training.loop import Learner

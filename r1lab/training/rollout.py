@@ -117,8 +117,8 @@ def sampled(learner, problems: list[Problem]) -> Iterator[tuple[Experience, Call
         ended.clear()
 
     def reward():
-        graded = ChainMap(*[grades() for grades in batches])
-        texts, totals, parts = zip(*gathered(world, graded))
+        by_row = ChainMap(*[grades() for grades in batches])
+        texts, totals, parts = zip(*gathered(world, by_row))
         experience.completions = list(texts)
         experience.rewards = {name: [scores[name] for scores in parts] for name in parts[0]}
         experience.totals = torch.tensor(totals).view(-1, group)

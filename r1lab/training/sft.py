@@ -15,7 +15,8 @@ from r1lab.training.estimate import check_machine
 from r1lab.training.processes import compute, peak_memory_gb
 from r1lab.files import read_rows
 from r1lab.rewards import text_of
-from r1lab.run import Run, provenance
+from r1lab.machine import provenance
+from r1lab.run import Run
 from r1lab.sources.rows import read_question
 from r1lab.sources.templates import apply_template
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised

@@ -29,7 +29,7 @@ import tyro
 
 from r1lab.kernels import linear_logprob
 from r1lab.kernels.reference import plain_linear
-from r1lab.run import machine
+from r1lab.machine import machine
 
 TEMPERATURE, SAMPLED_ROWS = 0.8, 64
 REPEAT_MS, WARM_UP_MS = 500, 3000

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 
 ROOT = Path(__file__).parents[2]
 

@@ -40,7 +40,7 @@ from r1lab.sampling import VLLMConfig
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import Parallel
 from r1lab.training.loop import Learner
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 from r1lab.training.rl import grpo
 from r1lab.world.small_world import SmallWorld
 

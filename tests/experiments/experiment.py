@@ -19,7 +19,7 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.stages.pipeline import Chain, R1Config
-from r1lab.run import commit
+from r1lab.machine import commit
 from tests.experiments.chain import chain_values
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun

@@ -45,7 +45,7 @@ from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Reward, Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.run import commit, machine
+from r1lab.machine import commit, machine
 from r1lab.training.processes import Progress
 from r1lab.training.rollout import Experience
 from tests.experiments.settings import ZERO, Settings, rl_stage

@@ -99,8 +99,8 @@ class Asked:
         wanted = f"a floating-point tensor of shape {shape} is expected"
         right_type = isinstance(result, Tensor) and result.is_floating_point()
         require(right_type, f"your function returns {kind(result)}; {wanted}.")
-        given = tuple(result.shape)
-        require(given == shape, f"your result has shape {given}; {wanted}.")
+        size = tuple(result.shape)
+        require(size == shape, f"your result has shape {size}; {wanted}.")
         odd = result[~result.isfinite()].tolist()
         fault = "something is divided by 0, or let in by the mask"
         require(not odd, f"your result holds {odd[:1]} for {self.last}: {fault}.")
