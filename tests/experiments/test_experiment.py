@@ -11,9 +11,9 @@ import pytest
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean
 from r1lab.report.claims import claims_table, load_ledger
-from r1lab.stages.pipeline import Chain, R1Config
+from r1lab.stages.pipeline import MEASURED, Chain, R1Config
 from tests.experiments import experiment, measures
-from tests.experiments.chain import after_short, chain_values, levels_of
+from tests.experiments.chain import KEPT, after_short, chain_values, levels_of
 from tests.experiments.experiment import EXPERIMENTS, load_run, run_step, save_run
 from tests.experiments.fake_ledger import laboratory, verdicts  # the first is a fixture
 from tests.experiments.measures import StoredRun
@@ -122,17 +122,14 @@ def test_hacking_is_counted_from_where_r1_s_own_stage_ends():
     assert late["human"].tolist() == [20 - step for step in (60, 64, 68, 72, 76)]
 
 
-class MeasuredChain(Chain):
-    """Every value of a stage is one number of its own."""
-
-    def values(self, stage, row):
-        return np.full(len(levels_of(row)), len(stage) / 100)
-
-
 def test_all_that_the_chain_s_claims_read_is_kept_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
-    chain = MeasuredChain(R1Config(), "chain", tmp_path)
+    chain = Chain(R1Config(), "chain", tmp_path)
     (chain.folder / "hacking").mkdir(parents=True)
+    for stage in MEASURED:  # every value of a stage is one number of its own
+        values = {row: np.full(len(levels_of(row)), len(stage) / 100) for row in KEPT}
+        (chain.folder / stage).mkdir()
+        np.savez(chain.folder / stage / "values.npz", **values)
     rows = [{"kind": "train", "step": n, "model": 0.5 + n / 400, "human": 0.5} for n in range(0, 96, 4)]
     for payer in ("model", "human"):
         text = "".join(json.dumps(row) + "\n" for row in rows)
