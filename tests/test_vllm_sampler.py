@@ -17,7 +17,7 @@ from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_sampler import VERSION, WeightUpdate, import_vllm
 from r1lab.training import estimate
 from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import Parallel, World
+from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.world.small_world import SmallWorld

@@ -28,7 +28,7 @@ from r1lab.task import columns_of, gold_answer
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.loop import Learner
-from r1lab.training.rollout import Experience, Row
+from r1lab.training.rollout import Experience
 
 NEVER, EXACT = 10**9, 1e-4
 LEAST_RATE = 1e-4  # what two steps change must show

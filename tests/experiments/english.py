@@ -9,7 +9,7 @@ fine-tuning on new examples until it has cost as much as RL. The ledger runs it 
 import json
 import math
 import runpy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
