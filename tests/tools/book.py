@@ -47,7 +47,13 @@ blockquote.alert { color: inherit; border-left: 4px solid; padding: 0.8rem 1rem;
 blockquote.alert-info { background: #0d6efd18; border-color: #3b82f6; }
 blockquote.alert-success { background: #19875418; border-color: #2e9e6b; }
 blockquote.alert a, blockquote.alert summary { color: inherit; }
-.bd-content div.cell_output .text_html:has(iframe) { background: transparent !important; }
+.bd-content div.cell_output .text_html:has(iframe, table) {
+  background: transparent !important; color: inherit !important; }
+div.cell_output table { margin: 0 0 1rem; }
+div.cell_output :is(td, th) {
+  text-align: right; padding: 0.3rem 0.6rem;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+div.cell_output :is(caption, small) { color: inherit; caption-side: top; white-space: nowrap; }
 div.cell_output pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 # A heading in a box would end the section that the box is in.
