@@ -256,16 +256,16 @@ def test_the_shipped_base_sees_every_position_a_run_can_reach():
 def test_skills_and_habits_are_counted_apart():
     problem = Problem("x", "signs", 2, "en", "", "9+5-1", None, {"numbers": [9, 5, 1], "target": 13})
     first, hit = "9+5=14+1=15:13 no", "9+5=14-1=13:13 ok"
-    own = [
+    free = [
         (problem, "", f"<think> {first} wait {hit} </think> <answer> 9+5-1 </answer>"),
         (problem, "", f"<think> {first} </think> <answer> 9+5+1 </answer>"),
         (problem, "", "<think> </think> <answer> 9+5+1 </answer>"),
     ]
-    begun = [
+    started = [
         (problem, f"<think> {first} wait", f"<think> {first} wait {hit} </think> 9+5-1"),
         (problem, f"<think> {first} wait", f"<think> {first} wait 9+5=14+1=16:13 ok </think> 9+5"),
     ]
-    skills = summarize_skills(own, begun)
+    skills = summarize_skills(free, started)
     assert skills.persists == 0.5  # one of the two failed attempts was followed by another
     assert skills.steps_right == 0.75
     assert skills.ok_right == 0.5 and skills.no_right is None

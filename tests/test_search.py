@@ -155,8 +155,8 @@ def test_a_signs_tree_holds_all_attempts_their_tokens_and_the_policys_prior(poli
 def test_the_prior_is_what_the_policy_says_of_the_two_signs(policy, tokenizer, puzzle):
     tree = signs_tree(policy, tokenizer, puzzle)
     prompt = tokenizer(apply_template("small", puzzle.prompt)).input_ids
-    begun = tokenizer(f"<think> {puzzle.meta['numbers'][0]}").input_ids
-    logits = policy.model(torch.tensor([prompt + begun])).logits[0, -1]
+    opening = tokenizer(f"<think> {puzzle.meta['numbers'][0]}").input_ids
+    logits = policy.model(torch.tensor([prompt + opening])).logits[0, -1]
     signs = tokenizer.convert_tokens_to_ids(["+", "-"])
     expected = logits[signs].softmax(-1).tolist()
     assert [tree.prior[node] for node in tree.children[0]] == pytest.approx(expected, abs=1e-5)

@@ -21,7 +21,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
 # These only go down: to 9,000 lines and 85,000 tokens, and no file over 300 lines.
-MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_750, 101_000, 102
+MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_730, 100_850, 102
 LONG_FUNCTIONS: dict[str, str] = {}  # "room/file.py:function" -> why it may be longer
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py"  # text as code, in a process the kernel locks in
 MAX_TREE_BYTES = 15 * 2**20
