@@ -43,6 +43,19 @@ def test_at_most_one_right_form_in_a_hundred_is_refused(rows):
     assert len(refused) <= 0.01 * len(cases)
 
 
+SENTENCES = (
+    "So the answer is {}.", "**Answer:** {}", "Adding up gives {}.", "Therefore, we get {}.",
+    "\\[ \\boxed{{{}}} \\]", "The final answer is: **{}**", "#### {}", "Hence the total is {}.",
+)  # fmt: skip
+
+
+def test_a_sentence_that_only_says_the_answer_is_accepted(rows):
+    cases = [(row, sentence.format(row["gold"])) for row in rows for sentence in SENTENCES]
+    refused = {(row["gold"], form) for row, form in cases} - set(graded(cases))
+    print(f"{len(refused)} of {len(cases)} sentences refused: {sorted(refused)[:20]}")
+    assert len(refused) <= 0.01 * len(cases)
+
+
 def test_no_wrong_form_is_accepted(rows):
     cases = [(row, form) for row in rows for form in wrong_forms(row)]
     assert len(cases) > 50 * len(rows)
