@@ -44,7 +44,7 @@ def puzzles(level: int) -> tuple[list[Problem], list[Problem]]:
 
     Exactly one choice of signs answers each.
     """
-    found = []
+    problems = []
     for numbers in itertools.product(range(1, 10), repeat=level + 1):
         answers: dict[int, list[str]] = {}
         for expression in expressions(list(numbers)):
@@ -54,9 +54,9 @@ def puzzles(level: int) -> tuple[list[Problem], list[Problem]]:
                 question = QUESTION.format(numbers=", ".join(map(str, numbers)), target=target)
                 meta = {"numbers": list(numbers), "target": target}
                 name = problem_id("english", question)
-                found.append(Problem(name, "english", level, "en", question, right[0], meta=meta))
-    random.Random(level).shuffle(found)
-    return found[TESTED:], found[:TESTED]
+                problems.append(Problem(name, "english", level, "en", question, right[0], meta=meta))
+    random.Random(level).shuffle(problems)
+    return problems[TESTED:], problems[:TESTED]
 
 
 def draw(seed: int, rollout: int, count: int) -> list[Problem]:
@@ -120,13 +120,13 @@ def rightness(completions: list[str], numbers: list, target: list, **columns) ->
 
 def find_attempts(problem: Problem, completion: str) -> list[Attempt]:
     """Read the attempts of an answer, for everything that counts or shows them."""
-    found = []
+    attempts = []
     for expression, steps, target, verdict in LINE.findall(completion):
         first, *rest = expression.split()
         moves = tuple(zip(rest[::2], map(int, rest[1::2])))
         totals = tuple(map(int, re.findall(r"= (-?\d+)", steps)))
-        found.append(Attempt(int(first), moves, totals, int(target), verdict == "that works"))
-    return found
+        attempts.append(Attempt(int(first), moves, totals, int(target), verdict == "that works"))
+    return attempts
 
 
 task = Task(

@@ -5,7 +5,7 @@ import math
 import statistics
 
 import torch
-from planted_edits import edits
+from tests.planted_edits import edits
 
 RIGHT, WRONG = {}, {}
 

@@ -7,7 +7,7 @@ from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 
-from planted_edits import edits
+from tests.planted_edits import edits
 
 RIGHT, WRONG = {}, {}
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from planted_edits import edited, edits
+from tests.planted_edits import edited, edits
 
 RIGHT, WRONG = {}, {}
 

@@ -4,7 +4,7 @@ published code write them. Each wrong one is wrong in one way, which its key say
 import math
 
 import numpy as np
-from planted_edits import edits
+from tests.planted_edits import edits
 
 RIGHT, WRONG = {}, {}
 

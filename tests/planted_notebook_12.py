@@ -2,7 +2,7 @@
 published code write them. Each wrong one is wrong in one way, which its key says."""
 
 import torch
-from planted_edits import edited, edits
+from tests.planted_edits import edited, edits
 
 RIGHT, WRONG = {}, {}
 

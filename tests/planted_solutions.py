@@ -2,7 +2,7 @@
 
 Every exercise has planted wrong solutions, each wrong in one way, and right ones in different
 styles, in the files `planted_notebook_*.py`; those of notebooks 01 to 03 were written without sight
-of the checks. Run this file for the table in Markdown: python tests/planted_solutions.py
+of the checks. Run this file for the table in Markdown: python -m tests.planted_solutions
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from r1lab.lab import check
 
-NOTEBOOKS = [import_module(f"planted_notebook_{name}") for name in ("01", "02", "03", "07", "10", "11", "12")]
+NOTEBOOKS = [import_module(f"tests.planted_notebook_{name}") for name in ("01", "02", "03", "07", "10", "11", "12")]
 
 
 class Planted(NamedTuple):

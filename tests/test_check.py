@@ -7,8 +7,8 @@ import time
 
 import pytest
 import torch
-from planted_notebook_02 import same_value
-from planted_notebook_03 import vote
+from tests.planted_notebook_02 import same_value
+from tests.planted_notebook_03 import vote
 
 from r1lab import objective
 from r1lab.lab import check

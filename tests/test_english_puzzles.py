@@ -1,10 +1,7 @@
 """Lesson 13's task: its writers are right in what they compute, and never show a held-out puzzle."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
 import english_puzzles
 from english_puzzles import LEVELS, find_attempts, is_right, puzzles, task, value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted_solutions import PLANTED, Verdict, judge, kill_table
+from tests.planted_solutions import PLANTED, Verdict, judge, kill_table
 
 from r1lab.lab import check
 from r1lab.lab.check import engine

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import SMALL, learner, run, weights
+from tests.test_training import SMALL, learner, run, weights
 
 from r1lab.run import Run
 from r1lab.stages.rl_stages import stored_zero

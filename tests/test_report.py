@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 
 import matplotlib
 import pytest
-from fake_run import fake_run
+from tests.fake_run import fake_run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

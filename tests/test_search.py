@@ -12,10 +12,10 @@ import torch
 
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
-from r1lab.search.prm import (
+from process_rewards import (
     AGGREGATES, PRMConfig, ProcessRewardModel, find_steps, step_labels, train_prm, write_search,
 )  # fmt: skip
-from r1lab.search.tree import (
+from tree_search import (
     Search, Tree, best_of_n, held_out_puzzles, learned_values, mcts, signs_tree, value_error,
 )  # fmt: skip
 from r1lab.sources.templates import apply_template

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import SMALL, TOKENIZER, learner, ragged_experience, task, tiny_policy, FakeWorld
+from tests.test_training import SMALL, TOKENIZER, learner, ragged_experience, task, tiny_policy, FakeWorld
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from r1lab.errors import InputError

@@ -110,7 +110,7 @@ def test_the_command_writes_copies_and_refuses_what_is_no_notebook(tmp_path):
     done = subprocess.run([*command, str(tmp_path / "lesson.ipynb")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     copied = nbformat.read(tmp_path / "build/student/lesson.ipynb", as_version=4)
-    assert copied.cells[3].source == STUB
+    assert copied.cells[3].source == STUB and (tmp_path / "build/student/tabular.py").is_file()
     done = subprocess.run([*command, str(tmp_path / "no.ipynb")], capture_output=True, text=True)
     assert done.returncode == 2 and "cannot be read" in done.stderr
     assert "Traceback" not in done.stderr

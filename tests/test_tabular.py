@@ -7,7 +7,7 @@ import torch
 
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages, policy_loss
-from r1lab.lab.tabular import Tree, gradient, mean_loss
+from tabular import Tree, gradient, mean_loss
 
 TREE = Tree()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from r1lab.lab import zoo
-from r1lab.lab.zoo import ZOO, if_right
+import zoo
+from zoo import ZOO, if_right
 from r1lab.rewards import RewardSet, accuracy, format, language
 
 names = [one.name for one in ZOO]

@@ -16,13 +16,7 @@ from statistics import fmean
 
 import numpy as np
 
-from r1lab.errors import InputError
-from r1lab.evaluation.measure import Evaluation, evaluate
-from r1lab.files import write_text
-from r1lab.models.policy import Policy, load_policy
-from r1lab.rewards import accuracy, correct, format
-from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.search.prm import (
+from process_rewards import (
     AGGREGATES,
     PRMConfig,
     ProcessRewardModel,
@@ -30,16 +24,12 @@ from r1lab.search.prm import (
     step_labels,
     train_prm,
 )
-from r1lab.search.tree import (
-    Search,
-    Tree,
-    best_of_n,
-    held_out_puzzles,
-    learned_values,
-    mcts,
-    signs_tree,
-    value_error,
-)
+from r1lab.errors import InputError
+from r1lab.evaluation.measure import Evaluation, evaluate
+from r1lab.files import write_text
+from r1lab.models.policy import Policy, load_policy
+from r1lab.rewards import accuracy, correct, format
+from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
 from r1lab.stages.rl_stages import RLStage
 from r1lab.task import Problem, Reward, Task
@@ -49,6 +39,16 @@ from r1lab.machine import commit, machine
 from r1lab.training.processes import Progress
 from r1lab.training.rollout import Experience
 from tests.experiments.settings import ZERO, Settings, rl_stage
+from tree_search import (
+    Search,
+    Tree,
+    best_of_n,
+    held_out_puzzles,
+    learned_values,
+    mcts,
+    signs_tree,
+    value_error,
+)
 
 LEVELS = (2, 3, 4, 5)
 ATTEMPTS = (1, 2, 4, 8, 16, 32)  # budgets: the tokens of so many whole attempts

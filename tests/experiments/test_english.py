@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_chat_templates import made
+from tests.test_chat_templates import made
 
 from r1lab.errors import InputError
 from r1lab.models.policy import save_model

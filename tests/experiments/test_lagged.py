@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import SMALL, TOKENIZER, learner, run, task, tiny_policy, weights
+from tests.test_training import SMALL, TOKENIZER, learner, run, task, tiny_policy, weights
 
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig

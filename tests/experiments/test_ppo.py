@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import SMALL, TOKENIZER, FakeWorld, ragged_experience, task, tiny_policy, update, weights
+from tests.test_training import SMALL, TOKENIZER, FakeWorld, ragged_experience, task, tiny_policy, update, weights
 
 from r1lab.objective import policy_loss
 from r1lab.training import checkpoint

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from test_training import (
+from tests.test_training import (
     SMALL,
     TOKENIZER,
     FakeWorld,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from r1lab.objective import LossConfig
-from r1lab.lab.tabular import Tree, gradient, mean_loss
+from tabular import Tree, gradient, mean_loss
 from tests.experiments.registry import PROOFS
 
 TREE = Tree("ab.", 3)

@@ -20,13 +20,12 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from torch import Tensor
 
+from process_rewards import PRMConfig, train_prm
 from r1lab.evaluation.measure import MEASURES, Evaluation
 from r1lab.files import read_rows
 from r1lab.objective import LossConfig
 from r1lab.models.policy import load_policy
 from r1lab.sampling import SamplingParams, TorchSampler
-from r1lab.search.prm import PRMConfig, train_prm
-from r1lab.search.tree import held_out_puzzles
 from r1lab.stages import benchmarks
 from r1lab.stages.benchmarks import measure_work
 from r1lab.stages.hacking import HACKING, PAYERS, run_hacking
@@ -52,6 +51,7 @@ from r1lab.world.small_world import SmallWorld
 from tests.experiments.lagged import LaggedLearner
 from tests.experiments.ppo import PPOLearner
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
+from tree_search import held_out_puzzles
 
 Case = Callable[[Path], dict]
 CASES: dict[str, Case] = {}

@@ -15,7 +15,7 @@ from r1lab.errors import InputError
 from r1lab.evaluation.estimators import cons_at_k, pass_at_k
 from r1lab.lab.lesson import EXPLORERS, page
 from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
-from r1lab.search.tree import Tree, mcts
+from tree_search import Tree, mcts
 from tests.tools.stills import STILL
 
 NAMES = sorted(path.stem for path in EXPLORERS.glob("*.html"))

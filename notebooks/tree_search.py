@@ -14,8 +14,8 @@ from statistics import fmean
 
 import torch
 
+from process_rewards import ProcessRewardModel, find_steps, solving_signs
 from r1lab.models.policy import Policy
-from r1lab.search.prm import ProcessRewardModel, find_steps, solving_signs
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
 from r1lab.world import sample_problem

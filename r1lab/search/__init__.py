@@ -1,1 +1,0 @@
-"""The paper's failed paths: a process reward model, and Monte Carlo tree search."""
