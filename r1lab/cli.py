@@ -36,6 +36,8 @@ COMMANDS = {name: Command(**about) for name, about in read_toml(__file__, "comma
 
 def load_command(name: str, args: Sequence[str]) -> Callable:
     """Import a command. Raises InputError for a command or a preset that does not exist."""
+    if sys.platform == "win32":
+        raise InputError("Windows alone cannot run r1lab: type wsl --install, and install r1lab in the Linux there.")
     require_known(name, COMMANDS, "command")
     command = COMMANDS[name]
     function = resolve_name(command.place)

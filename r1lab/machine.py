@@ -11,9 +11,11 @@ from pathlib import Path
 
 from r1lab.files import PACKAGE, Row
 
-# Where a container's quota is written, in cgroup v2 and v1: microseconds of computing in a period.
+# Where a container's limits are written, in cgroup v2 and v1: microseconds of computing in a period of
+# so many, and bytes of memory.
 CGROUPS = Path("/sys/fs/cgroup")
 QUOTAS = (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"])
+MEMORY = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def cores() -> int:
@@ -21,10 +23,22 @@ def cores() -> int:
     quota of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for names in QUOTAS:
-        text = " ".join((CGROUPS / name).read_text() for name in names if (CGROUPS / name).is_file())
-        if limits := re.fullmatch(r"(\d+)\s+(\d+)\s*", text):
-            allowed = min(allowed, max(1, int(limits[1]) // int(limits[2])))
+        if len(limits := _limits(names)) == 2:
+            allowed = min(allowed, max(1, limits[0] // limits[1]))
     return allowed
+
+
+def memory_bytes() -> int:
+    """Count the bytes of memory: the machine's, or its container's limit where that is lower."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([whole, *_limits(MEMORY)])
+
+
+def _limits(names):
+    """The numbers in these files of the container; what has no limit is no number: "max" or -1."""
+    files = [CGROUPS / name for name in names]
+    words = " ".join(file.read_text() for file in files if file.is_file()).split()
+    return [int(word) for word in words if word.isdigit()]
 
 
 def provenance() -> Row:
@@ -56,12 +70,11 @@ def machine() -> Row:
 
     info = Path("/proc/cpuinfo")
     cpu = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.MULTILINE)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = {name: version(name) for name in ("torch", "transformers", "r1lab")}
     return {
         "cpu": cpu[1] if cpu else platform.processor() or platform.machine(),
         "cores": cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "memory_gb": round(memory, 1),
+        "memory_gb": round(memory_bytes() / 2**30, 1),
         "versions": {"python": platform.python_version(), **versions},
     }

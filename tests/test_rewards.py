@@ -201,8 +201,7 @@ def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
         "import r1lab.rewards.algebra\n"
         "from r1lab.rewards import accuracy\n"
         "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
-        "worker = r1lab.rewards.algebra._worker.pool\n"
-        "print(*worker._processes, flush=True)\n"
+        "print(r1lab.rewards.algebra._worker.process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     # The worker holds standard output open: `communicate` returns only once it is gone as well.
@@ -211,25 +210,11 @@ def test_the_worker_needs_no_main_guard_and_ends_with_its_parent():
     assert lines[0] == "[1.0]" and lines[1].isdigit()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the worker is forked on Linux only")
-def test_the_worker_leaves_its_parents_garbage_alone():
-    """Collected in the fork, a process group waits for ever for threads that stayed in the parent."""
-    script = (
-        "import gc\n"
-        "import torch.distributed as dist\n"
-        "from r1lab.rewards import accuracy\n"
-        "gc.disable()\n"
-        "dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)\n"
-        "cycle = [dist.group.WORLD]\n"
-        "cycle.append(cycle)\n"
-        "dist.all_gather_object([None], 1)\n"
-        "dist.destroy_process_group()\n"
-        "del cycle\n"
-        "gc.enable()\n"
-        "print(accuracy(['q'], ['<answer>1 + x</answer>'], ['x + 1']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=120)
-    assert done.stdout == "[1.0]\n"
+def test_a_worker_that_cannot_start_is_no_verdict(monkeypatch):
+    monkeypatch.setattr(algebra, "COMMAND", (sys.executable, "-c", "import math_verify_is_missing"))
+    monkeypatch.setattr(algebra, "_worker", algebra.Worker())
+    with pytest.raises(RuntimeError, match="needs math-verify"):
+        score("3 + x", "x + 3")
 
 
 # -------------------------------------------------------------------------------------- small world

@@ -257,6 +257,19 @@ def test_cores_are_those_of_the_container(texts, expected, affinity, tmp_path, m
     assert machine.cores() == expected
 
 
+@pytest.mark.parametrize(("name", "text", "most"), [
+    ("memory.max", "1048576\n", 2**20), ("memory.max", "max\n", None),
+    ("memory/memory.limit_in_bytes", "1048576\n", 2**20),
+    ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),  # how version 1 writes no limit
+])  # fmt: skip
+def test_memory_is_that_of_the_container(name, text, most, tmp_path, monkeypatch):
+    whole = machine.memory_bytes()
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert machine.memory_bytes() == (most or whole)
+
+
 @pytest.mark.parametrize("cores", [1, 2, 5, 7, 16, 20, 64])
 def test_the_presets_train_on_any_number_of_cores(monkeypatch, cores):
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 0)

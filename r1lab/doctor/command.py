@@ -1,5 +1,6 @@
 """`r1lab doctor`: what this machine lacks, or what is wrong with a model or a run."""
 
+import os
 import re
 import shutil
 import sys
@@ -157,7 +158,7 @@ def environment_report() -> list[Check]:
          f"make the environment with Python {' or '.join(SUPPORTED)}"),
         ("packages", True if same and not others else None, f"{same} as tested{''.join(others[:4])}",
          "pip install -c constraints.txt -e . gets those"),
-        ("cores", cores > 1 or None, f"{cores} ({here['cpu']}): a run starts {processes} processes of "
+        ("cores", cores > 1 or None, f"{cores} of {os.cpu_count()} ({here['cpu']}): a run starts {processes} processes of "
          f"{max(1, cores // processes)} thread(s)", "a run takes twice as long as on two"),
         ("memory", free >= needed, f"{free:.1f} GB free of {total:.1f}",
          f"a run needs {needed:.1f} GB: close programs, or give it fewer --questions"),
@@ -190,7 +191,7 @@ def packages() -> tuple[int, list[str]]:
 
 
 def free_memory_gb(total: float) -> float:
-    """Return what is free without swapping; the total where the system does not say."""
+    """Return what is free without swapping, of the `total` at most, which a container may limit."""
     info = Path("/proc/meminfo")
     line = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
-    return int(line[1]) / 2**20 if line else total
+    return min(total, int(line[1]) / 2**20) if line else total

@@ -15,7 +15,7 @@ from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
-from r1lab.machine import provenance
+from r1lab.machine import memory_bytes, provenance
 from r1lab.run import Run, first_process
 from r1lab.sampling import SamplerName, VLLMConfig
 from r1lab.sources import load_task
@@ -64,7 +64,7 @@ def plan(preset: str = "qwen2.5-1.5b-1gpu", gpus: int = 0, memory_gb: float = 80
     console.print(f"{preset}: {model} on {count} {kind}")
     console.print(Table(("memory of one process", "GB"), rows))
     console.print("Checked against two runs on CPUs, to a factor of 1.5; not run on any GPU yet.")
-    available = memory_gb * estimate.GB if gpus else estimate.host_bytes() / count
+    available = memory_gb * estimate.GB if gpus else memory_bytes() / count
     estimate.check_memory(config, shape, count, available)
 
 

@@ -6,25 +6,23 @@ computing time: a busy machine changes no reward. The small world never needs ma
 slow to import, so only the worker's functions import them.
 """
 
-import gc
+import json
 import logging
-import multiprocessing
 import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 from zlib import crc32
 
-logger = logging.getLogger(__name__)
 SECONDS = 3.0  # of computing time, for one comparison
-EXTRA_BYTES = 2 << 30  # what the worker may allocate beyond what it starts with
+MAX_BYTES = 5 << 29  # of address space, where the system can limit it (macOS cannot)
+COMMAND = (sys.executable, "-P", __file__)  # this file as a program: no package of ours is imported
 
 
 class Unreadable(Exception):
@@ -32,10 +30,31 @@ class Unreadable(Exception):
 
 
 class Worker:
-    """One process that compares expressions, started when first needed and again after a deadline."""
+    """A process that compares expressions, started when first needed and again after a deadline.
+
+    It is a fresh one on every system: a fork of a process with threads may wait for ever."""
 
     def __init__(self):
-        self.pool, self.lock = None, threading.Lock()
+        self.process, self.lock = None, threading.Lock()
+
+    def ask(self, *question: object) -> bool | None:
+        """Return what `_compare` says; False where the process ends before it has an answer.
+
+        Raises RuntimeError where it ends by itself, as it does where math-verify is missing."""
+        pipe = subprocess.PIPE
+        with self.lock:
+            process = self.process or subprocess.Popen(
+                COMMAND, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+            )
+            self.process = None  # until it has answered: Ctrl-C must leave no answer for the next question
+            with suppress(BrokenPipeError):  # it was killed since
+                print(json.dumps(question), file=process.stdin, flush=True)
+            if reply := process.stdout.readline():
+                self.process = process
+                return json.loads(reply)
+            if process.wait() >= 0:
+                raise RuntimeError(f"{' '.join(COMMAND)} ended; it needs math-verify, see its message above")
+            return False
 
 
 _worker = Worker()
@@ -48,55 +67,38 @@ def same_value(gold: str, answer: str, relation: bool = False) -> bool:
 
     With `relation` both are left sides of `... = 0`, which say the same if their quotient is any
     constant. Raises Unreadable where `gold` cannot be read."""
-    with _worker.lock:
-        if _worker.pool is None:
-            context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-            _worker.pool = ProcessPoolExecutor(1, context, _start)
-        try:
-            return _worker.pool.submit(_compare, gold, answer, relation).result()
-        except Unreadable:
-            raise
-        except BrokenProcessPool:
-            _worker.pool = None
-        except Exception:  # whatever math-verify or sympy makes of a model's text
-            logger.debug("math-verify failed on %r against %r", answer, gold, exc_info=True)
-        return False
+    equal = _worker.ask(gold, answer, relation, SECONDS)
+    if equal is None:
+        raise Unreadable(gold)
+    return equal
 
 
-def _start():
-    """Set the limits of the worker, which also ends when its parent is gone."""
-    gc.freeze()  # what the parent left to collect is the parent's: it may wait for its threads
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in (signal.SIGTERM, signal.SIGPROF):
-        signal.signal(name, signal.SIG_DFL)
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + EXTRA_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _serve():
+    """Answer the questions on standard input, until its other end is closed with the parent."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
     import math_verify  # here, so that no comparison's time is spent on it
 
     logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)  # it warns of a timeout of None
+    for line in sys.stdin:
+        print(json.dumps(_compare(*json.loads(line))), file=answers, flush=True)
 
 
-def _end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _compare(gold, answer, relation):
-    """Compare in the worker, against the clock.
+def _compare(gold, answer, relation, seconds):
+    """Compare in the worker, against the clock; None where `gold` cannot be read.
 
     math-verify compares differences with an absolute tolerance, so that 1/2004! equals 1/2006! to it:
     the quotient, at three fixed points of the variables, must be 1 (or a constant) as well."""
     from math_verify import verify
     from sympy import N, Rational
 
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         wanted, given = expression(gold), expression(answer)
         if wanted is None:
-            raise Unreadable(gold)
+            return None
         if given is None:
             return False
         quotient, values = given / wanted, []
@@ -109,8 +111,8 @@ def _compare(gold, answer, relation):
         target = values[0] if relation else 1
         if not all(abs(value - target) <= 1e-9 * abs(target) for value in values) or target == 0:
             return False
-        return relation or verify([wanted], [given], timeout_seconds=None)
-    except (TypeError, ZeroDivisionError):  # no number at one of the points
+        return relation or bool(verify([wanted], [given], timeout_seconds=None))
+    except Exception:  # whatever math-verify or sympy makes of a model's text; no number at a point
         return False
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -141,3 +143,7 @@ def expression(text: str) -> object:
     # Whether math-verify takes a letter for a real number depends on the letters beside it.
     letters = parsed[0].free_symbols
     return parsed[0].subs({s: I if s.name == "i" else Symbol(s.name) for s in letters})
+
+
+if __name__ == "__main__":
+    _serve()

@@ -12,6 +12,7 @@ from functools import cache
 from textwrap import dedent
 
 from r1lab.files import read_toml
+from r1lab.machine import cores
 from r1lab.rewards.guard import equivalent
 from r1lab.rewards.languages import WORDLESS
 from r1lab.rewards.parsing import Message, Parsed, parse, text_of
@@ -32,7 +33,7 @@ def shared_sandbox() -> Sandbox:
     """Return the sandbox of this process, started when first needed; it ends with the process.
 
     Raises InputError where programs cannot be run safely on this system."""
-    return Sandbox()
+    return Sandbox(cores())
 
 
 os.register_at_fork(after_in_child=shared_sandbox.cache_clear)  # a forked child has its own

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from r1lab.errors import InputError
 from r1lab.files import read_toml
+from r1lab.machine import memory_bytes
 from r1lab.models.places import source_of
 from r1lab.models.policy import Policy, load_model
 from r1lab.sampling import Sampler, SamplerName, VLLMConfig, build_sampler
@@ -153,11 +154,7 @@ def check_machine(config: Settings, model: str):
     processes = int(os.environ.get("WORLD_SIZE", config.processes or torch.cuda.device_count()))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     card = torch.cuda.get_device_properties(0).total_memory
-    check_memory(config, shape_of(model), processes, card, host_bytes() / here)
-
-
-def host_bytes() -> float:
-    return 1.0 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    check_memory(config, shape_of(model), processes, card, memory_bytes() / here)
 
 
 def check_memory(

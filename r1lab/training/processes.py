@@ -240,9 +240,10 @@ def _cause_of_death(death, exit_codes):
 
 
 def _worker(rank, processes, port, codes, payload):
+    here = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))  # lo, on macOS lo0
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME=here,
     )  # fmt: skip
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     # A Ctrl-C since this process started has waited until now. It ends here, unless `work` listens.
