@@ -1,5 +1,5 @@
 # Every command of r1lab. Each installs what it needs first; where that is done, it starts at once.
-# To make .venv with an interpreter of your choice: make zero PYTHON=/path/to/python3.12
+# To make .venv with an interpreter of your choice: make zero PYTHON=/path/to/python3.13
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -7,12 +7,12 @@ export PYTHON
 
 PY := .venv/bin/python
 INSTALL = @command -v python3 >/dev/null || { \
-	  echo "r1lab: there is no python3 here: install Python 3.11 or 3.12 from python.org." >&2; exit 2; }; \
+	  echo "r1lab: there is no python3 here: install Python 3.11 to 3.14 from python.org." >&2; exit 2; }; \
 	python3 -m tests.tools.bootstrap
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
+.PHONY: help zero r1 lab test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -35,6 +35,9 @@ test: ## Run every test, the notebooks included
 	$(PY) -m pytest tests
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then set -x; \
 	  $(PY) -m pytest -p tests.conftest $(NBVAL) notebooks; fi
+
+pythons: ## Run the tests on each Python from 3.11 to 3.14 that is here, and name the missing ones
+	python3 -m tests.tools.pythons $(TESTS)
 
 test-real: ## Install a real language model of 135M parameters and prove the lab on it
 	$(INSTALL) test real

@@ -197,7 +197,7 @@ def fresh_machine(folder: Path, **environment: str) -> subprocess.CompletedProce
     for name in (*INSTALLER, "pyproject.toml", "constraints.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHONPATH"))}
     clean |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{CLOSED}/simple", "PIP_RETRIES": "0"}
     clean |= {"http_proxy": CLOSED, "https_proxy": CLOSED, "PYTHON": sys.executable}
     command = [sys.executable, "-m", "tests.tools.bootstrap"]
@@ -231,7 +231,7 @@ def test_too_old_a_python_ends_with_the_remedy(tmp_path):
     for name, python in (("first", str(old)), ("second", "no-such-python")):
         (tmp_path / name).mkdir()
         sentence = one_sentence(fresh_machine(tmp_path / name, PYTHON=python))
-        assert f"{python} will not do: install Python 3.11 or 3.12" in sentence
+        assert f"{python} will not do: install Python 3.11 to 3.14" in sentence
 
 
 def test_a_half_made_environment_is_made_again(tmp_path, monkeypatch):

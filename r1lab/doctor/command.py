@@ -31,7 +31,7 @@ from r1lab.training.processes import default_processes
 
 
 ILL = 1  # the exit code of an illness that was found
-SUPPORTED = ("3.11", "3.12")  # of Python
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")  # of Python
 MARKS = {True: "ok", False: "fix", None: "note"}
 DISK_GB = 2.0  # a run's checkpoints, samples and figures, with room to spare
 FINDINGS = read_toml(__file__, "findings")  # by illness: its cause, what to do, and the numbers that show it
@@ -155,7 +155,7 @@ def environment_report() -> list[Check]:
     same, others = packages()
     lines = [
         ("Python", python in SUPPORTED, here["versions"]["python"],
-         f"make the environment with Python {' or '.join(SUPPORTED)}"),
+         f"make the environment with Python {SUPPORTED[0]} to {SUPPORTED[-1]}"),
         ("packages", True if same and not others else None, f"{same} as tested{''.join(others[:4])}",
          "pip install -c constraints.txt -e . gets those"),
         ("cores", cores > 1 or None, f"{cores} of {os.cpu_count()} ({here['cpu']}): a run starts {processes} processes of "

