@@ -9,7 +9,7 @@ import torch
 
 from r1lab.errors import InputError
 from r1lab.lab import lesson
-from r1lab.lab.dashboard import TokenScores, score_tokens, show_run, tokens_html, train_live
+from dashboard import TokenScores, score_tokens, show_run, tokens_html, train_live
 from r1lab.models.policy import load_policy
 from r1lab.run import Run
 from r1lab.training.config import GRPOConfig

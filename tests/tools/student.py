@@ -74,7 +74,7 @@ def main(
     """
     out.mkdir(parents=True, exist_ok=True)
     shutil.copytree("notebooks/images", out / "images", dirs_exist_ok=True)
-    for path in [*Path("notebooks").glob("*.py"), Path("notebooks/zoo.json")]:  # what lessons import
+    for path in [path for name in ("*.py", "*.json", "*.html") for path in Path("notebooks").glob(name)]:  # what lessons import
         shutil.copy(path, out)
     for path in notebooks or sorted(Path("notebooks").glob("*.ipynb")):
         nbformat.write(student_copy(read_notebook(path)), out / path.name)

@@ -17,6 +17,8 @@ import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests import NOTEBOOKS
+
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 REMEDY = ".venv/bin/python -m playwright install --with-deps chromium"
@@ -74,7 +76,7 @@ def lab(browser, tmp_path_factory):
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(NOTEBOOKS)]),
         "no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost",
     }  # fmt: skip
     command = [

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LIVE = f"""
 import dataclasses
-from r1lab.lab.dashboard import train_live
+from dashboard import train_live
 from r1lab.training.config import GRPOConfig
 from r1lab.world.small_world import SmallWorld
 
@@ -65,7 +65,7 @@ def test_an_explorer_is_alive_where_scripts_run_and_a_still_picture_elsewhere(ru
 
 def test_tokens_of_a_stored_answer_are_coloured(run):
     paths = [str(ROOT / "data" / name) for name in ("runs/zero", "tiny", "base")]
-    panel = run("tokens", f"from r1lab.lab.dashboard import show_run\nshow_run(*{paths})")
+    panel = run("tokens", f"from dashboard import show_run\nshow_run(*{paths})")
     token = output(panel).locator("span[title]").nth(2)  # the first opens the thinking in all answers
     expect(token).to_have_attribute("title", re.compile(r"^[-+]\d"), timeout=120_000)
     panel.get_by_text("All numbers as a table").click()
@@ -89,12 +89,12 @@ def test_training_starts_stops_and_is_shown_again_after_a_restart(run, lab):
     step = json.loads(rows[-1])["step"]
     assert 0 < step < 500
     lab.close()
-    panel = lab.run("again", 'from r1lab.lab.dashboard import show_run\nshow_run("run")')
+    panel = lab.run("again", 'from dashboard import show_run\nshow_run("run")')
     expect(status).to_contain_text(f"Step {step}:", timeout=120_000)
 
 
 def test_an_empty_folder_is_one_sentence_and_no_traceback(run):
-    panel = run("empty", 'from r1lab.lab.dashboard import show_run\nshow_run("nothing")')
+    panel = run("empty", 'from dashboard import show_run\nshow_run("nothing")')
     expect(output(panel)).to_have_text(
         re.compile(r"^\s*nothing is not a run folder, or has no metrics yet: [^\n.]*\.\s*$"), timeout=120_000
     )

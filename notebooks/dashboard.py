@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 from ipywidgets import HTML, Button, HBox, IntSlider, VBox
+from jinja2 import Environment, FileSystemLoader
 
 from r1lab.errors import InputError
-from r1lab.lab.lesson import PAGES
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
 from r1lab.report.figures import OKABE_ITO, draw
@@ -33,6 +33,7 @@ from r1lab.training.rl import described, rl_work
 
 DRAWING = threading.Lock()  # matplotlib's settings are global, and callbacks run in threads
 PERIOD = 2.0  # seconds from one drawing to the next
+PAGES = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
 SHOWN = PAGES.get_template("dashboard.html").module  # its macros
 CURVES = ("accuracy", "reward_parts", "length", "entropy", "drift")  # of report's figures
 
