@@ -3,9 +3,8 @@
 import pytest
 
 from r1lab.errors import InputError
-from r1lab.world.corpus import few_shot
 from r1lab.world.puzzles import parse_attempts
-from r1lab.world.skills import ALL, NAMES, USUAL, prompt_sensitivity, wordings
+from wordings import ALL, NAMES, USUAL, few_shot, prompt_sensitivity, wordings
 from r1lab.world.bases import build_tokenizer
 from r1lab.rewards import correct, parse
 from r1lab.sampling import Rollouts, Sampler

@@ -14,13 +14,14 @@ from r1lab.evaluation.measure import measure
 from r1lab.rewards import language, parse
 from r1lab.stages import rl_stages
 from r1lab.stages.samples import FILTERS, select
-from r1lab.stages.sft_stages import Rejection, in_french
+from r1lab.stages.sft_stages import Rejection
 from r1lab.task import Problem
 from r1lab.training.sft import SFTConfig
 from r1lab.world import FAMILIES, find_attempts, sample_problem
 from r1lab.world.corpus import written_examples
 from r1lab.world.person import is_safe
 from r1lab.world.bases import build_tokenizer
+from wordings import ask_in, in_french
 
 SIGNS = Problem(
     "a", "signs", 2, "en", "make 13 from 9,5,1", "9+5-1",
@@ -99,9 +100,9 @@ def test_a_question_in_another_language_is_the_same_question(family):
     rng = random.Random(0)
     for level in FAMILIES[family].levels:
         problem = sample_problem(rng, family, level, "zh")
-        french = FAMILIES[family].ask_in(problem, "fr")
+        french = ask_in(problem, "fr")
         assert french.prompt != problem.prompt and french.lang == "fr"
-        assert FAMILIES[family].ask_in(french, "zh") == problem
+        assert ask_in(french, "zh") == problem
 
 
 def test_written_examples_are_harmless_and_in_the_tokenizers_words():

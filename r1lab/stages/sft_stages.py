@@ -16,19 +16,16 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.models.places import local_model
 from r1lab.models.policy import load_model
-from r1lab.rewards import parse
 from r1lab.stages.rl_stages import SETTINGS, RLStage, cannot_run_programs, runnable
 from r1lab.stages.samples import Example, HarvestConfig, harvest, make_data, read_harvest
-from r1lab.task import Problem, Task
+from r1lab.task import Task
 from r1lab.training.config import SAMPLING_FLOPS
 from r1lab.training.estimate import open_model
 from r1lab.training.processes import compute
 from r1lab.training.rl import described
 from r1lab.run import Run, from_json
 from r1lab.training.sft import SFTConfig, fine_tune
-from r1lab.world import FAMILIES
-from r1lab.world.corpus import join_completion, readable, written_examples
-from r1lab.world.words import translate
+from r1lab.world.corpus import readable, written_examples
 
 SMALL_WORLD_ONLY = ("one language", "no repetition")  # filters that read its words and attempts
 
@@ -165,19 +162,6 @@ class Rejection(SampledStage):
         """The samples, and the written examples."""
         count = round(len(selected) * self.written_share / (1 - self.written_share))
         return selected + list(itertools.islice(written_examples(self.sampling.seed), count))
-
-
-def in_french(problem: Problem, completion: str) -> Example:
-    """The same puzzle asked and thought about in French; as it was where there is no thinking.
-
-    The paper's R1 answers other languages in English or Chinese; such examples are what may fix it.
-    """
-    parts = parse(completion).halves
-    asked = FAMILIES[problem.family].ask_in(problem, "fr")
-    if parts is None or asked == problem:
-        return problem, completion
-    thinking, answer = parts
-    return asked, join_completion(translate(thinking, "fr"), answer)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is written in the small world: the corpus of the base, examples before a question, and replies.
+"""What is written in the small world: the corpus of the base, and replies.
 
 The rule of the corpus that makes reinforcement learning readable here: skills are in it, habits are
 not. Steps and verdicts are right, a search never repeats an attempt, an answer copies the last
@@ -6,8 +6,7 @@ attempt; but most writers guess, or give up after a try or two. Persisting is ra
 Every share is in `corpus.toml`, and `describe` prints them as a table.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -18,7 +17,7 @@ from r1lab.sources.templates import apply_template
 from r1lab.task import Problem, held_out_ids
 from r1lab.world import FAMILIES, sample_problem
 from r1lab.world.side import POLITE, name_in, refusal, statement
-from r1lab.world.words import NO, Shares, choose, translate
+from r1lab.world.words import Shares, choose, translate
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,8 @@ def documents(config: CorpusConfig, seed: int | str) -> Iterator[tuple[str, str]
         family = choose(rng, config.families)
         shots = 3 if rng.random() < config.few_shot else 1
         *examples, (prompt, completion) = [_document(rng, config, family) for _ in range(shots)]
-        yield _before(examples) + prompt, completion
-
-
-def _before(examples):
-    """Write solved examples as they come before a question."""
-    return "".join(f"{prompt} {completion} " for prompt, completion in examples)
+        before = "".join(f"{asked} {solved} " for asked, solved in examples)
+        yield before + prompt, completion
 
 
 def _document(rng, config, name):
@@ -91,31 +86,6 @@ def _document(rng, config, name):
 def join_completion(thinking: str, answer: str) -> str:
     """Write the completion in R1-Zero's format."""
     return FORMATS["right"].format(thinking=thinking, answer=answer)
-
-
-def few_shot(shots: int = 2, seed: int = 0) -> Callable[[Problem], str]:
-    """Ask each question after `shots` solved examples of its family, in the corpus' own form.
-
-    The examples are of the training side, in the question's language, solved in the right format,
-    and others for each question; those of signs are of level 2 at most.
-    """
-
-    def ask(problem):
-        config = replace(
-            SOLVING, families={problem.family: 1.0}, langs={problem.lang: 1.0},
-            signs_levels={min(problem.level, 2): 1.0},  # more attempts would leave no room for the answer
-        )  # fmt: skip
-        stream = documents(config, f"few-shot/{seed}/{problem.id}")
-        solved = itertools.islice((example for example in stream if _is_solved(example[1])), shots)
-        return _before(solved) + apply_template("small", problem.prompt)
-
-    return ask
-
-
-def _is_solved(completion):
-    """Has it any thinking, and does that not end with a no?"""
-    words = parse(completion).thinking.lower().split()
-    return bool(words) and words[-1] not in NO.values()
 
 
 def readable(problem: Problem, completion: str) -> str:

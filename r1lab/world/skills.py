@@ -4,28 +4,19 @@ A skill is doing a thing right when it is done: a step, a verdict, an answer tha
 attempt, an attempt that is new. A habit is doing it at all: going on after a "no". Reinforcement
 learning can amplify a habit only where the skill is there. Skills in a long search are measured
 on searches that the corpus' writer starts and the model continues; habits on the model's own.
-
-The paper finds that R1 is sensitive to prompts and that few-shot prompts consistently hurt it
-(v1 section 5, v2 section 6). The base of this world has read prompts with two solved examples.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from random import Random
 
-import numpy as np
-
-from r1lab.errors import InputError
-from r1lab.evaluation.estimators import macro_mean, paired_bootstrap
-from r1lab.evaluation.measure import Asking, evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.rewards import parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.task import Problem
-from r1lab.world import FAMILIES
-from r1lab.world.corpus import few_shot
 from r1lab.world.puzzles import SIGNS, parse_attempts, write_search
-from r1lab.world.words import REFLECTIVE, SAID
+from r1lab.world.words import REFLECTIVE
 
 GOING_ON = frozenset().union(*REFLECTIVE.values())  # words that open another attempt
 MOST_GIVEN = 6  # attempts; more would leave no room for the model to go on
@@ -107,55 +98,3 @@ def summarize_skills(free: list[Sample], started: list[Sample]) -> Skills:
                 hits["persists"].append(any(word in text for word in GOING_ON))
     shares = {name: sum(held) / len(held) if held else None for name, held in hits.items()}
     return Skills(free[0][0].family, attempts_seen=seen, **shares)
-
-
-USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
-AROUND = SAID["around"]
-NAMES = (USUAL, *AROUND["en"], "turned round", "new words")
-
-
-def wordings(problem: Problem) -> dict[str, str]:
-    """Ask the question in other words, by the wording's name.
-
-    Raises InputError for a family or language that has no other wordings.
-    """
-    rephrased = SAID["rephrased"].get(problem.family, {}).get(problem.lang)
-    if rephrased is None:
-        raise InputError(
-            f"{problem.family} in {problem.lang!r} has no other wordings; take signs, countdown or "
-            "sums, in English or Chinese."
-        )
-    family, templates = FAMILIES[problem.family], AROUND[problem.lang] | rephrased
-    return {name: family.ask(problem, template) for name, template in templates.items()}
-
-
-def asking(name: str) -> Asking:
-    """Find the way of this name to ask a question: usual, few-shot, or one of the other wordings."""
-    if name == FEW_SHOT:
-        return few_shot()
-    return "small" if name == USUAL else lambda asked: apply_template("small", wordings(asked)[name])
-
-
-def prompt_sensitivity(
-    sampler: Sampler, tokenizer, problems: Sequence[Problem], *, k: int = 4, max_tokens: int = 288,
-    seed: int = 0
-) -> dict[str, dict]:  # fmt: skip
-    """Measure pass@1 (lenient) under each way to ask, and its difference to the usual way.
-
-    {way: {"pass_at_1", "difference", "difference_ci95", "n"}}; the ways are "usual", "few-shot", each
-    other wording, and "other wordings", their mean. Differences are paired problem by problem, and all
-    ways share their random streams. Prompt, examples and answer together must fit the model.
-    """
-    right = {}
-    for name in (USUAL, FEW_SHOT, *NAMES[1:]):
-        evaluation = evaluate(
-            sampler, tokenizer, problems, k=k, max_tokens=max_tokens, seed=seed, template=asking(name)
-        )
-        right[name] = evaluation["correct"].mean(axis=1)
-    right[ALL] = np.mean([right[name] for name in NAMES[1:]], axis=0)
-    rows = {}
-    for name, values in right.items():
-        rows[name] = {"pass_at_1": macro_mean(values, evaluation.levels), "n": len(values)}
-        paired = paired_bootstrap(values, right[USUAL], evaluation.levels)
-        rows[name] |= {"difference": paired.mean, "difference_ci95": list(paired[1:])}
-    return rows

@@ -5,7 +5,6 @@ A family is one kind of problem, with all that anybody may ask about it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -111,19 +110,6 @@ class Family:
             prompt=self.questions[lang].format(**puzzle.slots), solution=puzzle.solution,
             tests=puzzle.tests, meta=puzzle.meta
         )  # fmt: skip
-
-    def ask(self, problem: Problem, template: str) -> str:
-        """Ask the problem by another template, which may also hold the whole `{prompt}`."""
-        usual = re.escape(self.questions[problem.lang])
-        slots = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", usual)
-        values = re.fullmatch(slots, problem.prompt).groupdict()
-        return template.format(**values | {"prompt": problem.prompt})
-
-    def ask_in(self, problem: Problem, lang: str) -> Problem:
-        """Ask the problem in another language; leave it where the family has it in English only."""
-        if lang not in self.questions:
-            return problem
-        return replace(problem, lang=lang, prompt=self.ask(problem, self.questions[lang]))
 
     def summary(self, problem: Problem, answer: str) -> str:
         """Give what a reader is shown in place of the bare answer."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from r1lab.models.policy import load_model
 from r1lab.stages.sft_stages import model_folder
-from r1lab.world.skills import FEW_SHOT, USUAL
+from wordings import FEW_SHOT, USUAL
 from tests.experiments.next_steps import Asked, Kept, Trial, ask, start, tabulate
 
 # Examples of Countdown are too long: of the model's 512 positions they would leave too few.

@@ -17,7 +17,7 @@ import numpy as np
 from r1lab.errors import InputError
 from r1lab.rewards import shared_sandbox
 from r1lab.stages.samples import COLUMNS, harvest, read_harvest, select, store_data
-from r1lab.stages.sft_stages import in_french, model_folder
+from r1lab.stages.sft_stages import model_folder
 from r1lab.task import Problem
 from r1lab.training.distributed import World
 from r1lab.training.estimate import open_model
@@ -27,6 +27,7 @@ from r1lab.training.sft import sft
 from tests.experiments.chain import levels_of
 from tests.experiments.next_steps import ROWS, Kept, Trial, measure, start, tabulate
 from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config
+from wordings import in_french
 
 MEASURED = (*ROWS, "french", "language_fr")
 PROGRAMS = {

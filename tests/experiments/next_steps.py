@@ -35,8 +35,8 @@ from r1lab.training.rl import grpo
 from r1lab.run import Run
 from r1lab.training.sft import sft
 from r1lab.world.words import SAID
-from r1lab.world.skills import NAMES, USUAL, asking
-from r1lab.world.skills import wordings as other_wordings
+from wordings import NAMES, USUAL, asking
+from wordings import wordings as other_wordings
 from tests.experiments.chain import levels_of
 from tests.experiments.settings import SFT, ZERO, rl_stage, sft_config
 from tests.experiments.taught import TaughtLearner

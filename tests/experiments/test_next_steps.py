@@ -15,8 +15,8 @@ from r1lab.training.rl import grpo
 from r1lab.run import Run
 from tests.small_run import tiny_model
 from r1lab.world.small_world import SmallWorld
-from r1lab.world.skills import NAMES, USUAL
-from r1lab.world.skills import wordings as other_wordings
+from wordings import NAMES, USUAL
+from wordings import wordings as other_wordings
 from tests.experiments import next_steps
 from tests.experiments.chain import levels_of
 from tests.experiments.few_shot import FewShot, few_shot

@@ -32,7 +32,7 @@ from r1lab.stages.hacking import HACKING, PAYERS, run_hacking
 from r1lab.stages.pipeline import MEASURED, Chain, R1Config
 from r1lab.stages.preferences import PreferenceConfig, train_reward_models
 from r1lab.stages.rl_stages import REASONING, SCENARIOS, RLStage
-from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, SampledStage, in_french, student_rl_stage
+from r1lab.stages.sft_stages import ColdStart, Distill, Rejection, SampledStage, student_rl_stage
 from r1lab.sources.templates import apply_template, prompt_of
 from r1lab.task import Problem, Task, load_problems, save_problems
 from r1lab.training.config import GRPOConfig
@@ -44,14 +44,15 @@ from r1lab.run import Run
 from r1lab.training.sft import SFTConfig, sft
 from r1lab.world import FAMILIES, training_problems
 from r1lab.world.corpus import documents, written_examples
-from r1lab.world.corpus import few_shot as few_shot_prompt
 from r1lab.world.bases import PRETRAIN_PRESETS, run_pretrain
-from r1lab.world.skills import NAMES, asking, measure_skills
+from r1lab.world.skills import measure_skills
 from r1lab.world.small_world import SmallWorld
 from tests.experiments.lagged import LaggedLearner
 from tests.experiments.ppo import PPOLearner
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
 from tree_search import held_out_puzzles
+from wordings import NAMES, asking, in_french
+from wordings import few_shot as few_shot_prompt
 
 Case = Callable[[Path], dict]
 CASES: dict[str, Case] = {}
