@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, NamedTuple
@@ -14,13 +13,13 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from r1lab.doctor import course, steps
 from r1lab.doctor.trial import trial_config
 from r1lab.errors import InputError, require_known
-from r1lab.files import PACKAGE, SHIPPED, read_rows, read_toml
+from r1lab.evaluation.table import Table
+from r1lab.files import SHIPPED, read_rows, read_toml
 from r1lab.models.policy import Policy, load_start
 from r1lab.machine import machine
 from r1lab.run import Run
@@ -53,10 +52,8 @@ def doctor(
     console = Console(highlight=False)
     if target is None:
         checks = environment_report()
-        table = Table("what", "", "found", "to do")
-        for name, ok, measured, advice in checks:
-            table.add_row(name, MARKS[ok], measured, advice)
-        console.print(table)
+        rows = [(check.name, MARKS[check.ok], check.measured, check.advice) for check in checks]
+        console.print(Table(("what", "", "found", "to do"), rows, numbers=False))
         return ILL if any(check.ok is False for check in checks) else 0
     options = {"task": task, "test": test, "template": template, "reward": reward}
     illnesses = diagnose(target, preset, **{name: given for name, given in options.items() if given})
@@ -142,22 +139,18 @@ class Check(NamedTuple):
 def environment_report() -> list[Check]:
     """Say what this machine has, in the order in which it matters; nothing is changed."""
     here = machine()
-    stored = Run(SHIPPED / "runs/zero")
     python = "%d.%d" % sys.version_info[:2]
-    summary = stored.summary if stored.finished else {}
+    stored = Run(SHIPPED / "runs/zero").summary
     total = here["memory_gb"]
     cores = here["cores"]
     processes = default_processes()
     free = free_memory_gb(total)
     disk = shutil.disk_usage(Path.cwd()).free / 2**30
-    needed = summary.get("peak_memory_gb", 0.0)
-    minutes = summary.get("wall_seconds", 0.0) / 60
-    same, others = packages()
+    needed = stored["peak_memory_gb"]
+    minutes = stored["wall_seconds"] / 60
     lines = [
         ("Python", python in SUPPORTED, here["versions"]["python"],
          f"make the environment with Python {SUPPORTED[0]} to {SUPPORTED[-1]}"),
-        ("packages", True if same and not others else None, f"{same} as tested{''.join(others[:4])}",
-         "pip install -c constraints.txt -e . gets those"),
         ("cores", cores > 1 or None, f"{cores} of {os.cpu_count()} ({here['cpu']}): a run starts {processes} processes of "
          f"{max(1, cores // processes)} thread(s)", "a run takes twice as long as on two"),
         ("memory", free >= needed, f"{free:.1f} GB free of {total:.1f}",
@@ -165,29 +158,10 @@ def environment_report() -> list[Check]:
         ("disk", disk >= DISK_GB, f"{disk:.1f} GB free", f"free {DISK_GB:.0f} GB for checkpoints"),
         ("GPU", bool(here["gpu"]) or None, here["gpu"] or "none",
          "not needed here; --preset paper and those of Qwen2.5 on GPUs do not run without"),
-        ("base model", (SHIPPED / "base/model.safetensors").is_file(), "data/base",
-         "missing: r1lab pretrain makes it"),
         ("runs here", True, "every lesson and every cpu preset; the stored run took "
          f"{minutes:.0f} minutes", ""),
     ]  # fmt: skip
     return [Check(name, ok, measured, "" if ok else advice) for name, ok, measured, advice in lines]
-
-
-def packages() -> tuple[int, list[str]]:
-    """Count the installed versions that are the tested ones, and list the others."""
-    pins = PACKAGE.parent / "constraints.txt"  # a wheel has none
-    text = pins.read_text(encoding="utf-8") if pins.is_file() else ""
-    same = 0
-    others = []
-    for name, tested in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE):
-        try:
-            installed = version(name).split("+")[0]
-        except PackageNotFoundError:  # no matter here: r1lab would not have been imported
-            continue
-        same += installed == tested
-        if installed != tested:
-            others.append(f", {name} {installed} (tested: {tested})")
-    return same, others
 
 
 def free_memory_gb(total: float) -> float:
