@@ -107,3 +107,27 @@ def test_style_is_opaque_and_tells_series_apart_without_colour():
     for feature in ("color", "marker"):
         assert len({str(look[feature]) for look in looks}) == len(looks) == 7
     assert len({str(look["linestyle"]) for look in looks}) == 6
+
+
+def test_a_guess_is_shown_beside_the_answer_and_the_first_one_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for question, guess in [
+        ("01 the exact ratio", None), ("01 the mean reward", None), ("01 the mean reward", 0.23),
+        ("01 the mean reward", 0.5), ("01 the exact ratio", "token"),
+    ]:  # fmt: skip
+        lesson.predict(question, guess)
+        said.append(capsys.readouterr().out)
+    assert "'whole', 'token', 'geometric' in place of None" in said[0] and "a number" in said[1]
+    assert "You: 0.23. The answer: 0.2222. You have guessed 1 of 1 right." in said[2]
+    assert "1 of 1 right" in said[3] and "1 of 2 right" in said[4]
+
+
+@pytest.mark.parametrize(("question", "guess", "words"), [
+    ("01 no such question", 1, "there is no question"),
+    ("01 the exact ratio", "none", "'none' is no guess at the exact ratio; give one of 'whole'"),
+    ("01 the mean reward", "0.2", "'0.2' is no guess at the mean reward; give a number"),
+])  # fmt: skip
+def test_a_guess_that_cannot_be_an_answer_is_refused_in_a_sentence(question, guess, words):
+    with pytest.raises(InputError, match=words):
+        lesson.predict(question, guess)

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from r1lab.lab import check
+from r1lab.lab.lesson import GUESSES
 from tests.tools import student
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -89,11 +90,29 @@ def has_short_code_cells(nb):
 
 
 def talks_between_code(nb):
-    """Point 7: no two code cells in a row, unless the second is an explicit check or folded away."""
-    for i, (before, cell) in enumerate(pairwise(nb.cells)):
+    """Point 7: no two code cells in a row, unless the second is an explicit check or folded away.
+
+    The line that takes a guess belongs to the box before it.
+    """
+    for i, (before, cell) in enumerate(pairwise(cell for cell in nb.cells if not guessed(cell))):
         silent = is_check(cell) or cell.metadata.get("jupyter", {}).get("source_hidden")
         bare = before.cell_type == cell.cell_type == "code" and not silent
         yield bare, f"cells {i} and {i + 1} are code with no prose between them"
+
+
+def guessed(cell):
+    """The question to which a cell takes a guess, and nothing else; None if it does not."""
+    asked = re.fullmatch(r'predict\(\s*"(.+)", None\s*\)', cell.source) if cell.cell_type == "code" else None
+    return asked and asked[1]
+
+
+def takes_guesses_where_it_asks(nb):
+    """A guess is taken right after a *Predict first*, for a question of that lesson that has an answer."""
+    for before, cell in pairwise(nb.cells):
+        question = guessed(cell)
+        lost = question and "**Predict first" not in markdown([before])
+        yield lost, f"a guess without a question: {question}"
+        yield question and question not in GUESSES, f"guesses.toml has no {question!r}"
 
 
 def is_check(cell):
@@ -422,6 +441,9 @@ RULES = {  # each with the changes of a good notebook that it must refuse, and w
     talks_between_code: [
         (cut(3, 4), "no prose"), (set_in(-2, source="x = 2\nassert x"), "no prose"),
         (set_in(-2, source="print(x)"), "no prose"), (set_in(-2, source="%matplotlib inline"), "no prose")],
+    takes_guesses_where_it_asks: [
+        (set_in(2, source='predict("14 what the coin does", None)'), "without a question: 14"),
+        (lambda nb: nb.cells.insert(1, new_code_cell('predict("no", None)')), "has no 'no'")],
     has_enough_prose: [
         (set_in(3, source="word " * 151), "151 words"),
         (set_in(2, source="x = 0\n" * 40), "words of prose per code line"),
@@ -492,6 +514,11 @@ def test_rule_refuses_a_bad_notebook(rule, change, words):
     assert words in "; ".join(faults(rule, nb))
 
 
+def test_every_answer_that_is_stored_is_asked_for_once():
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    assert sorted(filter(None, map(guessed, cells))) == sorted(GUESSES)
+
+
 @pytest.mark.parametrize("text", ["![A map of the rooms](m.png)", '<img src="m.png" alt="A map">'])
 def test_a_picture_with_alternative_text_is_fine(text):
     nb = good()
@@ -501,11 +528,11 @@ def test_a_picture_with_alternative_text_is_fine(text):
 
 # Lessons whose prose follows style.md: there, a paragraph holds at most one colon, semicolon or
 # bracket on average. A lesson is added here when it is rewritten.
-REWRITTEN = ("01_grpo_math", "02_reward_design", "03_r1_zero")
+REWRITTEN = ("00_start_here", "01_grpo_math", "01b_variants_and_kl", "02_reward_design", "03_r1_zero")
 REWRITTEN += ("04_cold_start", "05_reasoning_rl", "06_rejection_sampling")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
 REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
-              "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out")
+              "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "14_capstone")
 
 
 def paragraphs(text):
@@ -537,7 +564,7 @@ def test_pauses_are_counted_in_prose_only():
 # Lessons whose numbers stand in tables (`r1lab.lab.table`): nothing printed has over six lines.
 TABULATED = ("01_grpo_math", "02_reward_design", "03_r1_zero", "04_cold_start", "05_reasoning_rl")
 TABULATED += ("06_rejection_sampling", "07_rl_for_all_scenarios", "08_distillation", "09_evaluation")
-TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out")
+TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "14_capstone", "01b_variants_and_kl")
 
 
 def long_prints(nb):

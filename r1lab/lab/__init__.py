@@ -1,4 +1,4 @@
 """What notebooks use, and only notebooks: checks of exercises, figures with words, one look."""
 
 from r1lab.lab import check
-from r1lab.lab.lesson import ask, explorer, rollouts, show, style, table
+from r1lab.lab.lesson import ask, explorer, predict, rollouts, show, style, table

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
 from r1lab.evaluation.table import Cell, Table
+from r1lab.files import read_toml
 from r1lab.models.policy import load_policy
 from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
 from r1lab.report.claims import HEADER, expected, load_ledger, numbers, select
@@ -43,6 +44,8 @@ from r1lab.world.puzzles import parse_attempts
 
 EXPLORERS = Path(__file__).with_name("explorers")
 PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
+GUESSES = read_toml(__file__, "guesses")
+GUESSED = Path("guesses.json")  # the learner's own, beside the notebook
 FEW_POINTS = 20  # a line of no more shows each; longer ones are marked at the style's distances
 
 
@@ -170,6 +173,33 @@ def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, l
     watch = Watch(learner)
     learner.train(watch)
     return learner, watch.rows
+
+
+def predict(question: str, guess: float | str | None):
+    """Show a guess beside the answer to a *Predict first* question, and the score so far.
+
+    The first guess at a question counts. The score is in the file `guesses.json` beside the notebook, for
+    the learner alone. Without a guess, says how to give one.
+
+    Args:
+        question: as in `guesses.toml`.
+        guess: a number, or one of the question's choices.
+    Raises:
+        InputError: there is no such question, or the guess cannot be an answer to it.
+    """
+    require_known(question, GUESSES, "question")
+    answer, choices = GUESSES[question]["answer"], GUESSES[question].get("among", [])
+    wanted = f"one of {', '.join(map(repr, choices))}" if choices else "a number"
+    if guess is None:
+        print(f"Your guess? Put {wanted} in place of None, and run the cell.")
+        return
+    if guess not in choices if choices else not isinstance(guess, int | float):
+        raise InputError(f"{guess!r} is no guess at {question[3:]}; give {wanted}.")
+    right = guess == answer if choices else abs(guess - answer) <= GUESSES[question]["within"]
+    score = json.loads(GUESSED.read_text("utf-8")) if GUESSED.is_file() else {}
+    score.setdefault(question, right)
+    GUESSED.write_text(json.dumps(score), "utf-8")
+    print(f"You: {guess}. The answer: {answer}. You have guessed {sum(score.values())} of {len(score)} right.")
 
 
 def explorer(name: str, still: str = "", **data):

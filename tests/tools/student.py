@@ -74,7 +74,8 @@ def main(
     """
     out.mkdir(parents=True, exist_ok=True)
     shutil.copytree("notebooks/images", out / "images", dirs_exist_ok=True)
-    for path in [path for name in ("*.py", "*.json", "*.html") for path in Path("notebooks").glob(name)]:  # what lessons import
+    beside = [path for name in ("*.py", "*.json*", "*.html") for path in Path("notebooks").glob(name)]
+    for path in beside:  # what lessons use
         shutil.copy(path, out)
     for path in notebooks or sorted(Path("notebooks").glob("*.ipynb")):
         nbformat.write(student_copy(read_notebook(path)), out / path.name)
