@@ -14,16 +14,17 @@ import numpy as np
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import macro_mean, paired_bootstrap
-from r1lab.evaluation.measure import Asking, evaluate
+from r1lab.evaluation.measure import evaluate
 from r1lab.rewards import parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import apply_template
 from r1lab.stages.samples import Example
 from r1lab.task import Problem
 from r1lab.world import FAMILIES
-from r1lab.world.corpus import SOLVING, documents, join_completion
+from r1lab.world.corpus import CORPUS, TABLE, documents, join_completion
 from r1lab.world.words import NO, SAID, translate
 
+SOLVING = replace(CORPUS, **TABLE["solving"])  # whose writers go on until they have solved it
 USUAL, FEW_SHOT, ALL = "usual", "few-shot", "other wordings"
 AROUND = SAID["around"]
 NAMES = (USUAL, *AROUND["en"], "turned round", "new words")
@@ -99,8 +100,8 @@ def wordings(problem: Problem) -> dict[str, str]:
     return {name: ask(problem, template) for name, template in templates.items()}
 
 
-def asking(name: str) -> Asking:
-    """Find the way of this name to ask a question: usual, few-shot, or one of the other wordings."""
+def asking(name: str) -> str | Callable[[Problem], str]:
+    """Find the way of this name to ask: a template's name, or what writes the text to complete."""
     if name == FEW_SHOT:
         return few_shot()
     return "small" if name == USUAL else lambda asked: apply_template("small", wordings(asked)[name])

@@ -152,7 +152,7 @@ def test_splits_conversations_and_lines_are_read_alike(model, tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "words"), [
-    ([{"prompt": "make 4 from 2,2"}], "row 1: cannot be read .*a prompt and a completion.* has prompt"),
+    ([{"prompt": "make 4 from 2,2"}], "row 1: cannot be read .*columns are prompt; .*a prompt and a completion"),
     ([{"text": "2+2"}], "row 1: cannot be read"),
     ([*ROWS, {"prompt": "What is love?", "completion": "unknowable"}], "the model that is to read .* does not know .What"),
     ([], "holds no rows"),

@@ -44,7 +44,6 @@ _LETTER = "[a-z\u00df-\u00f6\u00f8-\u024f]"
 _REFLECTIVE = re.compile(
     "|".join(rf"(?<!{_LETTER}){word}(?!{_LETTER})" if word.isascii() else word for word in REFLECTIVE_WORDS)
 )
-Asking = str | Callable[[Problem], str]  # a template's name, or what writes the text to complete
 FindAttempts = Callable[[Problem, str], Sequence]
 
 

@@ -17,7 +17,7 @@ from r1lab.files import read_rows
 from r1lab.rewards import text_of
 from r1lab.machine import provenance
 from r1lab.run import Run
-from r1lab.sources.rows import read_question
+from r1lab.sources.rows import read_each, read_question
 from r1lab.sources.templates import apply_template
 from r1lab.training.supervised import Document, SupervisedConfig, train_supervised
 
@@ -136,16 +136,13 @@ def load_documents(data: str | Path, tokenizer, template: str) -> list[Document]
         InputError: there is no data set, it is empty, lacks a column or has a row that cannot be read,
             or it holds words that this tokenizer does not know.
     """
-    pairs = []
-    for number, row in enumerate(stored_rows(data), start=1):
-        try:
-            question, reply = read_question(row["messages"] if "messages" in row else row["prompt"])
-            pairs.append((question, reply or text_of(row["completion"])))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise InputError(
-                f"{data}, row {number}: cannot be read ({error}); it needs a prompt and a completion, or "
-                f"messages that end with the assistant's, and has {', '.join(row)}."
-            ) from error
+
+    def pair(row):
+        question, reply = read_question(row["messages"] if "messages" in row else row["prompt"])
+        return question, reply or text_of(row["completion"])
+
+    hint = "; it needs a prompt and a completion, or messages that end with the assistant's"
+    pairs = read_each(stored_rows(data), pair, str(data), hint)
     prompts = [apply_template(template, question, tokenizer) for question, _ in pairs]
     completions = [completion for _, completion in pairs]
     refuse_unknown_words([*prompts, *completions], tokenizer, f"the model that is to read {data}")

@@ -45,7 +45,6 @@ for _corpus in ("early", "late", "solving"):
 FORMATS = TABLE["formats"]
 EARLY_CORPUS = CorpusConfig(**TABLE["early"])
 CORPUS = replace(EARLY_CORPUS, **TABLE["late"])
-SOLVING = replace(CORPUS, **TABLE["solving"])
 
 
 def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
