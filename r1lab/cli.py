@@ -1,6 +1,7 @@
 """The command line: the commands of `commands.toml`, each of which is imported only when it is chosen."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from r1lab.errors import InputError, require_known
 from r1lab.files import read_toml
 
 BAD_INPUT, STOPPED = 2, 130
+NO_ROOM = (errno.EACCES, errno.EROFS, errno.ENOSPC)  # nothing can be written here
 
 
 class Command(NamedTuple):
@@ -80,6 +82,11 @@ def exit_code(work: Callable[[], int | None]) -> int:
         return work() or 0
     except InputError as error:
         print(f"r1lab: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"r1lab: {error}; start it in a folder that you may write to, on a disk with room.", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from the last checkpoint.", file=sys.stderr)

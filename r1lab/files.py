@@ -14,6 +14,7 @@ Row = dict[str, Any]
 PACKAGE = Path(__file__).parent
 # Beside the package in a checkout, inside it where a wheel was installed.
 SHIPPED = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parent / "data"
+NOTEBOOKS = SHIPPED.with_name("notebooks")
 
 
 def shipped(path: str | Path) -> Path:

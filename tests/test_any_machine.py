@@ -1,11 +1,14 @@
 """A Mac, as far as Linux can play one: `tests/mac/sitecustomize.py` takes away what Linux alone has."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from r1lab import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 MAC = ROOT / "tests/mac"
@@ -29,7 +32,9 @@ def on_a_mac(folder: Path, *command: str) -> subprocess.CompletedProcess:
     (f"{MAC}/lesson.py {ROOT}/notebooks/03_r1_zero.ipynb", 0, "ran to its end"),
 ])  # fmt: skip
 def test_a_mac_trains_grades_and_teaches(command, code, words, tmp_path):
-    done = on_a_mac(tmp_path, *command.split())
+    folder = tmp_path / "Übung für 学生"  # a home may be called so
+    folder.mkdir()
+    done = on_a_mac(folder, *command.split())
     assert code in (done.returncode, None) and words in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 
 
@@ -47,3 +52,18 @@ def test_a_mac_grades_mathematics_and_refuses_programs(tmp_path):
     grades, *refusal = on_a_mac(tmp_path, "-c", script).stdout.splitlines()
     assert grades == "[1.0, 0.0]"
     assert len(refusal) == 1 and "so none was run: it needs Linux" in refusal[0]
+
+
+@pytest.mark.parametrize(("number", "code"), [
+    (errno.EROFS, cli.BAD_INPUT), (errno.EACCES, cli.BAD_INPUT), (errno.ENOSPC, cli.BAD_INPUT), (errno.EIO, None),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_written_is_one_sentence(number, code, capsys):
+    def work():
+        raise OSError(number, os.strerror(number), "runs/zero")
+
+    if code is None:  # a fault of another kind keeps its traceback
+        pytest.raises(OSError, cli.exit_code, work)
+    else:
+        assert cli.exit_code(work) == code
+        said = capsys.readouterr().err
+        assert "'runs/zero'; start it in a folder that you may write to" in said and said.count("\n") == 1

@@ -293,4 +293,4 @@ def test_every_folder_of_the_package_is_in_the_wheel():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = tomllib.loads(text)["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in FILES}
-    assert set(listed) == {".".join(folder.parts) for folder in folders} | {"r1lab.data"}
+    assert set(listed) == {".".join(folder.parts) for folder in folders} | {"r1lab.data", "r1lab.notebooks"}

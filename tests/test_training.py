@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from r1lab import machine
 from r1lab.errors import InputError
+from r1lab.files import SHIPPED
 from r1lab.objective import LossConfig, group_advantages
 from r1lab.models.policy import Policy
 from r1lab.world.bases import build_model, build_tokenizer
 from r1lab.stages.rl_stages import REASONING, SCENARIOS
-from r1lab.task import Problem, Task
+from r1lab.task import Problem, Task, load_problems
 from r1lab.run import MetricsLog, Run
 from r1lab.training import processes
 from r1lab.training.batching import balanced_share, microbatches, pad_rows
@@ -25,6 +26,7 @@ from r1lab.training.distributed import World
 from r1lab.training.rollout import Experience
 from r1lab.training.loop import Learner
 from r1lab.training.processes import default_processes
+from r1lab.training.recorder import work
 from r1lab.training.rl import fitting
 from r1lab.world.small_world import SmallWorld
 
@@ -328,3 +330,21 @@ def test_questions_without_room_for_an_answer_are_named_before_the_run_and_refus
     assert [one.id for one in left.draw(0, 0, 2)] == ["q1", "q2"] or not callable(problems)
     assert {one.id for one in left.draw(0, 0, 2)} == {"q1", "q2"} and not left.test and "q5 has" in said
     assert fitting(asked, config, TOKENIZER, math.inf) == (asked, "")
+
+
+def test_the_time_left_is_right_within_a_third_after_a_minute():
+    """The bar goes by the work done: a stored run's seconds, as they passed, and what it would have said."""
+    run = Run(SHIPPED / "runs/zero")
+    config, test = GRPOConfig.of_run(run.config), load_problems(SHIPPED / "test_signs.jsonl")
+    summary, evals = run.summary, {row["step"]: row["mean_tokens"] for row in run.evals}
+    ends = {0, config.steps}
+    answers = {step: 16 * len(test) if step in ends else 16 * 5 * config.eval_problems for step in evals}
+    tokens = sum(evals[step] * answers[step] for step in evals)
+    pace = (summary["wall_seconds"] - summary["train_seconds"]) / tokens  # of the evaluations
+    passed = evals[0] * answers[0] * pace
+    for row in (row for row in run.metrics if row["kind"] == "train"):
+        passed += row["seconds"] + pace * evals.get(row["step"], 0) * answers.get(row["step"], 0)
+        if 60 < passed < 120:
+            done, total = work(config, test, evals[0], row["step"])
+            left, said = summary["wall_seconds"] - passed, passed * (total - done) / done
+            assert 2 / 3 < said / left < 4 / 3, f"after {passed:.0f} s it said {said:.0f}, and {left:.0f} were left"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from r1lab.files import SHIPPED, shipped
+from r1lab.files import NOTEBOOKS, SHIPPED, shipped
+from r1lab.launch.commands import lab
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_WHEEL_BYTES = 20 * 2**20
@@ -20,7 +21,7 @@ def installed(tmp_path_factory) -> Path:
     """A folder with the wheel's content and nothing else."""
     copy, wheels = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheels")
     hidden = shutil.ignore_patterns("__pycache__", "hub")
-    for name in ("r1lab", "data"):
+    for name in ("r1lab", "data", "notebooks"):
         shutil.copytree(ROOT / name, copy / name, ignore=hidden)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -46,6 +47,7 @@ def installed(tmp_path_factory) -> Path:
         ("skills data/tiny --samples 1 --problems 1", "answer copies last"),
         ("plan --preset cpu", "peak"),
         ("claims", "verdict"),
+        ("lab --copy-only", "Lessons: notebooks"),
     ],
 )  # fmt: skip
 def test_the_wheel_works_in_an_empty_folder(installed, tmp_path, options, words):
@@ -58,9 +60,10 @@ def test_the_wheel_works_in_an_empty_folder(installed, tmp_path, options, words)
 
 
 def test_the_wheel_holds_every_file_of_the_package(installed):
-    listed = subprocess.run(["git", "ls-files", "r1lab", "data"], cwd=ROOT, capture_output=True, text=True)
+    folders = ("r1lab", "data", "notebooks")
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True)
     paths = [Path(line) for line in listed.stdout.splitlines()]
-    inside = [Path("r1lab", path) if path.parts[0] == "data" else path for path in paths]
+    inside = [path if path.parts[0] == "r1lab" else Path("r1lab", path) for path in paths]
     assert len(inside) > 100
     assert not [str(path) for path in inside if not (installed / path).is_file()]
 
@@ -72,3 +75,14 @@ def test_a_path_of_the_user_wins(tmp_path, monkeypatch):
     assert shipped("data/zero") == Path("data/zero")
     for other in ("data/mine.jsonl", "runs/zero", "gsm8k", str(tmp_path / "data" / "base")):
         assert shipped(other) == Path(other)
+
+
+def test_lessons_are_copied_whole_and_your_own_changes_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/00_start_here.ipynb").write_text("mine")
+    assert lab(Path("mine"), copy_only=True) == 0
+    assert Path("mine/00_start_here.ipynb").read_text() == "mine"
+    for source in NOTEBOOKS.rglob("*"):
+        copy = Path("mine", source.relative_to(NOTEBOOKS))
+        assert copy.exists() or "__pycache__" in copy.parts or ".ipynb_checkpoints" in copy.parts

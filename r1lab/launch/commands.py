@@ -1,6 +1,9 @@
 """The commands that train, measure and show. A preset's values are the defaults of the options."""
 
 import json
+import shutil
+import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +17,7 @@ from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
+from r1lab.files import NOTEBOOKS
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.machine import memory_bytes, provenance
 from r1lab.run import Run, first_process
@@ -100,7 +104,12 @@ def zero(
     start.check()
     run = grpo(config.model, config.open_task(), config.rl, **asdict(start))
     if first_process():  # of those that torchrun has started
+        summary = run.summary
+        before, after = (f"{summary[name]['pass_at_1']:.1%}" for name in ("base", "final"))
+        minutes = summary["wall_seconds"] / 60
+        console.print(f"Right answers: {before} before training, {after} after, in {minutes:.1f} minutes.")
         console.print(f"Report: {write_report(run.folder)}")
+        console.print("Next: lesson 03 (make lab or r1lab lab opens it).")
 
 
 def pretrain(
@@ -145,6 +154,24 @@ def sft(
     start.check()
     run = fine_tune(model, data, config, **asdict(start))
     console.print(f"Model: {run.model}")
+
+
+def lab(folder: Path = Path("notebooks"), copy_only: bool = False) -> int:
+    """Copy the lessons, with the modules and pictures that they use, and open them in JupyterLab.
+
+    Args:
+        folder: where the copies go; a file that is there already stays as it is.
+        copy_only: do not open JupyterLab.
+    """
+
+    def copy_new(source, target):
+        if not Path(target).exists():
+            shutil.copyfile(source, target)
+
+    hidden = shutil.ignore_patterns("__*", ".*")
+    shutil.copytree(NOTEBOOKS, folder, ignore=hidden, copy_function=copy_new, dirs_exist_ok=True)
+    console.print(f"Lessons: {folder}")
+    return 0 if copy_only else subprocess.call([sys.executable, "-m", "jupyter", "lab", folder])
 
 
 def r1(

@@ -68,13 +68,13 @@ class Progress(tqdm):
 
     monitor_interval = 0  # no thread of its own: this process may be forked
 
-    def __init__(self, total: int, label: str, done: int = 0):
+    def __init__(self, total: int | float, label: str, done: int = 0, **look: str):
         shown = first_process() and threading.current_thread() is threading.main_thread()
         pause = 0.1 if sys.stderr.isatty() else 20
         super().__init__(total=total, desc=label, initial=done, disable=not shown,
-                         mininterval=pause, miniters=1)  # fmt: skip
+                         mininterval=pause, miniters=1, smoothing=0, **look)  # fmt: skip
 
-    def show(self, done: int, **notes: str):
+    def show(self, done: int | float, **notes: str):
         """Show how far it is, with a few current numbers."""
         self.set_postfix(notes, refresh=False)
         self.update(done - self.n)

@@ -15,10 +15,12 @@ from r1lab.machine import provenance
 from r1lab.run import MetricsLog, Run
 from r1lab.task import Problem, checker
 from r1lab.training.checkpoint import checkpoint_path
+from r1lab.training.config import GRPOConfig
 from r1lab.training.loop import Learner
 from r1lab.training.processes import Progress, StopRequest, peak_memory_gb
 from r1lab.training.rollout import Experience
 
+SAMPLED = 0.45  # what a token of an evaluation costs, beside one that is trained on, too: in data/runs/zero
 SAMPLED_MEASURES = ("correct", "reflection", "mixed", "attempts", "repeats", "searches", "in_order")
 
 
@@ -55,6 +57,8 @@ class Recorder:
             self.metrics = MetricsLog(run.folder / "metrics.jsonl", learner.step)
             self.samples = MetricsLog(run.folder / "samples.jsonl", learner.step)
             self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=learner.step or None)
+            if learner.step:  # what was done before says nothing of today's speed
+                progress.initial = progress.n = self._work()[0]
 
     @property
     def finished(self) -> bool:
@@ -77,9 +81,19 @@ class Recorder:
         if ends or done % config.checkpoint_every == 0:
             self.clock["wall_seconds"] = time.monotonic() - self.started
             learner.save(self.run.folder, {"clock": dict(self.clock)})
-        self.progress.show(learner.step, **self.notes)
+        self._show_progress()
         self.rollout_started = time.monotonic()
         return ends
+
+    def _work(self):
+        learner = self.learner
+        return work(learner.config, learner.task.test, 1.0 + self.run.evals[0]["mean_tokens"], learner.step)
+
+    def _show_progress(self):
+        if self.learner.world.is_main:
+            done, self.progress.total = self._work()
+            step = f"{self.learner.step}/{self.learner.config.steps}"
+            self.progress.show(done, step=step, **self.notes)
 
     def _write_rollout(self, experience, updates, seconds):
         learner, task, problems = self.learner, self.learner.task, experience.problems
@@ -138,6 +152,7 @@ class Recorder:
             file.parent.mkdir(exist_ok=True)
             result.save(file)
             self._write_evaluation(problems, result)
+            self._show_progress()
         self.rollout_started = time.monotonic()
 
     def _write_evaluation(self, problems, result):
@@ -174,6 +189,23 @@ class Recorder:
                 "checkpoint": str(checkpoint_path(self.run.folder, learner.step)),
                 **provenance()
             })  # fmt: skip
+
+
+def work(config: GRPOConfig, test: Sequence[Problem], first: float, step: int) -> tuple[float, float]:
+    """Predict how much of a run's work is done at a step, and how much it is in all, in tokens.
+
+    Equal steps take longer and longer, and evaluations take time, too. Answers are expected to grow
+    from the `first` tokens, the base's, to a third of the last cap, as in data/runs/zero.
+    """
+    growth = max(1.0, config.cap(config.steps) / 3 / first)
+    some = len(first_of_each_level(test, config.eval_problems)) * config.eval_samples
+    tested = SAMPLED * len(test) * config.final_samples
+    rows = config.rollouts * (config.questions * config.group_size + SAMPLED * some / config.eval_every)
+
+    def until(share):
+        return first * (tested + rows * share * (1 + (growth - 1) * share / 2))
+
+    return until(step / config.steps), until(1) + first * growth * tested
 
 
 def first_of_each_level(problems: Sequence[Problem], count: int) -> list[Problem]:

