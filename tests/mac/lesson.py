@@ -31,6 +31,7 @@ def shorten(generate=torch_sampler.TorchSampler.generate, train=lesson.train):
 
 def main(notebook: str):
     shorten()
+    sys.path.insert(0, str(Path(notebook).parent))  # what serves one lesson lies beside it
     names = vars(sys.modules["__main__"])
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     for number, cell in enumerate(cells):
