@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from r1lab.files import NOTEBOOKS, SHIPPED, shipped
-from r1lab.launch.commands import lab
+from r1lab.launch.lessons import lab
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_WHEEL_BYTES = 20 * 2**20

@@ -1,9 +1,6 @@
 """The commands that train, measure and show. A preset's values are the defaults of the options."""
 
 import json
-import shutil
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,7 +14,6 @@ from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
-from r1lab.files import NOTEBOOKS
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.machine import memory_bytes, provenance
 from r1lab.run import Run, first_process
@@ -154,24 +150,6 @@ def sft(
     start.check()
     run = fine_tune(model, data, config, **asdict(start))
     console.print(f"Model: {run.model}")
-
-
-def lab(folder: Path = Path("notebooks"), copy_only: bool = False) -> int:
-    """Copy the lessons, with the modules and pictures that they use, and open them in JupyterLab.
-
-    Args:
-        folder: where the copies go; a file that is there already stays as it is.
-        copy_only: do not open JupyterLab.
-    """
-
-    def copy_new(source, target):
-        if not Path(target).exists():
-            shutil.copyfile(source, target)
-
-    hidden = shutil.ignore_patterns("__*", ".*")
-    shutil.copytree(NOTEBOOKS, folder, ignore=hidden, copy_function=copy_new, dirs_exist_ok=True)
-    console.print(f"Lessons: {folder}")
-    return 0 if copy_only else subprocess.call([sys.executable, "-m", "jupyter", "lab", folder])
 
 
 def r1(
