@@ -12,8 +12,11 @@ from importlib import import_module
 from typing import NamedTuple
 
 from r1lab.lab import check
+from r1lab.lab.check.engine import EXAMPLES
+from tests import planted_kinds
 
 NOTEBOOKS = [import_module(f"tests.planted_notebook_{name}") for name in ("01", "02", "03", "07", "10", "11", "12")]
+NOTEBOOKS.append(import_module("tests.planted_others"))
 
 
 class Planted(NamedTuple):
@@ -31,6 +34,16 @@ PLANTED = [
     for exercise in notebook.RIGHT
     for solutions in (notebook.RIGHT, notebook.WRONG)
     for what, function in solutions[exercise].items()
+]
+
+
+SOLVED = {planted.exercise: planted.function for planted in reversed(PLANTED) if planted.right}
+PLANTED += [
+    Planted(exercise, kinds is planted_kinds.RIGHT, what, kind(function))
+    for kinds in (planted_kinds.RIGHT, planted_kinds.WRONG)
+    for what, kind in kinds.items()
+    for exercise, function in SOLVED.items()
+    if planted_kinds.changes(what, exercise, len(EXAMPLES[exercise][-1][1]))
 ]
 
 

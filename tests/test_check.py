@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.planted_notebook_02 import same_value
 from tests.planted_notebook_03 import vote
+from tests.tools import questions
 
 from r1lab import objective
 from r1lab.lab import check
@@ -21,6 +22,22 @@ def test_every_exercise_is_exported_and_explained():
     for name in check.names():
         assert getattr(check, name).__name__ == name
         assert getattr(check, name).__doc__.startswith("fn(")
+
+
+@pytest.mark.parametrize("name", check.names())
+def test_the_stored_questions_have_the_answers_of_right_functions(name):
+    for why, args, *rights in engine.EXAMPLES[name]:
+        asked = questions.answered(name, why, args)
+        assert asked is None or all(map(same_numbers, asked[2:], rights)), (why, args)
+    drawn = list(questions.questions(name, "another seed", 3))
+    assert len(drawn) >= 3 and any(one not in engine.EXAMPLES[name] for one in drawn)
+
+
+def same_numbers(value, stored):
+    """Equal up to what rounding differs between machines."""
+    if isinstance(stored, list):
+        return len(value) == len(stored) and all(map(same_numbers, value, stored))
+    return value == stored or value == pytest.approx(stored, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "wrong", "sentence"), [

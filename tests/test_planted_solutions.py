@@ -53,8 +53,8 @@ def test_each_exercise_has_enough_planted_solutions():
     wrong = Counter(planted.exercise for planted in WRONG)
     right = Counter(planted.exercise for planted in RIGHT)
     assert sorted(EXERCISES) == check.names()
-    assert min(wrong[exercise] for exercise in EXERCISES) >= 5
-    assert min(right[exercise] for exercise in EXERCISES) >= 2
+    assert min(wrong[exercise] for exercise in EXERCISES) >= 15
+    assert min(right[exercise] for exercise in EXERCISES) >= 5
 
 
 @pytest.mark.parametrize("planted", WRONG, ids=names(WRONG))
