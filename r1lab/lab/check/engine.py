@@ -100,8 +100,8 @@ def same(value: object, truth: object) -> bool:
 def _fills(lines, lengths, returned):
     """How many tokens are in each line of row numbers, sorted: what does not depend on the order of ties."""
     each = f"a list of lists with each row from 0 to {len(lengths) - 1} in one of them"
-    rows = [row for line in lines if isinstance(line, list) for row in line]
-    once = sorted(map(repr, rows)) == sorted(map(repr, range(len(lengths))))
+    listed = all(isinstance(line, list) for line in lines)
+    once = listed and sorted(map(repr, sum(lines, []))) == sorted(map(repr, range(len(lengths))))
     require(once, f"{returned}; {each} is expected.")
     return sorted(sum(lengths[row] for row in line) for line in lines)
 
