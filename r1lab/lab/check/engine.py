@@ -63,7 +63,8 @@ def judge(name: str, ask: Callable[..., str], questions: list) -> str:
             args = decode(question)
             given = typed(args)
             answer = decode(ask(question, row.get("slopes", [])))
-            require("fault" not in answer, answer.get("fault"))
+            if "fault" in answer:
+                raise NotYet(answer["fault"])
             compare(row, why, args, answer, rights)
     except NotYet as fault:
         return str(fault)
