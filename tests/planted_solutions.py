@@ -15,8 +15,8 @@ from r1lab.lab import check
 from r1lab.lab.check.engine import EXAMPLES
 from tests import planted_kinds
 
-NOTEBOOKS = [import_module(f"tests.planted_notebook_{name}") for name in ("01", "02", "03", "07", "10", "11", "12")]
-NOTEBOOKS.append(import_module("tests.planted_others"))
+FILES = *(f"planted_notebook_{number}" for number in ("01", "02", "03", "07", "10", "11", "12")), "planted_others"
+NOTEBOOKS = [import_module(f"tests.{name}") for name in FILES]
 
 
 class Planted(NamedTuple):
