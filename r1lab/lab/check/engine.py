@@ -85,7 +85,7 @@ def _compare(row, why, args, answer, rights):
         what = row["packs"]
         value = _fills(value, args[0], f"your function returns {yours} for {given}")
         yours = shown(value)
-    wrong = f"{why}: for {given} {what} must be {rights[0]!r}; yours is {yours}."
+    wrong = f"{why}: for {given} {what} must be {shown(rights[0])}; yours is {yours}."
     require(any(same(value, right) for right in rights), wrong)
 
 
