@@ -29,7 +29,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
 MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_730, 100_850, 102
 LONG_FUNCTIONS: dict[str, str] = {}  # "r1lab/room/file.py:function" -> why it may be longer
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py"  # text as code, in a process the kernel locks in
-MAX_TREE_BYTES = 15 * 2**20
+MAX_TREE_BYTES = 20 * 2**20
 
 # Rooms in the order in which data flows: each may import those before it, and nothing after it. A
 # module at the package's top is a room of one file: a new one needs its place here.

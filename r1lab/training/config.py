@@ -15,7 +15,8 @@ from r1lab.training.distributed import Parallel, Precision, arithmetic
 
 # Floating-point operations per weight and token. Attention's own products are left out, so that
 # long rows cost somewhat more. Tied embeddings count once: they are multiplied as the head.
-TRAINING_FLOPS, SAMPLING_FLOPS = 6, 2
+# Frozen weights have no gradient of their own: beside an adapter, learning takes 4.
+TRAINING_FLOPS, ADAPTER_FLOPS, SAMPLING_FLOPS = 6, 4, 2
 
 
 LEAST = {  # what a setting may be
@@ -141,7 +142,8 @@ class GRPOConfig:
         The reference policy reads them too, and so does the policy itself where it `rescores`.
         """
         readings = 1 + (self.loss.beta > 0) + self.rescores
-        return (TRAINING_FLOPS + readings * SAMPLING_FLOPS) * parameters * tokens
+        learning = ADAPTER_FLOPS if self.lora else TRAINING_FLOPS
+        return (learning + readings * SAMPLING_FLOPS) * parameters * tokens
 
     def check(self, processes: int):
         """Refuse settings that cannot train.

@@ -202,7 +202,11 @@ class Learner:
 
     def flops(self, experience: Experience) -> int:
         """Floating-point operations of a rollout and its updates."""
-        return self.config.flops(self.policy.model.num_parameters(), sum(experience.lengths))
+        tokens = sum(experience.lengths)
+        if self.config.share_prompts:  # a group reads its prompt once
+            group = self.config.group_size
+            tokens -= sum(map(len, experience.prompt_ids)) * (group - 1) // group
+        return self.config.flops(self.policy.model.num_parameters(), tokens)
 
     def refresh_reference(self):
         """Now and then the reference policy becomes the policy (v2 section 2.1)."""

@@ -9,6 +9,7 @@ fine-tuning on new examples until it has cost as much as RL. The ledger runs it 
 import json
 import math
 import runpy
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from r1lab.models.lora import LoRA
 from r1lab.models.policy import load_model, load_tokenizer
 from r1lab.run import Run
 from r1lab.sources import load_task
-from r1lab.training.config import TRAINING_FLOPS
+from r1lab.training.config import ADAPTER_FLOPS
 from r1lab.training.sft import load_documents
 from tests.experiments.next_steps import Kept, Trial, start, tabulate
 
@@ -38,9 +39,9 @@ COLD_START = {
     "checkpoint_every": 20,
 }  # fmt: skip
 RL = {
-    "rollouts": 16, "questions": 8, "group_size": 8, "minibatches": 2, "learning_rate": 3e-4,
-    "warmup_steps": 4, "caps": [[0, 400]], "microbatch_tokens": 4_096, "eval_every": 16,
-    "final_samples": 4, "checkpoint_every": 2, "share_prompts": True, "precision": "auto",
+    "rollouts": 6, "questions": 8, "group_size": 8, "minibatches": 2, "learning_rate": 3e-4,
+    "warmup_steps": 4, "caps": [[0, 400]], "microbatch_tokens": 4_096, "eval_every": 6,
+    "final_samples": 2, "checkpoint_every": 1, "share_prompts": True, "precision": "auto",
     "processes": 1, "loss": {"beta": 0.0, "clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
 }  # fmt: skip
 
@@ -88,22 +89,29 @@ def cold_start(model: str = "smollm2", examples: int = 2_400, folder: Path = Pat
 
 
 def english(config: English = English(), folder: Path = Path("runs/english/arms")) -> Kept:
-    """Train and measure the arms; each row of the table is against the cold start."""
+    """Train and measure the arms; each row of the table is against the cold start.
+
+    The row "entropy" is RL's in the second half of its rollouts, as a share of that in the first.
+    """
     load_model(config.base)  # a missing one is reported before the folder is made
     start(config, folder)
     task, rl = load_task(f"{PUZZLES}:task"), rl_config(config)
     coin = replace(task, rewards={"random": r1lab.rewards.random})
-    runs = {
-        "rl": r1lab.grpo(config.base, task, rl, "rl", runs=folder),
-        "random": r1lab.grpo(config.base, coin, rl, "random", runs=folder),
-    }
+    runs = {"rl": r1lab.grpo(config.base, task, rl, "rl", runs=folder)}
+    asked = folder / "random" / "eval_base.npz"  # the same questions and samples: asked once
+    asked.parent.mkdir(exist_ok=True)
+    shutil.copy(runs["rl"].folder / "eval_base.npz", asked)
+    runs["random"] = r1lab.grpo(config.base, coin, rl, "random", runs=folder)
     found = {name: Evaluation.load(run.folder / "eval_final.npz") for name, run in runs.items()}
     found["cold_start"] = Evaluation.load(runs["rl"].folder / "eval_base.npz")
     found["sft"] = tuned(config, folder, runs["rl"].summary["flops"])
     measured = {arm: row_values(evaluation) for arm, evaluation in found.items()}
     levels = found["rl"].levels
     hardest = levels[levels == HARDEST]
-    return tabulate(measured, "cold_start", {"accuracy": levels, "hardest": hardest, "tokens": levels}, folder)
+    kept = tabulate(measured, "cold_start", {"accuracy": levels, "hardest": hardest, "tokens": levels}, folder)
+    entropy = np.array([row["entropy"] for row in runs["rl"].metrics if row["kind"] == "train"])
+    late = entropy[len(entropy) // 2 :]
+    return kept | {"rl/entropy": late / entropy[0], "levels/entropy": np.zeros(len(late), int)}
 
 
 def tuned(config: English, folder: Path, flops: float) -> Evaluation:
@@ -112,7 +120,7 @@ def tuned(config: English, folder: Path, flops: float) -> Evaluation:
     if file.exists():
         return Evaluation.load(file)
     model, _ = load_model(config.base)
-    tokens = flops / (TRAINING_FLOPS * model.num_parameters())
+    tokens = flops / (ADAPTER_FLOPS * model.num_parameters())
     data = write_examples(folder / "sft.jsonl", 64, config.seed + 1)
     documents = load_documents(data, load_tokenizer(config.base), config.tuning["template"])
     mean = sum(len(asked) + len(answer) for asked, answer in documents) / len(documents)

@@ -21,6 +21,7 @@ from r1lab.errors import InputError
 from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.machine import commit
 from tests.experiments.chain import chain_values
+from tests.experiments.english import English, english
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun
 from tests.experiments.more_data import French, Programs, french, programs
@@ -165,4 +166,5 @@ EXPERIMENTS = {
     "one-loss": next_step("one-loss", one_loss, OneLoss()),
     "wordings": next_step("wordings", wordings, Wordings()),
     "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
+    "english": next_step("english", english, English()),
 }  # fmt: skip

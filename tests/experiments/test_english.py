@@ -36,6 +36,7 @@ def test_three_arms_start_from_one_cold_start(model, tmp_path, monkeypatch):
     kept = english.english(config, tmp_path / "arms")
     assert {name.partition("/")[0] for name in kept} == {"rl", "random", "cold_start", "sft", "levels"}
     assert len(kept["rl/accuracy"]) == 72 and len(kept["rl/hardest"]) == len(kept["levels/hardest"]) == 24
+    assert len(kept["rl/entropy"]) == len(kept["levels/entropy"]) == 1
     assert np.isfinite(kept["sft/tokens"]).all() and kept["rl/tokens"].max() <= 4
     rl, sft = Run(tmp_path / "arms" / "rl").summary, Run(tmp_path / "arms" / "sft").summary
     assert sft["flops"] >= rl["flops"]
