@@ -91,6 +91,7 @@ LINES = {
     "claims": ("--only pass-at-1", "verdict"),
     "doctor": ("", "Python"),
     "plan": ("--preset cpu", "peak"),
+    "lab": ("--copy-only", "Lessons: notebooks"),
 }  # fmt: skip
 
 

@@ -532,7 +532,8 @@ REWRITTEN = ("00_start_here", "01_grpo_math", "01b_variants_and_kl", "02_reward_
 REWRITTEN += ("04_cold_start", "05_reasoning_rl", "06_rejection_sampling")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
 REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
-              "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "14_capstone")
+              "10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "13_a_real_model",
+              "14_capstone")
 
 
 def paragraphs(text):
@@ -564,7 +565,7 @@ def test_pauses_are_counted_in_prose_only():
 # Lessons whose numbers stand in tables (`r1lab.lab.table`): nothing printed has over six lines.
 TABULATED = ("00_start_here", "01_grpo_math", "02_reward_design", "03_r1_zero", "04_cold_start", "05_reasoning_rl")
 TABULATED += ("06_rejection_sampling", "07_rl_for_all_scenarios", "08_distillation", "09_evaluation")
-TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "14_capstone", "01b_variants_and_kl")
+TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "13_a_real_model", "14_capstone", "01b_variants_and_kl")
 
 
 def long_prints(nb):
