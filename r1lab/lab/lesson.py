@@ -176,7 +176,7 @@ def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, l
     return learner, watch.rows
 
 
-def predict(question: str, guess: float | str | None):
+def predict(question: str, guess: int | float | str | None):
     """Show a guess beside the answer to a *Predict first* question, and the score so far.
 
     The first guess at a question counts. The score is in the file `guesses.json` beside the notebook, for
