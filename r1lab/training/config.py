@@ -19,6 +19,11 @@ from r1lab.training.distributed import Parallel, Precision, arithmetic
 TRAINING_FLOPS, ADAPTER_FLOPS, SAMPLING_FLOPS = 6, 4, 2
 
 
+def learning_flops(lora: LoRA | None) -> int:
+    """Operations per weight and token of learning, with an adapter or without."""
+    return ADAPTER_FLOPS if lora else TRAINING_FLOPS
+
+
 LEAST = {  # what a setting may be
     "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
     "flops_limit": 0, "grading_rows": 0, "learning_rate": 0,
@@ -142,8 +147,7 @@ class GRPOConfig:
         The reference policy reads them too, and so does the policy itself where it `rescores`.
         """
         readings = 1 + (self.loss.beta > 0) + self.rescores
-        learning = ADAPTER_FLOPS if self.lora else TRAINING_FLOPS
-        return (learning + readings * SAMPLING_FLOPS) * parameters * tokens
+        return (learning_flops(self.lora) + readings * SAMPLING_FLOPS) * parameters * tokens
 
     def check(self, processes: int):
         """Refuse settings that cannot train.

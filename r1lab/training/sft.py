@@ -9,7 +9,7 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.models.lora import MaybeLoRA
 from r1lab.models.policy import load_start, load_tokenizer, refuse_unknown_words
-from r1lab.training.config import ADAPTER_FLOPS, TRAINING_FLOPS
+from r1lab.training.config import learning_flops
 from r1lab.training.distributed import fingerprint, settled
 from r1lab.training.estimate import check_machine
 from r1lab.training.processes import compute, peak_memory_gb
@@ -112,7 +112,7 @@ def fine_tune(
             "examples": len(documents),
             "overlong": len(rows) - len(documents),
             "tokens": tokens,
-            "flops": (ADAPTER_FLOPS if config.lora else TRAINING_FLOPS) * loaded.num_parameters() * tokens,
+            "flops": learning_flops(config.lora) * loaded.num_parameters() * tokens,
             "loss": sum(last) / len(last),
             "wall_seconds": round(time.monotonic() - started + earlier, 1),
             "train_seconds": round(sum(row["seconds"] for row in steps), 1),
