@@ -74,6 +74,17 @@ STEPS = {
         for name in ("wordings", "wordings-llama")
     },
 }
+# Lesson 13 has three arms after its cold start.
+ENGLISH = {
+    "cold_start": {"accuracy": 0.3, "hardest": 0.1, "tokens": 200, "entropy": 0.3},
+    "rl": {"accuracy": 0.5, "hardest": 0.3, "tokens": 280, "entropy": 0.9},
+    "random": {"accuracy": 0.3}, "sft": {"accuracy": 0.3},
+}  # fmt: skip
+ENGLISH_FAILED = {
+    "cold_start": ENGLISH["cold_start"],
+    "rl": {"accuracy": 0.2, "hardest": 0.0, "tokens": 150, "entropy": 0.2},
+    "random": {"accuracy": 0.6}, "sft": {"accuracy": 0.3},
+}  # fmt: skip
 
 
 ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
@@ -88,7 +99,8 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
-for steps, sign in ((STEPS, 1), (FAILED, -1)):
+for steps, sign, real in ((STEPS, 1, ENGLISH), (FAILED, -1, ENGLISH_FAILED)):
+    steps["english"] = real
     steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
 
 
@@ -157,7 +169,7 @@ def write_entropies(folder, entropies):
 @pytest.fixture
 def laboratory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for base in ("base", "tiny", "noskill", "small", "zero", "llama"):
+    for base in ("base", "tiny", "noskill", "small", "zero", "llama", "english"):
         folder = tmp_path / "data" / base
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(base.encode())
