@@ -32,6 +32,18 @@ NO_GAIN = 0.05
 # Two objectives are compared while accuracy still rises steeply; a whole run would cost too much.
 SHORT = {"rollouts": 14, "final_samples": 8, "eval_every": 14}
 
+RANKS = (1, 4, 16)
+
+
+def adapter(rank: int) -> dict[str, Any]:
+    """LoRA on every linear layer, at ten times the learning rate of full fine-tuning.
+
+    alpha 32 at each rank, as Schulman et al., "LoRA Without Regret" (2025).
+    """
+    learning_rate = 10 * ZERO["learning_rate"]
+    return {"lora": {"rank": rank, "alpha": 32}, "learning_rate": learning_rate}
+
+
 # What each arm changes of `settings.ZERO`.
 ARMS: dict[str, dict[str, Any]] = {
     "true": {},
@@ -45,6 +57,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "per-answer": {**SHORT, "loss": {**ZERO["loss"], "aggregation": "sequence"}},
     "no-std": {**SHORT, "divide_by_std": False},
     "equal-clip": {**SHORT, "loss": {**ZERO["loss"], "clip_high": 0.2}},
+    **{f"lora-{rank}": {**SHORT, **adapter(rank)} for rank in RANKS},
 }
 
 
@@ -258,6 +271,12 @@ CLAIMS = (
     Claim("clip-higher", "A higher upper clip (0.28, not 0.2) keeps more entropy in late rollouts",
           "arXiv 2503.14476 (DAPO)", ("grpo", "equal-clip"),
           difference(late_entropy("grpo"), late_entropy("equal-clip")), unit="nats"),
+    *(
+        Claim(f"lora-{rank}", f"LoRA of rank {rank} ends less than 5 points below full fine-tuning",
+              "Schulman et al. 2025", ("grpo", f"lora-{rank}"),
+              difference(gain(f"lora-{rank}"), gain("grpo")), threshold=-NO_GAIN)
+        for rank in RANKS
+    ),
     Claim("idle-groups", "More and more questions are answered right by all samples: no gradient",
           "arXiv 2503.14476 (DAPO)", ("true",), gain("true", "all_right")),
     *CHAIN_CLAIMS,

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from r1lab.models.lora import LoRA
 from r1lab.objective import LossConfig
 from r1lab.stages.samples import HarvestConfig
 from r1lab.stages.rl_stages import RLStage
@@ -68,6 +69,8 @@ def rl_stage(settings: Settings) -> RLStage:
     others = {"model", *GROUP, *world_names}
     rl = {name: value for name, value in settings.items() if name not in others}
     rl["loss"] = LossConfig(**rl["loss"])
+    if "lora" in rl:
+        rl["lora"] = LoRA(**rl["lora"])
     rl["caps"] = tuple((step, tokens) for step, tokens in rl["caps"])
     return RLStage(SmallWorld(**world), GRPOConfig.preset("cpu", **rl))
 
