@@ -9,6 +9,8 @@ PY := .venv/bin/python
 INSTALL = @command -v python3 >/dev/null || { \
 	  echo "r1lab: there is no python3 here: install Python 3.11 to 3.14 from python.org." >&2; exit 2; }; \
 	python3 -m tests.tools.bootstrap
+# As many workers as there are cores, up to four; a file's tests stay together.
+WORKERS = -n auto --maxprocesses 4 --dist loadfile
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
@@ -36,9 +38,9 @@ lab-real: ## Install a real language model of 135M parameters, and open the note
 
 test: ## Run every test, the notebooks included
 	$(INSTALL) test
-	$(PY) -m pytest tests
+	$(PY) -m pytest $(WORKERS) tests
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then set -x; \
-	  $(PY) -m pytest -p tests.conftest $(NBVAL) notebooks; fi
+	  $(PY) -m pytest $(WORKERS) -p tests.conftest $(NBVAL) notebooks; fi
 
 pythons: ## Run the tests on each Python from 3.11 to 3.14 that is here, and name the missing ones
 	python3 -m tests.tools.pythons $(TESTS)
