@@ -45,8 +45,10 @@ AS_HOPED = {
     "per-answer": {**LEARNED, "tokens": 120},
     "no-std": {**LEARNED, "accuracy": (0.9, 0.7, 0.2)},
     "equal-clip": LEARNED,
+    **dict.fromkeys(("lora-1", "lora-4", "lora-16"), LEARNED),
 }
-AS_FEARED = {**dict.fromkeys(AS_HOPED, LEARNED), "true": BASE, "ppo-1.0": BASE}
+WORSE = ("true", "ppo-1.0", "lora-1", "lora-4", "lora-16")
+AS_FEARED = {**dict.fromkeys(AS_HOPED, LEARNED), **dict.fromkeys(WORSE, BASE)}
 
 # Of a chain, what each row holds where the paper is right, and where nothing is as it says.
 ACCURACY = dict(zero=0.6, dev1=0.5, dev2=0.6, dev2_no_language=0.61, dev3=0.6, dev3_random=0.5, r1=0.61,
