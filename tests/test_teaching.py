@@ -1,5 +1,6 @@
 """What instructors have beyond the lessons: it is whole, its numbers hold, and learners' copies lack it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from r1lab.launch.lessons import lab
 from tests import NOTEBOOKS
 from tests.teaching import FOLDER, questions
 from tests.teaching.computed import COMPUTED
-from tests.tools import book, student
+from tests.tools import book, bootstrap, student
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
@@ -133,3 +134,34 @@ def test_a_paper_is_printed_or_refused_in_a_sentence(options, code, words):
     assert done.returncode == code and words in done.stdout + done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert ("- 1:" in done.stdout) is ("--answers" in options)
+
+
+# ---- the page for teachers --------------------------------------------------------------------------
+
+
+def minutes(text):
+    return sum(map(int, re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)))
+
+
+def test_the_figures_of_the_page_are_the_repositorys():
+    page = (NOTEBOOKS / "teaching.md").read_text(encoding="utf-8")
+    hour = page.partition("## One hour")[2].partition("## One day")[0]
+    assert minutes(hour) == 60
+    listed = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    lessons = sum(map(int, re.findall(r"^\| \[.*?\| (\d+) min \|", listed, flags=re.MULTILINE)))
+    assert f"| running all lessons once | {lessons} minutes |" in page
+    run = json.loads((ROOT / "data/runs/zero/summary.json").read_text())
+    assert f"| {run['wall_seconds'] / 60:.1f} minutes |" in page and f"| {run['peak_memory_gb']:.1f} GB |" in page
+    assert f"would want {40 * 2} cores and {40 * run['peak_memory_gb']:.0f} GB" in page
+    size = int(re.match(r"(\d+) MB", bootstrap.SIZES["cpu"])[1]) + 500
+    assert f"| {size / 1000:.1f} GB |" in page and f"Forty seats download {40 * round(size / 1000, 1):.0f} GB" in page
+
+
+def test_the_page_counts_exercises_without_a_check():
+    found = checked = 0
+    for path in LESSONS:
+        cells = nbformat.read(path, as_version=4).cells
+        for cell, following in zip(cells, cells[1:]):
+            if cell.cell_type == "code" and student.BEGIN in cell.source:
+                found, checked = found + 1, checked + ("check." in following.source)
+    assert f"({found - checked} of {found})" in (NOTEBOOKS / "teaching.md").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from r1lab.errors import InputError
 BOOK = Path("build/book")
 BUILDER = Path(".venv-book/bin/jupyter-book")
 LEFT_OUT = (".safetensors", ".npz", ".jsonl")
-PAGES = ("README", "claims", "reading", "real_models", "commands", "architecture", "proofs")
+PAGES = ("README", "teaching", "claims", "reading", "real_models", "commands", "architecture", "proofs")
 CONFIG = {
     "title": "r1lab",
     "author": "the r1lab authors",
