@@ -12,8 +12,9 @@ from tests.teaching import questions
 
 
 def shown(number: int, question: dict, answers: bool) -> str:
-    """A question in Markdown, with its answer and rubric on demand."""
-    head = f"**{number}.** ({question['points']} points, {question['id']})"
+    """A question in Markdown; on demand with its name, model answer and rubric."""
+    name = f", {question['id']}" if answers else ""
+    head = f"**{number}.** ({question['points']} points{name})"
     parts = [f"{head} {question['ask']}"]
     if answers:
         marks = "\n".join(f"- {points}: {what}" for points, what in question["rubric"])
