@@ -71,7 +71,7 @@ def before(preset: str, model: str, changes: dict) -> dict:
 
     from r1lab.models.policy import Policy, load_model
     from r1lab.training.run import rewards_of
-    from r1lab.stages.rl_stages import PRESETS
+    from r1lab.stages.zero import PRESETS
     from r1lab.training.distributed import World
     from r1lab.training.loop import Learner
 
