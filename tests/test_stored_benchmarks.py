@@ -1,8 +1,11 @@
 """Stored benchmarks say what made them: the command, the commit, the day."""
 
+import ast
+import inspect
 import json
 import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -66,3 +69,18 @@ def test_the_benchmark_of_a_real_model_runs_on_a_small_one(arm, monkeypatch):
     assert 16 <= found["tokens"] <= 16 * 8
     summary = bench["summary"]({"today": [found], arm: [found]}, lambda values: values[0])
     assert summary["times_today's"]["cpu_seconds"] == dict.fromkeys({"today", arm}, 1.0)
+
+
+def test_the_benchmark_names_modules_that_the_earlier_code_has():
+    bench = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "bench_real.py"))
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(bench["before"])))
+               if isinstance(node, ast.ImportFrom) and node.module.startswith("r1lab")]  # fmt: skip
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-tree", "-r", "--name-only", bench["BEFORE"]],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip(f"this checkout does not hold {bench['BEFORE']}")
+    files = set(listed.stdout.split())
+    for node in imports:
+        assert f"{node.module.replace('.', '/')}.py" in files, node.module
