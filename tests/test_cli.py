@@ -162,21 +162,21 @@ def test_two_processes_train_lose_a_worker_and_go_on(small, tmp_path):
         assert first.poll() is None, first.stderr.read()
         time.sleep(0.05)
     os.kill(workers_of(first.pid)[1], signal.SIGKILL)
-    _, said = first.communicate(timeout=60)
+    _, said = first.communicate(timeout=240)
     assert first.returncode == cli.BAD_INPUT
     assert "was killed by SIGKILL" in said and "--resume" in said and "Traceback" not in said
 
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"rollouts": 40}))
     second = start(small, tmp_path, "--rollouts", "40", "--resume")
-    printed, said = second.communicate(timeout=120)
+    printed, said = second.communicate(timeout=240)
     assert second.returncode == 0, said
     assert "Report: runs/zero/report.html" in printed
     summary = json.loads((run / "summary.json").read_text())
     assert summary["steps"] == 80 and (run / "report.html").stat().st_size > 10_000
 
     third = start(small, tmp_path, "--rollouts", "40")
-    _, said = third.communicate(timeout=60)
+    _, said = third.communicate(timeout=240)
     assert third.returncode == cli.BAD_INPUT and "is finished" in said
 
 
