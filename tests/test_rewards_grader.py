@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.grader_forms import question, right_forms
-from tests.grader_wrong_forms import wrong_forms
+from grader_forms import question, right_forms
+from grader_wrong_forms import wrong_forms
 
 from r1lab.rewards import accuracy, guard
 from r1lab.rewards.spelling import TABLE

@@ -1,11 +1,8 @@
-"""Ways to write a right answer, each of which a grader must accept.
+"""Ways to write a right answer, each of which a grader must accept; `grader_wrong_forms.py` has wrong ones.
 
-A row is `{"gold", "type", ...}` as in the gold files: `unit` is what the question counts,
-`drop_unit` says that the question names the unit (so the bare number is right), `bare_ok` that
-the value alone will do, `only_fraction` and `only_decimal` which notation the question asked for.
-The forms were fixed before the grader was written; they know nothing of how it works. The wrong
-ones stand in `grader_wrong_forms.py`.
-"""
+A row is `{"gold", "type", ...}` as in the gold files. Of a question, `unit` is what it counts, `drop_unit` says
+that it names the unit (so the bare number is right), `bare_ok` that the value alone will do, `only_fraction` and
+`only_decimal` which notation it asked for. The forms were fixed before the grader was written."""
 
 import re
 from fractions import Fraction
@@ -118,9 +115,8 @@ def wrapped(gold: str) -> list[str]:
     """The same answer in the sentences and delimiters in which models put it."""
     return [gold, f"${gold}$", f"$${gold}$$", rf"\({gold}\)", rf"\[ {gold} \]", f"  {gold}\n",
             rf"\boxed{{{gold}}}", rf"$\boxed{{{gold}}}$.", rf"\[\boxed{{{gold}}}\]", f"**{gold}**",
-            f"The answer is ${gold}$.", f"${gold}$.", f"The final answer is: ${gold}$",
-            f"Answer: {gold}", f"So the answer is {gold}.",
-            rf"Therefore, the answer is \boxed{{{gold}}}.",
+            f"The answer is ${gold}$.", f"${gold}$.", f"The final answer is: ${gold}$", f"Answer: {gold}",
+            f"So the answer is {gold}.", rf"Therefore, the answer is \boxed{{{gold}}}.",
             f"答案是 ${gold}$。", f"La réponse est ${gold}$.",
             f"Final Answer: The final answer is ${gold}$. I hope it is correct."]
 
@@ -221,9 +217,8 @@ def list_forms(gold: str) -> list[str]:
 
 def tuple_forms(gold: str) -> list[str]:
     tight = re.sub(r"\\left|\\right|\s", "", gold)
-    return [tight.replace(r"\pi", r"\pi "), rf"\left{tight[:-1]}\right)", unicode(gold),
-            plain(gold), tight.replace(",", ", "), f"P = {gold}",
-            tight.replace(r"\frac", r"\dfrac")]
+    return [tight.replace(r"\pi", r"\pi "), rf"\left{tight[:-1]}\right)", unicode(gold), plain(gold),
+            tight.replace(",", ", "), f"P = {gold}", tight.replace(r"\frac", r"\dfrac")]
 
 
 def matrix_forms(gold: str) -> list[str]:
@@ -280,8 +275,7 @@ def special_forms(row: dict) -> list[str]:
         return ["1/2004!", r"\dfrac{1}{2004!}", "(2004!)^{-1}"]
     if kind == "assignment":
         name, right = (part.strip() for part in gold.split("="))
-        return [f"{name}={right}", f"{name} = {right}", unicode(gold)] + \
-            [right] * ("bare_ok" in row)
+        return [f"{name}={right}", f"{name} = {right}", unicode(gold)] + [right] * ("bare_ok" in row)
     return []
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.grader_forms import NUMERIC, TERMS, WORDS, bare_unit, decimal, split, terminates, value
+from grader_forms import NUMERIC, TERMS, WORDS, bare_unit, decimal, split, terminates, value
 
 NEGATIONS = [
     "not {}", "The answer is not {}.", "It isn't {}", "It is not {}", "definitely not {}",
