@@ -1,4 +1,4 @@
-"""Run a lesson's cells with tiny settings: `python lesson.py NOTEBOOK`, in the folder of the repository.
+"""Run a lesson's cells with tiny settings: `python lesson.py NOTEBOOK`, in any folder.
 
 Every model writes a few tokens only and trains two small steps, so that asserts, which are about what it
 learned, are left out.
@@ -31,11 +31,10 @@ def shorten(generate=torch_sampler.TorchSampler.generate, train=lesson.train):
 
 def main(notebook: str):
     shorten()
-    sys.path.insert(0, str(Path(notebook).parent))  # what serves one lesson lies beside it
     names = vars(sys.modules["__main__"])
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     for number, cell in enumerate(cells):
-        if cell["cell_type"] == "code" and "skip-execution" not in cell["metadata"].get("tags", []):
+        if cell["cell_type"] == "code" and "interactive" not in cell["metadata"].get("tags", []):
             tree = WithoutAsserts().visit(ast.parse("".join(cell["source"])))
             exec(compile(tree, f"{notebook}, cell {number}", "exec"), names)
     print(f"{notebook}: ran to its end")
