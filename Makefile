@@ -6,15 +6,17 @@ SHELL := /bin/sh
 export PYTHON
 
 PY := .venv/bin/python
-INSTALL = @command -v python3 >/dev/null || { \
-	  echo "r1lab: there is no python3 here: install Python 3.11 to 3.14 from python.org." >&2; exit 2; }; \
-	python3 -m tests.tools.bootstrap
+RUNNER := '$(or $(PYTHON),python3)'
+CHECK = @$(RUNNER) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || { \
+	  echo "r1lab: $(RUNNER) is missing or too old: install Python 3.11 to 3.14 from python.org, or name" \
+	  "another Python: make zero PYTHON=/path/to/python" >&2; exit 2; };
+INSTALL = $(CHECK) $(RUNNER) -m tests.tools.bootstrap
 # As many workers as there are cores, up to four; a file's tests stay together.
 WORKERS = -n auto --maxprocesses 4 --dist loadfile
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides student claims golden
+.PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides offline student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
@@ -43,7 +45,7 @@ test: ## Run every test, the notebooks included
 	  $(PY) -m pytest $(WORKERS) -p tests.conftest $(NBVAL) notebooks; fi
 
 pythons: ## Run the tests on each Python from 3.11 to 3.14 that is here, and name the missing ones
-	python3 -m tests.tools.pythons $(TESTS)
+	$(CHECK) $(RUNNER) -m tests.tools.pythons $(TESTS)
 
 test-real: ## Install a real language model of 135M parameters and prove the lab on it
 	$(INSTALL) test real
@@ -90,12 +92,17 @@ book: ## Write lessons and pages as a web site to build/book
 slides: book ## Write a deck of slides for each lesson into the book
 	$(PY) -m tests.tools.slides
 
+offline: ## Pack wheels, data, lessons and book into build/offline, which installs without a network
+	$(INSTALL)
+	$(PY) -m tests.tools.offline
+
 student: ## Write copies of the notebooks without solutions to build/student
 	$(INSTALL)
 	$(PY) -m tests.tools.student
 
 notebooks: ## Execute and normalise the notebooks
 	$(INSTALL) test
+	$(PY) -m tests.tools.heads
 	$(PY) -m tests.tools.build
 
 claims: ## Run the claims that are missing or stale, and print the table

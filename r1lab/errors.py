@@ -1,5 +1,7 @@
 """The one error that means: your input is wrong, and here is what to do; and what others say."""
 
+from __future__ import annotations  # the installation runs on old Pythons, too
+
 from collections.abc import Collection
 
 

@@ -235,6 +235,44 @@ def test_too_old_a_python_ends_with_the_remedy(tmp_path):
         assert f"{python} will not do: install Python 3.11 to 3.14" in sentence
 
 
+def test_where_no_python_will_do_it_says_so(monkeypatch):
+    monkeypatch.delenv("PYTHON", raising=False)
+    monkeypatch.setattr(bootstrap, "USABLE", "import sys; sys.exit(1)")  # as Python 3.15 or one without venv
+    with pytest.raises(InputError, match="^No Python here will do: install Python 3.11 to 3.14 with its venv"):
+        bootstrap.choose_python()
+
+
+PYENV = Path.home() / ".pyenv/versions"
+FAKES = {"missing": None, "broken": "#!/bin/sh\nexit 1\n"}
+OLD = sorted(path.name for path in PYENV.glob("*") if re.match(r"2|3\.[0-9]\.|3\.10\.", path.name))
+
+
+@pytest.mark.parametrize("version", [*FAKES, *OLD])
+def test_make_under_an_old_python_is_one_sentence(version, tmp_path):
+    """Nothing but this python3 is on PATH; the oldest ones cannot even read the installer."""
+    programs, lab = tmp_path / "bin", tmp_path / "lab"
+    programs.mkdir()
+    if version in FAKES and FAKES[version]:
+        (programs / "python3").write_text(FAKES[version])
+        (programs / "python3").chmod(0o755)
+    elif version not in FAKES:
+        (programs / "python3").symlink_to(PYENV / version / "bin/python")
+    for name in ("Makefile", "tests/__init__.py", *INSTALLER, "pyproject.toml", "constraints.txt"):
+        (lab / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, lab / name)
+    clean = {"PATH": str(programs), "HOME": str(tmp_path)}
+    done = subprocess.run([shutil.which("make"), "zero"], cwd=lab, env=clean, capture_output=True, text=True)
+    sentence, by_make = done.stderr.splitlines()
+    assert done.returncode == 2 and by_make.startswith("make: ")
+    assert sentence.startswith("r1lab: ") and "install Python 3.11 to 3.14" in sentence and "make zero PYTHON=" in sentence
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap.os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="copy r1lab to a folder of yours"):
+        bootstrap.make_venv(tmp_path / ".venv")
+
+
 def test_a_half_made_environment_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)
     broken = fake_pip(tmp_path, "exit 1")

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 from r1lab.errors import InputError
 
@@ -39,7 +40,8 @@ def choose_python() -> str:
         if path and subprocess.run([path, "-c", USABLE], capture_output=True).returncode == 0:
             return path
     raise InputError(
-        f"{named or 'No Python here'} will not do: install Python {SUPPORTED[0]} to {SUPPORTED[-1]} with "
+        f"{f'{named} will not do' if named else 'No Python here will do'}: install Python {SUPPORTED[0]} to "
+        f"{SUPPORTED[-1]} with "
         "its venv module (Debian, Ubuntu: sudo apt-get install python3.11-venv), then run the same "
         "command again (or name an interpreter: make zero PYTHON=/path/to/python)."
     )
@@ -62,6 +64,8 @@ def make_venv(venv: Path) -> Path:
     python = venv / "bin" / "python"
     alive = [str(python), "-m", "pip", "--version"]
     if not python.exists() or subprocess.run(alive, capture_output=True).returncode:
+        if not os.access(ROOT, os.W_OK):
+            raise InputError(f"Nothing can be written to {ROOT}: copy r1lab to a folder of yours, and start it there.")
         chosen = choose_python()
         print(f"Making {venv.name} with {chosen}", flush=True)
         run(chosen, "-m", "venv", "--clear", str(venv))
@@ -73,19 +77,23 @@ def pip_install(python: Path, *arguments: str) -> None:
     run(str(python), "-m", "pip", "install", *arguments, "--quiet", "--log", log)
 
 
-def install_torch(python: Path) -> None:
-    """Install torch first and alone: without an NVIDIA driver, Linux takes the build for CPUs."""
+def install_torch(python: Path, get: Callable[..., None] | None = None) -> None:
+    """Install torch first and alone: without an NVIDIA driver, Linux takes the build for CPUs.
+
+    `get` is what else pip should do with it: `make offline` only fetches it.
+    """
+    get = get or pip_install
     torch = ["--no-deps", "-c", "constraints.txt", "torch"]
     nvidia = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
     if sys.platform == "linux" and not nvidia:
         print(f"Downloading torch for CPUs: {SIZES['cpu']}", flush=True)
         try:
             quickly = ["--retries", "1", "--timeout", "15"]
-            return pip_install(python, *torch, "--index-url", CPU_INDEX, *quickly)
+            return get(python, *torch, "--index-url", CPU_INDEX, *quickly)
         except InputError:
             print(f"No torch came from {CPU_INDEX}: taking what pip finds", flush=True)
     print(f"Downloading torch: {SIZES['mac' if sys.platform == 'darwin' else 'cuda']}", flush=True)
-    pip_install(python, *torch)
+    get(python, *torch)
 
 
 def install(extras: set[str]) -> None:
