@@ -123,6 +123,14 @@ def test_a_guess_is_shown_beside_the_answer_and_the_first_one_counts(tmp_path, m
     assert "1 of 1 right" in said[3] and "1 of 2 right" in said[4]
 
 
+def test_a_guess_where_nothing_can_be_written_is_answered_all_the_same(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(lesson, "GUESSED", tmp_path / "file" / "guesses.json")
+    lesson.predict("01 the mean reward", 0.23)
+    refused, shown = capsys.readouterr().out.splitlines()
+    assert "your score is not saved" in refused and shown.startswith("You: 0.23. The answer: 0.2222.")
+
+
 @pytest.mark.parametrize(("question", "guess", "words"), [
     ("01 no such question", 1, "there is no question"),
     ("01 the exact ratio", "none", "'none' is no guess at the exact ratio; give one of 'whole'"),

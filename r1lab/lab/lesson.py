@@ -199,7 +199,10 @@ def predict(question: str, guess: int | float | str | None):
     right = guess == answer if choices else abs(guess - answer) <= GUESSES[question]["within"]
     score = json.loads(GUESSED.read_text("utf-8")) if GUESSED.is_file() else {}
     score.setdefault(question, right)
-    GUESSED.write_text(json.dumps(score), "utf-8")
+    try:
+        GUESSED.write_text(json.dumps(score), "utf-8")
+    except OSError:
+        print("Nothing can be written to this folder, so your score is not saved.")
     print(f"You: {guess}. The answer: {answer}. You have guessed {sum(score.values())} of {len(score)} right.")
 
 
