@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rich.table
@@ -19,10 +19,11 @@ PAGES = Environment(autoescape=select_autoescape(), loader=PackageLoader("r1lab.
 
 @dataclass(frozen=True)
 class Measure:
-    """Name and print a quantity. Without a unit it is a fraction, shown in percent."""
+    """Name and print a quantity. Without a unit it is a fraction, shown in percent with so many `digits`."""
 
     name: str
     unit: str = "%"
+    digits: int = 1
 
     def value(self, raw: float) -> float:
         return 100 * raw if self.unit == "%" else raw
@@ -31,7 +32,7 @@ class Measure:
         if raw is None or not math.isfinite(raw):
             return MISSING
         if self.unit == "%":
-            return f"{100 * raw:.1f}"
+            return f"{100 * raw:.{self.digits}f}"
         return f"{raw:,.0f}" if abs(raw) >= 100 else f"{raw:.3g}"
 
     def text(self, raw: float | None) -> str:
@@ -43,8 +44,8 @@ class Measure:
         if first is None or last is None:
             return MISSING
         if self.unit == "%":
-            return f"{100 * (last - first):+.1f} points".replace("-", "\N{MINUS SIGN}")
-        return f"× {last / first:.2f}" if first else f"{last:+.2f}"
+            return f"{100 * (last - first):+.0f} points".replace("-", "\N{MINUS SIGN}")
+        return f"× {last / first:.1f}" if first else f"{last:+.2f}"
 
     @property
     def title(self) -> str:
@@ -139,8 +140,9 @@ def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Tabl
 
 
 def _compared(key, blocks, changes):
-    """Print a value of each summary with its interval, if there is one, and the change."""
-    measure, cells = measure_of(key), []
+    """Print a value of each summary with its interval, if there is one, and the change; beside a change,
+    a tenth of a percent says nothing."""
+    measure, cells = replace(measure_of(key), digits=1 - changes), []
     for block in blocks:
         bounds = block.get(f"{key}_ci95") or []
         cells.append(Cell(measure.text(block.get(key)), " to ".join(map(measure.number, bounds))))

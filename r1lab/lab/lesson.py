@@ -1,25 +1,15 @@
-"""What lessons use: figures with words, tables, claims of the ledger, a run that is watched, explorers.
-
-Explorers are pictures whose numbers a reader drags, drawn at once by the browser. Each is a page of its
-own in the folder `explorers`: NAME.html draws, and NAME.svg is what it shows before anything has moved
-(`python -m tests.tools.stills` writes it).
-"""
+"""What lessons use: figures with words, tables, claims of the ledger, a run that is watched, explorers."""
 
 import base64
-import html
 import json
 import os
-import re
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 
 import matplotlib
 from IPython.display import display
 from ipywidgets import HTML, Image, Text, VBox
-from jinja2 import Environment, PackageLoader
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +19,7 @@ from r1lab.evaluation.measure import measure
 from r1lab.evaluation.table import Cell, Table
 from r1lab.files import read_toml
 from r1lab.models.policy import Policy, load_policy, load_start
-from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
+from r1lab.report.answers import Answer, browser, framed
 from r1lab.report.claims import HEADER, expected, load_ledger, numbers, select
 from r1lab.report.figures import STYLE, draw, png_bytes
 from r1lab.run import Run
@@ -42,8 +32,6 @@ from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience
 from r1lab.world.puzzles import parse_attempts
 
-EXPLORERS = Path(__file__).with_name("explorers")
-PAGES = Environment(autoescape=True, loader=PackageLoader("r1lab.lab", ""))
 GUESSES = read_toml(__file__, "guesses")
 GUESSED = Path("guesses.json")  # the learner's own, beside the notebook
 FEW_POINTS = 20  # a line of no more shows each; longer ones are marked at the style's distances
@@ -206,54 +194,27 @@ def predict(question: str, guess: int | float | str | None):
     print(f"You: {guess}. The answer: {answer}. You have guessed {sum(score.values())} of {len(score)} right.")
 
 
-def explorer(name: str, still: str = "", **data):
+def explorer(name: str, **data):
     """Display an explorer: advantages, clip, interval, kl, tree or vote. `data` replaces its numbers.
 
-    Where no script may run (GitHub, a notebook that is not trusted) it shows its still picture, or the
-    HTML `still` in its place, and says so. Raises InputError where there is no such explorer.
+    Where no script may run (GitHub, a notebook that is not trusted) it shows its still picture, and says
+    so. Raises InputError where there is no such explorer.
     """
-    alone = page(name, **data)
-    svg = (EXPLORERS / f"{name}.svg").read_text("utf-8")
-    words = re.findall("<(?:title|desc)>(.*?)</", svg)
-    alt = html.unescape(". ".join(words))
-    picture = base64.b64encode(svg.encode()).decode("ascii")
-    shown = PAGES.get_template("frame.html").render(alt=alt, picture=picture, still=still, page=alone)
-    display({"text/html": shown, "text/plain": f"Explorer: {alt}"}, raw=True)
+    _display(*framed(name, **data))
 
 
-def page(name: str, **data) -> str:
-    """Return the explorer as a page that needs no other file. Raises InputError where there is none."""
-    names = sorted(path.stem for path in EXPLORERS.glob("*.html"))
-    require_known(name, names, "explorer")
-    files = [EXPLORERS / file for file in (f"{name}.html", "kit.css", "kit.js")]
-    text, style, script = (path.read_text("utf-8") for path in files)
-    given = json.dumps(data).replace("<", "\\u003c")  # no text of the data may end the script
-    text = text.replace('<link rel="stylesheet" href="kit.css">', f"<style>{style}</style>")
-    start = f"<script>window.given = {given};\n{script}</script>"
-    return text.replace('<script src="kit.js"></script>', start)
+def rollouts(run: str | Path, most: int = 12, samples: Sequence[dict] = ()):
+    """Display a stored run's groups, as `report.answers.browser` makes them.
 
-
-def rollouts(run: str | Path, most: int = 12):
-    """Display a stored run's groups: a slider over its steps, a strip an answer, each opens at a click.
-
-    Args:
-        most: groups to show, evenly over the run.
-    Raises:
-        InputError: the folder holds no group of answers.
+    Raises InputError where there is none.
     """
-    stored = Run(run)
-    trained = [row for row in stored.samples if row.get("advantage") is not None]
-    groups = [[*rows] for _, rows in groupby(trained, itemgetter("step", "id"))]
-    if not groups:
+    if not (shown := browser(Run(run), most, samples)):
         raise InputError(f"{run} holds no group of answers: the run stored no samples of its training.")
-    attempts, shown = attempts_of(stored), []
-    for rows in groups[:: -(-len(groups) // most)]:
-        rows.sort(key=itemgetter("advantage"), reverse=True)
-        answers = Answers(rows[0]["prompt"], [answer_of(row, attempts) for row in rows])
-        earned = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
-        shown.append({"step": rows[0]["step"], "html": answers.__html__(), "earned": earned})
-    style = SHOWN.style()
-    explorer("rollouts", still=style + shown[-1]["html"], style=style, groups=shown)
+    _display(*shown)
+
+
+def _display(shown, words):
+    display({"text/html": shown, "text/plain": f"Explorer: {words}"}, raw=True)
 
 
 def ask(model: str | Path, template: str = "small", max_tokens: int = 448) -> VBox:

@@ -1,13 +1,24 @@
-"""What a model wrote, for eyes: one attempt a line, the same in notebooks, terminals and reports."""
+"""What a model wrote, for eyes: one attempt a line, the same in notebooks, terminals and reports.
 
+Explorers are pictures that a reader moves, drawn at once by the browser. Each is a page of its own in the
+folder `explorers`: NAME.html draws, and NAME.svg is what it shows before anything has moved
+(`python -m tests.tools.stills` writes it).
+"""
+
+import base64
+import html
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.text import Text
 
-from r1lab.errors import InputError
+from r1lab.errors import InputError, require_known
 from r1lab.rewards.parsing import parse
 from r1lab.run import Row, Run
 from r1lab.stages.rl_stages import stored_zero
@@ -18,6 +29,7 @@ PAGES = Environment(
 )
 SHOWN = PAGES.get_template("answers.html").module  # its macros
 MARKS = {"hit": "✓", "miss": "✗", "repeat": "✗ again"}
+EXPLORERS = Path(__file__).with_name("explorers")
 STYLES = {"hit": "green", "repeat": "yellow", "final": "bold", "tag": "cyan"}  # in a terminal
 FindAttempts = Callable[[Problem, str], list]
 
@@ -29,6 +41,7 @@ class Answer:
     Attributes:
         attempts: those it makes, as `Task.attempts` reads them. Without any, its text is shown.
         rewards: what each reward paid; None where it could not say.
+        log_ratio: its tokens, each with the log of its probability over the reference's.
     """
 
     completion: str
@@ -36,6 +49,7 @@ class Answer:
     rewards: Mapping[str, float | None] = field(default_factory=dict)
     advantage: float | None = None
     finish: str | None = "stop"
+    log_ratio: Sequence = ()
 
     @property
     def kinds(self) -> list[str]:
@@ -57,16 +71,18 @@ class Answer:
     @property
     def spans(self) -> list[tuple[str, str]]:
         """Cut what is shown into pieces of one look each: (its kind, text)."""
-        if not self.attempts:
+        parsed = parse(self.completion)
+        silent = bool(parsed.answer and not parsed.thinking.removeprefix("<think>").strip())
+        if not self.attempts and not silent:
             pieces = re.split("(</?(?:think|answer)>)", self.completion)
             return [("tag" if place % 2 else "text", piece) for place, piece in enumerate(pieces)]
-        width = max(len(attempt.expression) for attempt in self.attempts)
-        spans = []
+        width = max((len(attempt.expression) for attempt in self.attempts), default=0)
+        spans = [("miss", "     no thinking\n")] * silent
         for number, (attempt, kind) in enumerate(zip(self.attempts, self.kinds), 1):
             reached = f"{attempt.expression:{width}} = {attempt.totals[-1]:<4}"
             spans.append((kind, f"{number:3}  {reached} {MARKS[kind]}\n"))
-        answer = parse(self.completion).answer
-        return [*spans, ("final", f"     answer: {answer}" if answer else "     no answer")]
+        answer = f"answer: {parsed.answer}" if parsed.answer else "no answer"
+        return [*spans, ("final", f"     {answer}")]
 
     def __rich__(self) -> Text:
         shown = Text().append(f"{self.head}\n", style="bold")
@@ -110,8 +126,9 @@ def answer_of(row: Row, attempts: FindAttempts | None = None) -> Answer:
     whole = row.keys() >= {*REQUIRED}  # of its problem
     tries = attempts(problem_of(row), row["completion"]) if attempts and whole else ()
     return Answer(
-        row["completion"], tries, row.get("rewards", {}), row.get("advantage"), row.get("finish")
-    )
+        row["completion"], tries, row.get("rewards", {}), row.get("advantage"), row.get("finish"),
+        row.get("log_ratio", ())
+    )  # fmt: skip
 
 
 def attempts_of(run: Run) -> FindAttempts | None:
@@ -120,3 +137,71 @@ def attempts_of(run: Run) -> FindAttempts | None:
         return stored_zero(run).open_task().attempts
     except InputError:
         return None
+
+
+def browser(run: Run, most: int = 24, samples: Sequence[Row] = ()) -> tuple[str, str] | None:
+    """Make what `framed` makes of a run's groups: a slider over its steps, a strip an answer, each opens
+    at a click. None where there is no group.
+
+    Args:
+        most: groups to show, evenly over the run.
+        samples: to show instead of those stored, such as the same with `log_ratio`.
+    """
+    trained = [row for row in samples or run.samples if row.get("advantage") is not None]
+    groups = [[*rows] for _, rows in groupby(trained, itemgetter("step", "id"))]
+    if not groups:
+        return None
+    attempts, shown = attempts_of(run), []
+    for rows in groups[:: -(-len(groups) // most)]:
+        answers = Answers(rows[0]["prompt"], [answer_of(row, attempts) for row in rows])
+        earned = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
+        shown.append({"step": rows[0]["step"], "html": answers.__html__(), "earned": earned})
+    return framed("rollouts", shown[-1]["html"], groups=shown)
+
+
+def pick_samples(samples: Sequence[Row]) -> list[list[Row]]:
+    """Pick questions, from easy to hard, each with its first stored answer at every step.
+
+    The rule looks at levels and steps only, never at who was right: the first five of those that were
+    asked over the widest range of steps.
+    """
+    by_question: dict[str, dict[int, Row]] = {}
+    for row in samples:
+        by_question.setdefault(row["id"], {}).setdefault(row["step"], row)
+    chosen = [[*rows.values()] for rows in by_question.values()]
+    widths = [rows[-1]["step"] - rows[0]["step"] for rows in chosen]
+    widest = [rows for rows, width in zip(chosen, widths) if width == max(widths)]
+    return sorted(widest, key=lambda rows: rows[0]["level"])[:5]
+
+
+def player(run: Run) -> str:
+    """Make HTML that shows the same questions before, during and after training; "" without any."""
+    attempts, questions = attempts_of(run), []
+    for rows in pick_samples(run.samples):
+        scenes = [(row["step"], answer_of(row, attempts).__html__()) for row in rows]
+        questions.append((f"Level {rows[0]['level']}: {rows[0]['prompt']}", scenes))
+    return framed("player", SHOWN.stages(questions), questions=questions)[0] if questions else ""
+
+
+def framed(name: str, still: str = "", **data) -> tuple[str, str]:
+    """Return an explorer as HTML within a page, and its words. `data` replaces its numbers.
+
+    Where no script may run it shows its still picture, or the HTML `still` in its place, and says so.
+    """
+    svg = (EXPLORERS / f"{name}.svg").read_text("utf-8")
+    words = html.unescape(". ".join(re.findall("<(?:title|desc)>(.*?)</", svg)))
+    picture = base64.b64encode(svg.encode()).decode("ascii")
+    still = still and SHOWN.style() + still
+    frame = PAGES.get_template("frame.html")
+    return frame.render(alt=words, picture=picture, still=still, page=page(name, **data)), words
+
+
+def page(name: str, **data) -> str:
+    """Return an explorer as a page that needs no other file. Raises InputError where there is none."""
+    names = sorted(path.stem for path in EXPLORERS.glob("*.html"))
+    require_known(name, names, "explorer")
+    text, script = ((EXPLORERS / file).read_text("utf-8") for file in (f"{name}.html", "kit.js"))
+    given = json.dumps(data).replace("<", "\\u003c")  # no text of the data may end the script
+    text = text.replace('<script src="kit.js"></script>', f"<script>window.given = {given};\n{script}</script>")
+    link = '<link rel="stylesheet" href="(.+)">'
+    return re.sub(link, lambda match: f"<style>{(EXPLORERS / match[1]).read_text('utf-8')}</style>", text)

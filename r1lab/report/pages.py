@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from r1lab.evaluation.suites import paper_value
 from r1lab.evaluation.table import Cell, Measure, Table, level_table, summary_table
 from r1lab.files import read_toml
-from r1lab.report.answers import PAGES, SHOWN, answer_of, attempts_of
+from r1lab.report.answers import PAGES, browser, player
 from r1lab.report.figures import (
     CAPTIONS, alt_text, draw, draw_band, draw_line, finish, panels, png_bytes, styled,
 )  # fmt: skip
@@ -34,7 +34,7 @@ def write_report(run_dir: str | Path) -> Path:
         InputError: the folder holds no run, or one of its files is damaged.
     """
     run = Run(run_dir)
-    rows, attempts, config = run.measured, attempts_of(run), run.config
+    rows, config = run.measured, run.config
     facts = config | (run.summary if run.finished else {})
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
@@ -47,10 +47,7 @@ def write_report(run_dir: str | Path) -> Path:
     summaries = {"Base": run.evaluation("base"), last: run.evaluation("final")}
     return write_page(
         run, "page.html", step=rows[-1]["step"], config=config, facts=facts, figures=figures,
-        captions=CAPTIONS, answers=SHOWN,
-        samples=[
-            [(row, answer_of(row, attempts)) for row in rows] for rows in pick_samples(run.samples)
-        ],
+        captions=CAPTIONS, player=player(run), browser=browser(run), summaries=summaries.values(),
         headline=summary_table(summaries, changes=True), levels=level_table(summaries, changes=True),
     )  # fmt: skip
 
@@ -73,27 +70,6 @@ def embedded(figure: Figure, caption: str, file: Path | None = None) -> dict[str
         file.write_bytes(png)
     source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
     return {"source": source, "alt": alt_text(figure), "caption": caption}
-
-
-def pick_samples(samples: Iterable[Row]) -> list[list[Row]]:
-    """Pick, for three questions, the first stored answer at the first, a middle and the last step.
-
-    The rule looks at levels and steps only, never at who was right: of the questions stored over
-    the widest range of steps, the one of the lowest, the middle and the top level.
-    """
-    by_question: dict[str, dict[int, Row]] = {}
-    for row in samples:
-        by_question.setdefault(row["id"], {}).setdefault(row["step"], row)
-    widths = [max(rows) - min(rows) for rows in by_question.values()]
-    widest = [rows for rows, width in zip(by_question.values(), widths) if width == max(widths)]
-    widest.sort(key=lambda rows: rows[min(rows)]["level"])
-    picked, top = [], len(widest) - 1
-    for place in sorted({0, top // 2, top} & {*range(len(widest))}):
-        rows = widest[place]
-        first, last = min(rows), max(rows)
-        middle = min(sorted(rows), key=lambda step: abs(step - (first + last) / 2))
-        picked.append([rows[step] for step in sorted({first, middle, last})])
-    return picked
 
 
 def duration(seconds: float | None) -> str:

@@ -7,8 +7,8 @@ import shutil
 
 from playwright.sync_api import sync_playwright
 
-from r1lab.lab.lesson import EXPLORERS
-from r1lab.lab.lesson import page as page_of
+from r1lab.report.answers import EXPLORERS
+from r1lab.report.answers import page as page_of
 
 STILL = """() => {
     const svg = document.getElementById("picture").cloneNode(true);

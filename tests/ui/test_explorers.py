@@ -13,8 +13,11 @@ from scipy.stats import binomtest
 
 from r1lab.errors import InputError
 from r1lab.evaluation.estimators import cons_at_k, pass_at_k
-from r1lab.lab.lesson import EXPLORERS, page
 from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages
+from r1lab.report.answers import EXPLORERS, page, player
+from r1lab.report.answers import browser as browse
+from r1lab.files import SHIPPED
+from r1lab.run import Run
 from tree_search import Tree, mcts
 from tests.tools.stills import STILL
 
@@ -155,3 +158,57 @@ def test_numbers_from_python_are_shown_and_an_unknown_name_is_one_sentence(opene
     assert tab.get_by_role("slider").count() == 3
     with pytest.raises(InputError, match="no explorer 'clap'; choose one of advantages, clip"):
         page("clap")
+
+
+# A stored run
+
+
+@pytest.fixture(scope="module")
+def stored():
+    run = Run(SHIPPED / "runs/zero")
+    return "<!doctype html><meta charset=utf-8>" + player(run) + browse(run, 4)[0]
+
+
+def test_a_run_is_looked_through_with_the_keyboard_alone(browser, stored, tmp_path):
+    (tmp_path / "report.html").write_text(stored, encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 900, "height": 1600})
+    tab.goto((tmp_path / "report.html").as_uri())
+    asked, groups = (tab.frame_locator("iframe").nth(i) for i in (0, 1))
+    slider, finding = groups.get_by_role("slider"), groups.get_by_role("status")
+    expect(finding).to_contain_text("16 answers earn")
+    rows = groups.locator("#group > .answers > details")
+    expect(rows).to_have_count(16)
+    last = finding.inner_text()
+    slider.press("Home")
+    expect(finding).to_contain_text("Step 4:")
+    assert finding.inner_text() != last and slider.get_attribute("aria-valuetext") == "step 4"
+    advantages = [float(text.split()[0].replace("\N{MINUS SIGN}", "-")) for text in rows.locator("summary").all_inner_texts()]
+    assert advantages == sorted(advantages, reverse=True) and len(advantages) == 16
+    answer = rows.first.locator("pre")
+    expect(answer).to_be_hidden()
+    rows.first.locator("summary").press("Enter")
+    expect(answer).to_contain_text("answer:")
+    step = asked.locator("#step")
+    expect(step).to_have_text("Step 80")
+    asked.get_by_role("slider").press("ArrowRight")
+    expect(step).to_have_text("Step 100")
+    asked.get_by_role("combobox").select_option(index=4)
+    expect(asked.get_by_role("status")).to_contain_text("Level 5")
+    asked.get_by_role("button", name="Play").press("Enter")
+    expect(step).to_have_text("Step 0")
+    expect(asked.get_by_role("button", name="Stop")).to_be_visible()
+    expect(step).to_have_text("Step 176", timeout=20_000)
+    expect(asked.get_by_role("button", name="Play")).to_be_visible()
+    tab.close()
+
+
+def test_without_scripts_the_strips_of_the_last_step_stay_and_say_what_is_missing(browser, stored):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.set_content(stored)
+    expect(tab.locator("iframe").nth(1)).to_be_hidden()
+    expect(tab.locator(".answers > details")).to_have_count(16)
+    expect(tab.get_by_text("no script may run here").last).to_be_visible()
+    tab.locator(".answers summary").first.click()
+    expect(tab.locator(".answers pre").first).to_be_visible()
+    context.close()
