@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from r1lab.files import PACKAGE, Row
 
 # Where a container's limits are written, in cgroup v2 and v1: microseconds of computing in a period of
@@ -30,8 +32,7 @@ def cores() -> int:
 
 def memory_bytes() -> int:
     """Count the bytes of memory: the machine's, or its container's limit where that is lower."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([whole, *_limits(MEMORY)])
+    return min([psutil.virtual_memory().total, *_limits(MEMORY)])
 
 
 def _limits(names):

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from r1lab.rewards import RewardSet
 from r1lab.task import Task, load_problems, save_problems
+from r1lab.training.checkpoint import SHARDS
 from r1lab.training.config import GRPOConfig
 from r1lab.training.loop import Learner
 from r1lab.training.processes import STOPPED, StopRequest, join_world
@@ -23,6 +26,14 @@ def tiny_model(folder: Path) -> str:
     build_model("tiny", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def stored_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint's optimizers and modules, by name."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "tensors.pt")
+        dcp_to_torch_save(checkpoint / SHARDS, file)
+        return torch.load(file)
 
 
 def coin_task(folder: Path, test: slice = slice(62, 66), **world) -> Task:

@@ -247,7 +247,7 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
     monkeypatch.setattr(AutoConfig, "from_pretrained", out_of_reach)
-    monkeypatch.setattr(estimate.os, "sysconf", lambda name: 2**20)  # of a very large host
+    monkeypatch.setattr(estimate, "memory_bytes", lambda: 2**40)  # of a very large host
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(a_gpu, tmp_path):

@@ -1,7 +1,6 @@
 """`r1lab doctor`: what this machine lacks, or what is wrong with a model or a run."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, NamedTuple
 
+import psutil
 import tyro
 from rich.console import Console
 from rich.padding import Padding
@@ -144,7 +144,7 @@ def environment_report() -> list[Check]:
     total = here["memory_gb"]
     cores = here["cores"]
     processes = default_processes()
-    free = free_memory_gb(total)
+    free = min(total, psutil.virtual_memory().available / 2**30)  # a container may have less
     disk = shutil.disk_usage(Path.cwd()).free / 2**30
     needed = stored["peak_memory_gb"]
     minutes = stored["wall_seconds"] / 60
@@ -162,10 +162,3 @@ def environment_report() -> list[Check]:
          f"{minutes:.0f} minutes", ""),
     ]  # fmt: skip
     return [Check(name, ok, measured, "" if ok else advice) for name, ok, measured, advice in lines]
-
-
-def free_memory_gb(total: float) -> float:
-    """Return what is free without swapping, of the `total` at most, which a container may limit."""
-    info = Path("/proc/meminfo")
-    line = re.search(r"MemAvailable:\s+(\d+)", info.read_text()) if info.is_file() else None
-    return min(total, int(line[1]) / 2**20) if line else total

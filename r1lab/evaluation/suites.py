@@ -83,7 +83,8 @@ def run_suite(config: SuiteConfig, open_model: OpenModel, folder: Path) -> dict[
     for name in chosen:
         require_known(name, suite, "benchmark")
     sets = {name: load_source(name)[: config.problems or None] for name in chosen}
-    run, open_once = Run(folder), cache(open_model)
+    run = Run(folder)
+    open_once = cache(open_model)
     run.prepare(asdict(config), resume=True)
     summary: dict[str, dict] = {}
     for name, problems in sets.items():
@@ -140,7 +141,8 @@ def long_tail(config: SuiteConfig, folder: Path) -> str:
 
     Its prompts are not the paper's (simple-evals): compare models with it, not with the paper.
     "smollm2" and .gguf files are names for r1lab alone: a first command saves such a model."""
-    model, save = config.model, ""
+    model = config.model
+    save = ""
     if model == SMOLLM2 or model.endswith(".gguf"):
         model = str(folder / "model")
         saving = f"[part.save_pretrained({model!r}) for part in load_model({config.model!r})]"
@@ -176,7 +178,8 @@ def paper_value(model: str, benchmark: str) -> float | None:
 
 def _evaluated(config, benchmark, problems, folder, open_once):
     """Join all answers to a benchmark: the batches in `folder`, and those still to be asked."""
-    batches, parts = -(-len(problems) // config.batch), []
+    batches = -(-len(problems) // config.batch)
+    parts = []
     for number in range(batches):
         path = folder / f"part-{number:04d}.npz"
         if not path.exists():

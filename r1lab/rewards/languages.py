@@ -15,16 +15,16 @@ from collections import Counter
 from functools import cache
 
 from r1lab.errors import require_known
+from r1lab.files import read_toml
 from r1lab.rewards.parsing import parse
 from r1lab.task import Scores
 
-# Japanese is missing because its kanji would count as Chinese.
-LANGUAGES = ("en", "zh", "fr", "de", "es", "it", "pt", "ru", "ar", "ko")
+TABLE = read_toml(__file__, "languages")
+LANGUAGES = TABLE["languages"]
+THOUGHTS = TABLE["thoughts"]
+LISTED = {word: lang for lang, words in TABLE["listed"].items() for word in words.split()}
 WORDLESS = ("sums", "logic", "chat", "unsafe")  # families whose thinking needs no words
 STRETCH, LEAST = 6, 4  # words judged together, and the fewest that tell a language
-LISTED = dict.fromkeys("ok no wait but however retry".split(), "en")
-LISTED |= dict.fromkeys("oui non attends mais pourtant encore".split(), "fr")
-THOUGHTS = {"en": "ok", "zh": "对", "fr": "oui"}  # a word of thinking, where one is enough
 HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 WORD = rf"[{HAN}]|[^\W\d_{HAN}]{{2,}}"
 

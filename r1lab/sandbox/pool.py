@@ -18,21 +18,12 @@ from itertools import repeat
 from pathlib import Path
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.sandbox.zygote import STDIN
 
 CLEAN_PROCESS = str(Path(__file__).with_name("zygote.py"))
 GRACE_SECONDS = 20.0  # beyond the wall deadline, for a clean process to answer on a busy machine
-# What a program must not be able to do, each tried at the start of every sandbox: (verdict, try).
-TRIES = {
-    "the running of a plain program": ("ok", "f = abs"),
-    "a ban on new processes": ("forbidden", "import os\nos.fork() or os._exit(0)"),
-    "a ban on signals": ("forbidden", "import os\nos.kill(1, 0)"),
-    "a ban on reading files": ("forbidden", "import os\nos.open('/', os.O_RDONLY)"),
-    "a ban on writing files": ("forbidden", "import os\nos.open('/dev/null', os.O_WRONLY)"),
-    "a ban on the network": ("forbidden", "import socket\nsocket.socket().detach()"),
-    "a limit on memory": ("memory", "bytearray(2 ** 30)"),
-    "a limit on computing time": ("timeout", "while True: pass"),
-}
+VERDICTS = read_toml(__file__, "verdicts")
 
 
 @dataclass(frozen=True)
@@ -43,14 +34,6 @@ class Outcome:
     detail: str = ""
 
 
-# What ended a program's process. SIGSYS is a forbidden system call, SIGKILL the kernel short of memory.
-BY_SIGNAL = {
-    signal.SIGPROF: ("timeout", "its computing time was over"),
-    signal.SIGALRM: ("timeout", "it was still running at the wall deadline"),
-    signal.SIGSYS: ("forbidden", "no program gets files, network, processes, threads or signals"),
-    signal.SIGKILL: ("memory", "the system has no more memory"),
-}
-BY_ERROR = {"MemoryError": "memory", "Forbidden": "forbidden"}  # the names that its process wrote
 PARTS = r"([\s,;:=()\[\]{}]+)"  # of a printed line: words, and what is between them
 FLOAT = r"(?=.*[.eE])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity)"
 
@@ -96,7 +79,8 @@ def judge(
     its wait status is the kernel's word, what it wrote is only the program's: that can be an answer,
     right or wrong, or a confession, and never more."""
     if killer := -min(0, os.waitstatus_to_exitcode(status)):
-        return Outcome(*BY_SIGNAL.get(killer, ("error", f"ended: {signal.strsignal(killer)}")))
+        other = ("error", f"ended: {signal.strsignal(killer)}")
+        return Outcome(*VERDICTS["signals"].get(signal.Signals(killer).name, other))
     try:
         answer = json.loads(written)
         outputs, error = (answer.get(key) for key in ("outputs", "error"))
@@ -104,7 +88,7 @@ def judge(
         return Outcome("error", "it ended without an answer that can be read")
     if not isinstance(outputs, list) or len(outputs) != len(expected):
         text = error[:300] if isinstance(error, str) else "some outputs are missing"
-        verdict = BY_ERROR.get(text.partition(":")[0], "error")
+        verdict = VERDICTS["errors"].get(text.partition(":")[0], "error")
         return Outcome(verdict, text.encode(errors="backslashreplace").decode())
     for value, output, wanted in zip(inputs, outputs, expected, strict=True):
         if not same(output, wanted):
@@ -270,7 +254,7 @@ class Sandbox:
         """Try what a program must not be able to do. Raises InputError if any of it works."""
         job = {"inputs": [1], "call": "f(_)", "limits": asdict(Limits(cpu_seconds=0.1))}
         missing = [
-            name for name, (verdict, program) in TRIES.items()
+            name for name, (verdict, program) in VERDICTS["tries"].items()
             if self._grade(job | {"program": program}, [1]).verdict != verdict
         ]  # fmt: skip
         if missing:

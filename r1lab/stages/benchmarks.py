@@ -97,7 +97,9 @@ def run_benchmarks(
     Args:
         task: a user's, whose pass@1 is then the only row.
     """
-    rows, sets, evaluations = BENCHMARKS, test_sets(), {}
+    rows = BENCHMARKS
+    sets = test_sets()
+    evaluations = {}
     if task:
         rows = {task.name: Benchmark(f"{task.name}, pass@1", (task.name,), "correct")}
         sets = {task.name: task.test}
@@ -109,7 +111,8 @@ def run_benchmarks(
             k=k if task else max(k, -(-LEAST_COMPLETIONS // len(problems))), temperature=0.6,
             top_p=0.95, max_tokens=384, seed=seed, world=world,
         )  # fmt: skip
-    cells, values = {}, {}
+    cells = {}
+    values = {}
     for name, row in rows.items():
         values[name] = numbers = np.concatenate([
             scores(row, sets[name_of_set], evaluations.get(name_of_set)) for name_of_set in row.sets

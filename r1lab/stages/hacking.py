@@ -20,7 +20,7 @@ from r1lab.stages.rl_stages import SCENARIOS, SETTINGS, RLStage
 from r1lab.task import Task
 from r1lab.training.distributed import World
 from r1lab.training.loop import Learner
-from r1lab.training.processes import Progress, compute
+from r1lab.training.processes import Progress, StopRequest, compute
 from r1lab.training.recorder import first_of_each_level
 from r1lab.run import Run, from_json
 from r1lab.world.person import hidden_preference
@@ -42,11 +42,8 @@ def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
     Raises:
         InputError: there is no reward model, or the folder holds a run with other settings.
     """
-    stage.rl.check(processes=1)
-    helpfulness(Path(stage.world.reward_models) / "helpfulness")  # refused before the folder is made
-    run = Run(folder)
-    compute(run, stage, hack_work, 1, stage, model, about={"model": model})
-    return run.summary
+    judged_task(stage, "model")  # refused before the folder is made
+    return compute(Run(folder), stage, hack_work, 1, stage, model, about={"model": model}).summary
 
 
 def hack_work(world, stop, run: Run, stage: RLStage, model: str) -> bool:
@@ -64,7 +61,7 @@ def hack_work(world, stop, run: Run, stage: RLStage, model: str) -> bool:
     return True
 
 
-def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
+def follow(stage: RLStage, model: str, payer: str, stop: StopRequest = StopRequest()) -> list[dict]:
     """Train on chat, paid by the reward model or by the human; what both think at each rollout.
 
     Returns:
@@ -82,13 +79,13 @@ def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
             learner.sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
             max_tokens=config.cap(config.steps),
         )  # fmt: skip
-        row = {"kind": "eval", "step": learner.step, "reasoning": evaluation.summary()["pass_at_1"]}
-        rows.append(row)
+        right = evaluation.summary()["pass_at_1"]
+        rows.append({"kind": "eval", "step": learner.step, "reasoning": right})
 
     def after_rollout(rollout, experience, updates):
         means = experience.statistics()
-        scores = {name: means[f"reward/{name}"] for name in PAYERS}
         judged = [experience.rewards[name] for name in PAYERS]
+        scores = {name: means[f"reward/{name}"] for name in PAYERS}
         rows.append({
             "kind": "train", "step": rollout * config.minibatches, **scores,
             "agreement": agreement(*judged, config.group_size), "tokens": means["tokens_mean"],
@@ -97,7 +94,7 @@ def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
         if (rollout + 1) % config.eval_every == 0:
             reason()
         progress.show(learner.step, **{name: f"{score:.2f}" for name, score in scores.items()})
-        return stop is not None and stop.is_set()
+        return stop.is_set()
 
     reason()
     with Progress(config.steps, f"paid by the {payer}") as progress:
@@ -108,13 +105,9 @@ def follow(stage: RLStage, model: str, payer: str, stop=None) -> list[dict]:
 def judged_task(stage: RLStage, payer: str) -> Task:
     """The stage's questions, with the scores of both judges, of which the payer's is paid."""
     world = stage.world
-    judge = helpfulness(Path(world.reward_models) / "helpfulness")
-    paid = {payer: world.preference_weight}
-    rewards = {
-        "model": (judge, paid.get("model", 0.0)),
-        "human": (human, paid.get("human", 0.0)),
-        "format": (format, world.format_weight),
-    }
+    judges = {"model": helpfulness(Path(world.reward_models) / "helpfulness"), "human": human}
+    rewards = {name: (judge, world.preference_weight * (name == payer)) for name, judge in judges.items()}
+    rewards["format"] = (format, world.format_weight)
     return replace(replace(world, reward_models="").task(), rewards=rewards)
 
 

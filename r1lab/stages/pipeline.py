@@ -21,7 +21,8 @@ from r1lab.run import Run, from_json
 
 
 PLACES = read_toml(__file__, "places")  # of the stages in the chain
-STAGES, CONTROLS = tuple(PLACES)[:-2], tuple(PLACES)[-2:]
+STAGES = tuple(PLACES)[:-2]
+CONTROLS = tuple(PLACES)[-2:]
 MEASURED = ("base", "student", *PLACES)
 
 
@@ -91,7 +92,8 @@ class Chain:
         """
         for name in (first, last):
             require_known(name, STAGES, "stage")
-        start, end = STAGES.index(first), STAGES.index(last)
+        start = STAGES.index(first)
+        end = STAGES.index(last)
         if end < start:
             raise InputError(f"{last} comes before {first}; give them in the order of the stages.")
         if start:
@@ -133,8 +135,11 @@ class Chain:
 
     def go_through(self, name: str):
         """Train and measure a stage, or what is left of it."""
-        place, config, stage = PLACES[name], self.config, self.settings(name)
-        start, where = self.model(place["start"]), f"{self.name}/{name}"
+        place = PLACES[name]
+        config = self.config
+        stage = self.settings(name)
+        start = self.model(place["start"])
+        where = f"{self.name}/{name}"
         if "source" in place:
             stage = replace(
                 stage.with_sampling(seed=config.seed), source=self.model(place["source"]), base=start,
@@ -175,7 +180,8 @@ class Chain:
 
     def measure(self, stage: str):
         """Measure a stage's column of the table, once: see `measure_work`."""
-        run, config = self.stage(stage), self.config
+        run = self.stage(stage)
+        config = self.config
         if not (run.folder / "benchmarks.json").exists():
             run.folder.mkdir(parents=True, exist_ok=True)
             launch(

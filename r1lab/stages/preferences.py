@@ -178,7 +178,8 @@ def written(config: PreferenceConfig, family: str) -> tuple[Written, Written]:
         ).completions
         for writer in config.writers
     ]  # fmt: skip
-    parts, tested = ([], []), held_out_ids()
+    parts = ([], [])
+    tested = held_out_ids()
     for problem, *texts in zip(problems, *replies):
         prompt = apply_template(config.template, problem.prompt)
         parts[problem.id in tested].append((prompt, problem.meta, list(chain(*texts))))

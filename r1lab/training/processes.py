@@ -19,23 +19,13 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from tqdm import tqdm
 
 from r1lab.errors import InputError
+from r1lab.files import read_toml
 from r1lab.machine import cores
 from r1lab.run import Run, first_process
 from r1lab.training.distributed import Parallel, ShardedWorld, World
 
 STOPPED = 130  # exit code where the user stopped it
-# Must be in the environment before a worker starts. Spinning threads cost several times the work
-# on a busy machine, and memory that glibc hands back must be faulted in again at every step. oneDNN
-# keeps scratch memory for each shape of the last 1,024 products, which at a real model's size is
-# gigabytes.
-WORKER_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+WORKER_ENVIRONMENT = read_toml(__file__, "environment")
 # Computes this process's share, as work(world, stop, ...) of types World and StopRequest; False: the
 # user stopped it, and what was done is saved.
 Work = Callable[..., bool]

@@ -47,9 +47,13 @@ class Recorder:
         self, run: Run, learner: Learner, clock: dict[str, float], progress: Progress,
         stop: StopRequest, stop_after: int | None, track: Callable
     ):  # fmt: skip
-        self.run, self.learner, self.progress = run, learner, progress
-        self.stop, self.track = stop, track
-        self.clock, self.notes = Counter(clock), {}
+        self.run = run
+        self.learner = learner
+        self.progress = progress
+        self.stop = stop
+        self.track = track
+        self.clock = Counter(clock)
+        self.notes = {}
         self.started = time.monotonic() - self.clock["wall_seconds"]
         self.rollout_started = time.monotonic()
         self.rollouts_left = math.inf if stop_after is None else stop_after
@@ -68,7 +72,9 @@ class Recorder:
 
     def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
         """After each rollout. True when it was the last, or the user asked to stop."""
-        learner, config, done = self.learner, self.learner.config, rollout + 1
+        learner = self.learner
+        config = learner.config
+        done = rollout + 1
         seconds = time.monotonic() - self.rollout_started
         self.clock.update(train_seconds=seconds, flops=learner.flops(experience))
         if learner.world.is_main:
@@ -96,8 +102,11 @@ class Recorder:
             self.progress.show(done, step=step, **self.notes)
 
     def _write_rollout(self, experience, updates, seconds):
-        learner, task, problems = self.learner, self.learner.task, experience.problems
-        texts, prompts = experience.completions, experience.prompts
+        learner = self.learner
+        task = learner.task
+        problems = experience.problems
+        texts = experience.completions
+        prompts = experience.prompts
         shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
         checkable = sum(bool(one.solution or task.check or checker(one.family)) for one in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
@@ -137,8 +146,10 @@ class Recorder:
 
     def evaluate(self, name: str, problems: Sequence[Problem], k: int):
         """Ask the present policy, once: a resumed run finds the answers in the file of this name."""
-        learner, file = self.learner, self.run.folder / name
-        config, world = learner.config, learner.world
+        learner = self.learner
+        file = self.run.folder / name
+        config = learner.config
+        world = learner.world
         if world.any(file.exists()):
             result = Evaluation.load(file)
         else:
@@ -169,7 +180,8 @@ class Recorder:
 
     def summarize(self):
         """Write `summary.json`; fractions lie between 0 and 1."""
-        learner, folder = self.learner, self.run.folder
+        learner = self.learner
+        folder = self.run.folder
         memory = sum(learner.world.gather(peak_memory_gb()))
         if learner.world.is_main:
             self.run.write("summary.json", {
@@ -210,7 +222,8 @@ def work(config: GRPOConfig, test: Sequence[Problem], first: float, step: int) -
 
 def first_of_each_level(problems: Sequence[Problem], count: int) -> list[Problem]:
     """The first `count` problems of each level, in their order; all of them for 0."""
-    seen, chosen = Counter(), []
+    seen = Counter()
+    chosen = []
     for problem in problems:
         seen[problem.level] += 1
         if count == 0 or seen[problem.level] <= count:

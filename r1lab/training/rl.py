@@ -47,7 +47,8 @@ def grpo(
         InputError: anything that makes the run impossible, before any work is lost.
         KeyboardInterrupt: the user stopped it; the run is saved.
     """
-    model, processes = str(model), config.processes or default_processes(config.questions)
+    model = str(model)
+    processes = config.processes or default_processes(config.questions)
     config.check(processes)
     check_machine(config, model)
     config = settled(config)
@@ -107,7 +108,8 @@ def fitting(task: Task, config: GRPOConfig, tokenizer, positions: int | float) -
     def draw(seed, rollout, count):
         return fit(task.problems(seed, rollout, 2 * count))[:count]
 
-    asked, said = all_questions(task, config), ""
+    asked = all_questions(task, config)
+    said = ""
     if long := [problem for problem in asked if tokens(problem) > room]:
         named = ", ".join(f"{problem.id} has {tokens(problem)} tokens" for problem in long[:NAMED])
         said = (

@@ -49,6 +49,7 @@ from r1lab.world.skills import measure_skills
 from r1lab.world.small_world import SmallWorld
 from tests.experiments.lagged import LaggedLearner
 from tests.experiments.ppo import PPOLearner
+from tests.small_run import stored_tensors
 from tests.tools.testsets import TESTED, french_test_set, make_test_set
 from tree_search import held_out_puzzles
 from wordings import NAMES, asking, in_french
@@ -134,9 +135,10 @@ def learned(run: Run) -> dict:
         "metrics": without_times(run.metrics),
         "weights": weights_hash(load_policy(run.model)[0].named_parameters()),
     }
-    critic = run.model / "critic.safetensors"
-    if critic.exists():
-        found["critic"] = weights_hash(sorted(load_file(critic).items()))
+    stored = stored_tensors(run.model)
+    critic = {name: value for name, value in stored.items() if name.startswith("critic.")}
+    if critic:
+        found["critic"] = weights_hash(sorted(critic.items()))
     return found
 
 
