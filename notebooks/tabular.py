@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from r1lab.errors import InputError
-from r1lab.objective import LossConfig, group_advantages, loss_normalizer, policy_loss
+from r1lab.objective import LossConfig, Mask, Tokens, group_advantages, loss_normalizer, policy_loss
 
 Scalar = Float[Tensor, ""]
 Logits = Float[Tensor, "states vocabulary"]
@@ -142,3 +142,28 @@ def mean_loss(
         tree.logps(logits)[flat], tree.logps(old)[flat], None, weighed.flatten(), tree.mask[flat], config,
         normalizer=1.0, rollout_logps=tree.logps(sampler)[flat]
     )[0]  # fmt: skip
+
+
+def generalized_advantages(
+    rewards: Tokens, values: Tokens, mask: Mask, lam: float, gamma: float = 1.0
+) -> Tokens:
+    """A_t = sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t (arXiv 1506.02438, eq. 16).
+
+    Args:
+        rewards: per token; with a reward for the whole completion, 0 but for its last token.
+        values: the critic's V before each token; what they hold outside the mask has no part.
+        mask: the completion's tokens, from the first column on. After its last one V is 0.
+        lam: 1 believes the rewards (A = return - V), 0 the critic (A = delta).
+        gamma: discount per token.
+    Returns:
+        The advantages, 0 outside the mask. Adding `values` gives the critic's targets. Give both
+        detached: there is no gradient through an advantage.
+    """
+    rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    deltas = rewards + gamma * following - values
+    advantages, later = torch.zeros_like(deltas), 0.0
+    for t in reversed(range(deltas.shape[1])):
+        later = deltas[:, t] + gamma * lam * later
+        advantages[:, t] = later
+    return advantages

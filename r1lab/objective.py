@@ -1,8 +1,7 @@
-"""The objective of GRPO, its variants, and PPO's critic: pure functions, one per equation.
+"""The objective of GRPO and its variants: pure functions, one per equation.
 
 Sources: DeepSeek-R1 (arXiv 2501.12948, v2 eq. 1-3 and 11-13) and DeepSeekMath (arXiv 2402.03300,
 eq. 3-4), which prints the token-level form used here. Sequence ratio: GSPO, arXiv 2507.18071.
-Advantages with a critic: GAE, arXiv 1506.02438.
 """
 
 import math
@@ -138,7 +137,7 @@ def policy_loss(
         logps: log-probs under the policy being trained; the only one with a gradient.
         old_logps: under the policy that the rollout was drawn from.
         ref_logps: under the reference policy; may be None when `beta` is 0.
-        advantages: one per completion (GRPO), or one per token (PPO: `generalized_advantages`).
+        advantages: one per completion (GRPO), or one per token (PPO).
         rollout_logps: as the sampler itself reports them, where they differ from `old_logps`.
         normalizer: see `loss_normalizer`; by default that of this batch alone. The loss is a sum
             divided by it, so that losses of micro-batches and processes add up.
@@ -174,28 +173,3 @@ def policy_loss(
             "ratio_max": ratio.max() if ratio.numel() else torch.ones(()),
         }
     return per_token.sum() / normalizer, metrics
-
-
-def generalized_advantages(
-    rewards: Tokens, values: Tokens, mask: Mask, lam: float, gamma: float = 1.0
-) -> Tokens:
-    """A_t = sum_l (gamma lam)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t (GAE, eq. 16).
-
-    Args:
-        rewards: per token; with a reward for the whole completion, 0 but for its last token.
-        values: the critic's V before each token; what they hold outside the mask has no part.
-        mask: the completion's tokens, from the first column on. After its last one V is 0.
-        lam: 1 believes the rewards (A = return - V), 0 the critic (A = delta).
-        gamma: discount per token.
-    Returns:
-        The advantages, 0 outside the mask. Adding `values` gives the critic's targets. Give both
-        detached: there is no gradient through an advantage.
-    """
-    rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
-    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
-    deltas = rewards + gamma * following - values
-    advantages, later = torch.zeros_like(deltas), 0.0
-    for t in reversed(range(deltas.shape[1])):
-        later = deltas[:, t] + gamma * lam * later
-        advantages[:, t] = later
-    return advantages

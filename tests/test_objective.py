@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1lab.objective import (
-    LossConfig, clipped_objective, generalized_advantages, group_advantages, groups_that_differ, k1, k2,
-    k3, loss_normalizer, policy_loss, sequence_ratio,
+    LossConfig, clipped_objective, group_advantages, groups_that_differ, k1, k2, k3, loss_normalizer,
+    policy_loss, sequence_ratio,
 )  # fmt: skip
+from tabular import generalized_advantages
 
 NAN = math.nan
 FREE = LossConfig(clip_low=10.0, clip_high=10.0, beta=0.0)

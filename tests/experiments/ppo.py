@@ -13,10 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from r1lab.models.policy import completion_columns
-from r1lab.objective import Mask, Tokens, generalized_advantages
+from r1lab.objective import Mask, Tokens
 from r1lab.training.config import SAMPLING_FLOPS, TRAINING_FLOPS
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience, Row, gathered
+from tabular import generalized_advantages
 
 
 class Critic(nn.Module):
