@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from r1lab.errors import InputError
-from r1lab.files import Row, read_rows, write_text
+from r1lab.files import Row, read_rows, write_json, write_rows
 
 # Who computes and when, or which of several results: what may differ when a run goes on.
 WITHOUT_EFFECT = ("processes", "parallel", "grading", "benchmarks", "track")
@@ -130,7 +130,7 @@ class Run:
             ) from error
 
     def write(self, name: str, content: Mapping):
-        write_text(self.folder / name, json.dumps(content, indent=1))
+        write_json(self.folder / name, content)
 
     def _rows(self, name, needed):
         path = self.folder / name
@@ -224,7 +224,7 @@ class MetricsLog:
         self.path = path
         if resume_at and path.exists():
             rows = [row for row in read_rows(path) if row["step"] <= resume_at]
-            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_rows(path, rows)
         else:
             path.unlink(missing_ok=True)
 

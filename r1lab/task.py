@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 import pkgutil
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from r1lab.errors import InputError
-from r1lab.files import SHIPPED, Row, read_rows
+from r1lab.files import SHIPPED, Row, read_rows, write_rows
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ def problem_id(family: str, prompt: str) -> str:
 
 def save_problems(problems: list[Problem], path: str | Path):
     """Write one JSON object a line."""
-    with open(path, "w", encoding="utf-8") as file:
-        for problem in problems:
-            file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+    write_rows(Path(path), map(asdict, problems))
 
 
 def load_problems(path: str | Path) -> list[Problem]:

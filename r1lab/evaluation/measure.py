@@ -234,9 +234,7 @@ def measure(
     return rows
 
 
-def _grades(
-    problem, completion, outcome, check
-):
+def _grades(problem, completion, outcome, check):
     """Say how right the answer is, in the lenient and in the strict reading."""
     if check is not None:
         value = check(completion, problem) or False

@@ -38,9 +38,7 @@ def slabs(x, weight, ids, temperature):
         yield slice(start, start + width), slab, z, at.clamp(0, len(slab) - 1), inside
 
 
-def linear_forward(
-    x, weight, ids, temperature, entropy
-):
+def linear_forward(x, weight, ids, temperature, entropy):
     """Compute (logp, entropy, lse) [n] of x [n, hidden], weight [vocab, hidden], ids [n]."""
     x = x.to(wide(x.dtype))
     top = x.new_full([len(x)], torch.finfo(x.dtype).min)
@@ -52,9 +50,7 @@ def linear_forward(
     return (chosen - lse).clamp_(max=0), mass.log() - moment / mass, lse
 
 
-def fold(
-    top, mass, moment, z, entropy
-):
+def fold(top, mass, moment, z, entropy):
     """Fold a slab z [n, columns] into the running numbers [n]; overwrites z.
 
     mass = sum e^(z - top), moment = sum e^(z - top) (z - top). A larger top multiplies the old
@@ -71,10 +67,7 @@ def fold(
     return new, shrink * mass + e.sum(1), moment
 
 
-def dlogits(
-    x, weight, ids, lse, coefficients,
-    temperature, entropy,
-):  # fmt: skip
+def dlogits(x, weight, ids, lse, coefficients, temperature, entropy):
     """Yield (columns, their weights, dL/dlogits) of one slab after the other.
 
     dL/dlogits = target 1[id] - p (linear + log ln p), see `logprob.coefficients`.

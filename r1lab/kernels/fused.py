@@ -139,9 +139,7 @@ def linear_statistics(
 
 @triton.jit
 @no_type_check
-def combine(
-    statistics, chosens, out, height, scale, SPLITS: tl.constexpr, ROWS: tl.constexpr
-):  # fmt: skip
+def combine(statistics, chosens, out, height, scale, SPLITS: tl.constexpr, ROWS: tl.constexpr):
     """Merge the splits' statistics, always in the same order, into (logp, entropy, lse) in nats.
 
     With best = max top: mass = sum r_s mass_s and moment = sum r_s (moment_s + mass_s (top_s -
@@ -230,9 +228,7 @@ def operands(x, weight, entropy_forward):
     return matrices, {**LAUNCH, "num_warps": 8, "num_stages": stages}
 
 
-def linear_forward(
-    x, weight, ids, temperature, entropy
-):
+def linear_forward(x, weight, ids, temperature, entropy):
     """Compute (logp, entropy, lse) [n] of a wave x [n, hidden], weight [vocab, hidden], ids [n]."""
     (n, depth), wide_dtype, scale = x.shape, wide(x.dtype), LOG2E / temperature
     statistics = x.new_empty(3, SPLITS, n, dtype=wide_dtype)
@@ -248,10 +244,7 @@ def linear_forward(
     return out.unbind()
 
 
-def dlogits(
-    x, weight, ids, lse, coefficients,
-    temperature, entropy,
-):  # fmt: skip
+def dlogits(x, weight, ids, lse, coefficients, temperature, entropy):
     """Compute the gradient of all logits of a wave: (all columns, their weights, dL/dlogits)."""
     (n, depth), width, stride = x.shape, len(weight), stride_of(weight)
     dz = x.new_empty(n, stride)[:, :width]

@@ -120,9 +120,7 @@ def pick(x, weight):
     return chunked
 
 
-def coefficients(
-    grads, mask, entropy, temperature
-):
+def coefficients(grads, mask, entropy, temperature):
     """[3, n]: (target, linear, log) of dL/dlogits = target 1[id] - p (linear + log ln p).
 
     From d logp/dz = 1[id] - p, d entropy/dz = -p (ln p + entropy), d lse/dz = p, z = logits / T.
@@ -140,9 +138,7 @@ def waves(live, size):
     return list(rows.split(size)) if len(rows) else []
 
 
-def multiply(
-    slabs, x, dweight, first
-):
+def multiply(slabs, x, dweight, first):
     """Turn a wave's dL/dlogits into x's gradient, and write (first wave) or add the weight's."""
     dx = None
     for columns, slab, dz in slabs:

@@ -1,6 +1,5 @@
 """The commands that train, measure and show. A preset's values are the defaults of the options."""
 
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
 from r1lab.evaluation.table import Table, put_between, summary_table
+from r1lab.files import write_json
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.machine import memory_bytes, provenance
 from r1lab.run import Run, first_process
@@ -235,7 +235,7 @@ def evaluate_model(
     if save:
         summary |= provenance() | {"seconds": round(time.monotonic() - started, 1)}
         summary["date"] = time.strftime("%Y-%m-%d", time.gmtime())
-        save.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_json(save, summary)
 
 
 def _by_level(result):
@@ -268,7 +268,7 @@ def skills(
     rows = [[name.replace("_", " "), *(_share(m[name]) for m in measured.values())] for name in names]
     console.print(Table(("Skill or habit", *measured), rows))
     if save:
-        save.write_text(json.dumps(measured, indent=1) + "\n")
+        write_json(save, measured)
 
 
 def report(run: tyro.conf.Positional[Path], readme: Path | None = None):

@@ -6,13 +6,12 @@ the person it stands for feels (the hidden preference, which only this small wor
 reasoning, which is what the paper's figure shows. In the control arm that person pays.
 """
 
-import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 from r1lab.evaluation.measure import evaluate
-from r1lab.files import read_rows, write_text
+from r1lab.files import read_rows, write_rows
 from r1lab.models.policy import load_policy
 from r1lab.rewards import format, parse, text_of
 from r1lab.rewards.preference import helpfulness
@@ -55,7 +54,7 @@ def hack_work(world, stop, run: Run, stage: RLStage, model: str) -> bool:
             rows = follow(stage, model, payer, stop)
             if stop.is_set():
                 return False
-            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+            write_rows(path, rows)
         summary[payer] = summarize(read_rows(path))
     run.write("summary.json", summary)
     return True

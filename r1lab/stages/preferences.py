@@ -6,7 +6,6 @@ batches of 256, learning rate 6e-6, one epoch, the policy's own architecture wit
 a few thousand of each, and a base of half a million parameters.
 """
 
-import json
 import math
 import random
 from collections import defaultdict
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import evaluate
-from r1lab.files import whole
+from r1lab.files import whole, write_json
 from r1lab.models.reward_model import RewardModel, new_reward_model
 from r1lab.rewards import parse
 from r1lab.sources.templates import apply_template
@@ -161,7 +160,7 @@ def train_reward_model(name: str, config: PreferenceConfig, folder: Path) -> dic
     summary = results | {"config": asdict(config)}
     with whole(folder) as partial:
         model.save(partial, average)
-        (partial / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        write_json(partial / "summary.json", summary)
     return summary
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import evaluate
-from r1lab.files import whole, write_text
+from r1lab.files import whole, write_json, write_text
 from r1lab.rewards import language, parse
 from r1lab.sampling import Sampler
 from r1lab.sources.templates import prompt_of
@@ -222,7 +222,6 @@ def store_data(rows: list[dict], folder: Path, config: object, source: str, **ab
         "source_run": source, "commit": commit(), "stage": type(config).__name__,
         "settings": asdict(config), **about,
     }  # fmt: skip
-    text = json.dumps(provenance, indent=1, ensure_ascii=False)
     with whole(folder) as partial:
         Dataset.from_list(rows).save_to_disk(partial)
-        (partial / "provenance.json").write_text(text + "\n", encoding="utf-8")
+        write_json(partial / "provenance.json", provenance)

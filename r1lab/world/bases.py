@@ -6,7 +6,6 @@ digits and symbols), so that ids -> text -> ids is exact.
 """
 
 import itertools
-import json
 import re
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from r1lab.files import write_text
+from r1lab.files import write_json, write_text
 from r1lab.models.policy import load_model, save_model
 from r1lab.run import Run
 from r1lab.sources.templates import TEMPLATES
@@ -162,5 +161,5 @@ def run_pretrain(config: PretrainConfig, name: str, out: Path, runs: Path = Path
         shares=describe(dict(config.corpora))
     )  # fmt: skip
     write_text(out / "README.md", card)
-    write_text(out / "pretrain.json", json.dumps(asdict(config), indent=1) + "\n")
+    write_json(out / "pretrain.json", asdict(config))
     return out
