@@ -41,6 +41,7 @@ def run_hacking(stage: RLStage, model: str, folder: Path) -> dict:
     Raises:
         InputError: there is no reward model, or the folder holds a run with other settings.
     """
+    stage.rl.check(processes=1)
     judged_task(stage, "model")  # refused before the folder is made
     return compute(Run(folder), stage, hack_work, 1, stage, model, about={"model": model}).summary
 
