@@ -24,6 +24,7 @@ from r1lab.sandbox.zygote import STDIN
 CLEAN_PROCESS = str(Path(__file__).with_name("zygote.py"))
 GRACE_SECONDS = 20.0  # beyond the wall deadline, for a clean process to answer on a busy machine
 VERDICTS = read_toml(__file__, "verdicts")
+BY_SIGNAL = {getattr(signal, name): end for name, end in VERDICTS["signals"].items()}
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def judge(
     its wait status is the kernel's word, what it wrote is only the program's: that can be an answer,
     right or wrong, or a confession, and never more."""
     if killer := -min(0, os.waitstatus_to_exitcode(status)):
-        other = ("error", f"ended: {signal.strsignal(killer)}")
-        return Outcome(*VERDICTS["signals"].get(signal.Signals(killer).name, other))
+        return Outcome(*BY_SIGNAL.get(killer, ("error", f"ended: {signal.strsignal(killer)}")))
     try:
         answer = json.loads(written)
         outputs, error = (answer.get(key) for key in ("outputs", "error"))
