@@ -19,7 +19,7 @@ NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
 .PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides offline student claims golden
 
 help: ## List these commands
-	@sed -n 's/^\([a-z0-9-]*\): ## /\1	/p' Makefile | while IFS='	' read -r name text; do \
+	@sed -n 's/^\([a-z0-9-]*\):[a-z ]*## /\1	/p' Makefile | while IFS='	' read -r name text; do \
 	  printf 'make %-12s %s\n' "$$name" "$$text"; done
 
 zero: ## Train R1-Zero on the shipped base model, on the CPU, and write the report

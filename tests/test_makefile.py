@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_structure import ROOT, make_targets
-from tests.tools import build, heads, offline, slides, student
+from tests.tools import build, heads, offline, student
 
 ELSEWHERE = {"venv", "pip", "jupyter", "pytest"}  # not ours
 
@@ -35,7 +35,7 @@ def test_help_lists_every_target():
     assert [line.split()[1] for line in done.stdout.splitlines()] == [*make_targets()]
 
 
-@pytest.mark.parametrize("tool", [build, heads, offline, slides, student], ids=lambda tool: Path(tool.__file__).stem)
+@pytest.mark.parametrize("tool", [build, heads, offline, student], ids=lambda tool: Path(tool.__file__).stem)
 def test_a_tool_explains_itself(tool):
     module = f"tests.tools.{Path(tool.__file__).stem}"
     done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
