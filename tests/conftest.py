@@ -21,7 +21,7 @@ from tests import NOTEBOOKS  # noqa: E402
 
 # From here on, every call of a function of r1lab checks the shapes and types of its signature, and so
 # do the files beside the lessons.
-jaxtyping.install_import_hook(["r1lab", *(path.stem for path in NOTEBOOKS.glob("*.py"))], "beartype.beartype")
+jaxtyping.install_import_hook(["r1lab", *(path.stem for path in NOTEBOOKS.glob("*.py")), "grading"], "beartype.beartype")
 
 # The same examples in every run, and no deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("r1lab", derandomize=True, deadline=None, database=None)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 import torch
+from grading import questions
 from tests.planted_notebook_02 import same_value
 from tests.planted_notebook_03 import vote
-from tests.tools import questions
 
 from r1lab import objective
 from r1lab.lab import check

@@ -59,6 +59,19 @@ def test_the_wheel_works_in_an_empty_folder(installed, tmp_path, options, words)
     assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr[-3000:]
 
 
+@pytest.mark.slow
+def test_the_wheel_grades(installed, tmp_path):
+    (tmp_path / "in/ana").mkdir(parents=True)
+    shutil.copy(NOTEBOOKS / "00_start_here.ipynb", tmp_path / "in/ana")
+    done = subprocess.run(
+        [sys.executable, "-m", "r1lab", "grade", "in"], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "ana: 00_start_here: 1 of 1 points" in done.stdout
+    assert (tmp_path / "grades/grades.csv").is_file() and (tmp_path / "grades/students/ana.html").is_file()
+
+
 def test_the_wheel_holds_every_file_of_the_package(installed):
     folders = ("r1lab", "data", "notebooks")
     listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True)
@@ -85,4 +98,5 @@ def test_lessons_are_copied_whole_and_your_own_changes_stay(tmp_path, monkeypatc
     assert Path("mine/00_start_here.ipynb").read_text() == "mine"
     for source in NOTEBOOKS.rglob("*"):
         copy = Path("mine", source.relative_to(NOTEBOOKS))
-        assert copy.exists() or "__pycache__" in copy.parts or ".ipynb_checkpoints" in copy.parts
+        stays = {"__pycache__", ".ipynb_checkpoints", "grading"}  # the last has answers
+        assert copy.exists() is not bool(stays & set(copy.parts))

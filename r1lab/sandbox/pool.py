@@ -140,6 +140,7 @@ class Zygote:
     """A clean process, started when it is first needed, and the socket to it."""
 
     process: subprocess.Popen | None = None
+    script = ()  # what the process runs in place of zygote.py, with its arguments
 
     def run(self, job: dict) -> tuple[int, bytes]:
         """Run one program. Returns the wait status of its process, and what it wrote.
@@ -170,7 +171,7 @@ class Zygote:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, *"-S -s -P -B -W ignore".split(), CLEAN_PROCESS],
+                [sys.executable, *"-S -s -P -B -W ignore".split(), *(self.script or [CLEAN_PROCESS])],
                 stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
                 env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}, start_new_session=True,
             )  # fmt: skip
@@ -196,11 +197,13 @@ class Sandbox:
     Raises InputError, naming what is missing, where programs cannot be locked in: none is run.
     """
 
+    zygote = Zygote
+
     def __init__(self, workers: int = 0, limits: Limits = Limits(), contest: Limits = CONTEST):
         if sys.platform != "linux":
             raise _refusal("it needs Linux, whose kernel can lock a process in")
         self.limits, self.contest = limits, contest
-        self.zygotes = [Zygote() for _ in range(workers or os.cpu_count() or 1)]
+        self.zygotes = [self.zygote() for _ in range(workers or os.cpu_count() or 1)]
         self.idle = list(self.zygotes)  # never empty for a thread: there are no more than these
         self.threads = ThreadPoolExecutor(len(self.zygotes), "sandbox")
         try:
@@ -238,6 +241,12 @@ class Sandbox:
             zygote.close()
 
     def _grade(self, job, expected):
+        status, written = self.run(job)
+        compare = same_text if job["call"] == STDIN else same
+        return judge(status, written, job["inputs"], expected, compare)
+
+    def run(self, job: dict) -> tuple[int, bytes]:
+        """Run one job now, in one of the threads: its wait status, and what it wrote."""
         zygote = self.idle.pop()
         try:
             status, written = zygote.run(job)
@@ -247,8 +256,7 @@ class Sandbox:
             self.idle.append(zygote)
         if os.waitstatus_to_exitcode(status) == -signal.SIGABRT:  # see zygote.run_child
             raise _refusal(written.decode(errors="replace"))
-        compare = same_text if job["call"] == STDIN else same
-        return judge(status, written, job["inputs"], expected, compare)
+        return status, written
 
     def _check_isolation(self):
         """Try what a program must not be able to do. Raises InputError if any of it works."""

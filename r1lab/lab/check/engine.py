@@ -40,7 +40,7 @@ def make_check(name: str) -> Callable[[Callable], bool]:
         said = f"hand over the function itself, without calling it: check.{name}({name})."
         if callable(fn):
             with deadline(SECONDS):
-                said = judge(name, partial(reply, fn), EXAMPLES[name])
+                said = judge(EXERCISES[name], partial(reply, fn), EXAMPLES[name])
         print(f"{name}: {said}")
         return said == "right"
 
@@ -48,13 +48,14 @@ def make_check(name: str) -> Callable[[Callable], bool]:
     return check
 
 
-def judge(name: str, ask: Callable[..., str], questions: list) -> str:
+def judge(row: dict, ask: Callable[..., str], questions: list) -> str:
     """Ask all questions, then again in the reverse order: "right", or the sentence that says what is not.
 
     Args:
+        row: the exercise, one of EXERCISES.
         ask: what `asking.reply` does with a function.
     """
-    row, given = EXERCISES[name], "nothing yet"
+    given = "nothing yet"
     compare = _compare_tensors if "words" in row else _compare
     again = [[f"{why}, asked once more", *rest] for why, *rest in reversed(questions)]
     try:

@@ -1,0 +1,211 @@
+"""`r1lab grade`: right is paid, cheats are not, and nothing that is handed in stops the rest."""
+
+import csv
+import html
+import json
+import os
+import shutil
+import sys
+from contextlib import closing
+
+import grading
+import nbformat
+import pytest
+from grading import grade, lessons, questions, submissions
+from grading.lessons import exercises
+
+from r1lab.errors import InputError
+from r1lab.files import NOTEBOOKS
+from r1lab.lab.check import engine
+from tests import made_up_submissions as made_up
+
+open_room = grading.open_room
+SECONDS = 2.0
+FEW = ["02_reward_design", "08_distillation", "01_grpo_math", "01b_variants_and_kl", "14_capstone"]
+
+
+def table(out):
+    with open(out / "grades.csv", encoding="utf-8", newline="") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """One room for all tests: what it does once takes seconds."""
+    with closing(grading.open_room()) as room, pytest.MonkeyPatch.context() as patch:
+        close, room.close = room.close, lambda: None
+        patch.setattr(grading, "open_room", lambda: room)
+        yield
+        room.close = close
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """Every kind of submission once, over a few lessons: what each must earn, and the table."""
+    folder, out = tmp_path_factory.mktemp("submitted"), tmp_path_factory.mktemp("graded")
+    kinds, expected = [*made_up.RIGHT, *made_up.NOTHING], {}
+    for place, lesson in enumerate(FEW):
+        count = len(exercises(lesson))
+        mine = kinds[place :: len(FEW)]
+        for start in range(0, len(mine), count):
+            chosen = (mine[start : start + count] + ["as in the lesson"] * count)[:count]
+            student = f"{lesson} {start}"
+            made_up.hand_in(folder, student, lesson, chosen)
+            expected[student] = lesson, chosen
+    grade(folder, out, seconds=SECONDS, seed="a test's")
+    return out, expected, table(out)
+
+
+def test_each_kind_of_submission_earns_its_points(graded):
+    out, expected, rows = graded
+    for student, (lesson, kinds) in expected.items():
+        earned = made_up.earned(lesson, kinds)
+        for exercise, kind, earns in zip(exercises(lesson), kinds, earned, strict=True):
+            row, title = rows[student], exercise.title
+            assert row[title] == str(int(earns)), (kind, title, row[f"{title} check"])
+            assert (row[f"{title} check"] == "right") is earns, kind
+            if kind in made_up.RIGHT:
+                assert made_up.RIGHT[kind][1] in row["notes"], (kind, row["notes"])
+        assert rows[student]["points"] == str(sum(made_up.earned(lesson, kinds)))
+
+
+def test_sentences_say_what_happened(graded):
+    out, expected, rows = graded
+    said = {
+        kind: rows[student][f"{exercise.title} check"]
+        for student, (lesson, kinds) in expected.items()
+        for exercise, kind in zip(exercises(lesson), kinds, strict=True)
+    }
+    for kind, words in {
+        "nothing": "nothing is written yet", "loops": "a loop in it does not end",
+        "reads a file": "there are no files, no network", "crashes Python": "crashes Python",
+        "ends the program": "ends the program", "fills the memory": "MemoryError",
+        "deleted": "there is no function", "unreadable": "cannot be read (SyntaxError",
+        "is the package's": "is not at hand while you are graded",
+    }.items():  # fmt: skip
+        assert words in said[kind], (kind, said[kind])
+    assert all("\n" not in one and "Traceback" not in one and len(one) <= 400 for one in said.values())
+
+
+def test_pages_show_one_student_alone(graded):
+    out, expected, rows = graded
+    for student, (lesson, kinds) in expected.items():
+        page = html.unescape((out / "students" / f"{student}.html").read_text("utf-8"))
+        assert f"{rows[student]['points']} of" in page
+        assert not [other for other in expected if other != student and other in page]
+        for exercise in exercises(lesson):
+            assert rows[student][f"{exercise.title} check"] in page
+
+
+def test_answers_learned_by_heart_earn_nothing(tmp_path):
+    """Every question that the lesson's own check asks, and nothing else, is answered right."""
+    lesson, check = "02_reward_design", "safe_accuracy"
+    known = {repr(args): right for _, args, right in engine.EXAMPLES[check]}
+    source = f"KNOWN = {known!r}\n\n\ndef my_accuracy(*args):\n    return KNOWN.get(repr(list(args)), False)"
+    assert "fault" not in engine.judge(
+        engine.EXERCISES[check], lambda text, _: json.dumps({"kind": "", "values": [known[repr(json.loads(text))]]}),
+        engine.EXAMPLES[check],
+    )  # fmt: skip
+    notebook = made_up.submission(lesson, ["as in the lesson"] * 4)
+    made_up.put(notebook, exercises(lesson)[2], source)
+    (tmp_path / "in/eve").mkdir(parents=True)
+    nbformat.write(notebook, tmp_path / f"in/eve/{lesson}.ipynb")
+    grade(tmp_path / "in", tmp_path / "out", seed="a test's")
+    row = table(tmp_path / "out")["eve"]
+    assert (row["points"], row["02.3 my_accuracy"]) == ("3", "0")
+    assert "drawn at random" in row["02.3 my_accuracy check"]
+
+
+def test_what_is_unchanged_is_not_graded_again(tmp_path, capsys):
+    folder, out, lesson = tmp_path / "in", tmp_path / "out", "00_start_here"
+    made_up.hand_in(folder, "ana", lesson, ["nothing"])
+    made_up.hand_in(folder, "ben", lesson, ["as in the lesson"])
+    grade(folder, out)
+    assert "ana: 00_start_here: 0 of 1 points" in capsys.readouterr().out
+    before = table(out)
+    grade(folder, out)
+    assert "of 1 points" not in capsys.readouterr().out and table(out) == before
+    made_up.hand_in(folder, "ana", lesson, ["a bit off"])
+    grade(folder, out)
+    made_up.hand_in(folder, "ana", lesson, ["as in the lesson"])
+    grade(folder, out)
+    printed = capsys.readouterr().out
+    assert "ben" not in printed and "ana: 00_start_here: 1 of 1 points" in printed
+    tries = "00.1 my_pass_at_1 tries"
+    assert before["ana"][tries] == "0", "an empty function is no try"
+    assert (table(out)["ana"][tries], table(out)["ben"][tries]) == ("2", "1")
+    assert len((out / "seed.txt").read_text()) == 32
+
+
+def test_bad_submissions_get_a_sentence_and_the_rest_goes_on(tmp_path, capsys):
+    folder, out, lesson = tmp_path / "in", tmp_path / "out", "00_start_here"
+    made_up.hand_in(folder, "zoe", lesson, ["as in the lesson"])
+    right = folder / "zoe" / f"{lesson}.ipynb"
+    odd = os.fsencode(folder) + b"/jos\xe9"
+    for name in ("essay", "huge", "link", "empty", "other", "twice", "folder", "=1+1", "text"):
+        (folder / name).mkdir()
+    os.mkdir(odd)
+    shutil.copy(right, os.fsdecode(odd))
+    shutil.copy(right, folder / f"flat_{lesson}.ipynb")
+    shutil.copy(right, folder / "twice")
+    shutil.copy(right, folder / "twice" / f"{lesson} (1).ipynb")
+    shutil.copy(right, folder / "=1+1" / "02_reward_design.ipynb")
+    (folder / "essay/essay.docx").write_text("an essay")
+    (folder / "text/text.ipynb").write_text("[" * 99_999)
+    with open(folder / "huge/00_start_here.ipynb", "wb") as file:
+        file.truncate(50 * 2**20)
+    (folder / "link/00_start_here.ipynb").symlink_to("/etc/passwd")
+    (folder / "away").symlink_to("/etc")
+    nbformat.write(nbformat.v4.new_notebook(), folder / "other/my.ipynb")
+    os.mkfifo(folder / "folder/00_start_here.ipynb")
+    (folder / "roster.csv").write_text("names")
+    grade(folder, out, lesson=lesson)
+    rows, printed = table(out), capsys.readouterr().out
+    for student, words in {
+        "essay": "essay.docx is no notebook", "huge": "has 50 MB", "link": "is a link", "empty": "is empty",
+        "other": "no graded cell of any lesson", "twice": "is a second notebook of 00_start_here",
+        "folder": "is no ordinary file", "'=1+1": "holds this lesson", "text": "is no notebook that can be read",
+        "jos\\xe9": "not UTF-8",
+    }.items():  # fmt: skip
+        assert words in rows[student]["notes"], (student, rows[student]["notes"])
+    assert [name for name, row in rows.items() if row["points"] == "1"] == ["'=1+1", "flat", "jos\\xe9", "twice", "zoe"]
+    assert "roster.csv is no notebook and no student's folder" in printed and "away is no notebook" in printed
+    assert "root:" not in "".join(path.read_text() for path in out.rglob("*.*"))
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda path: None, "is no folder"), (lambda path: path.mkdir(), "is empty"),
+    (lambda path: path.write_text("x"), "is no folder"),
+])  # fmt: skip
+def test_a_folder_without_submissions_is_refused(make, words, tmp_path):
+    make(tmp_path / "in")
+    with pytest.raises(InputError, match=words):
+        grade(tmp_path / "in", tmp_path / "out")
+
+
+def test_options_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no lesson 'x'"):
+        grade(tmp_path, tmp_path, lesson="x")
+    with pytest.raises(InputError, match="too few"):
+        grade(tmp_path, tmp_path, seconds=0)
+
+
+def test_nothing_is_graded_where_nobody_can_be_locked_in(tmp_path, monkeypatch):
+    made_up.hand_in(tmp_path / "in", "ana", "00_start_here", ["as in the lesson"])
+    monkeypatch.setattr(grading, "open_room", open_room)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(InputError, match="no notebook was graded: .*it needs Linux"):
+        grade(tmp_path / "in", tmp_path / "out")
+
+
+def test_every_exercise_of_every_lesson_is_asked():
+    for lesson in lessons.lessons():
+        source = (NOTEBOOKS / f"{lesson}.ipynb").read_text("utf-8")
+        assert len(exercises(lesson)) == source.count(made_up.BEGIN) - source.count(f"`{made_up.BEGIN}") > 0
+        for exercise in exercises(lesson):
+            assert exercise.checks and {check for check, _ in exercise.checks} <= set(questions.ROWS)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\ud800", "a\x00b", "\x1b[31m"])
+def test_text_of_others_is_one_line_that_can_be_written(text):
+    assert submissions.clean(text).isprintable() and submissions.clean(text).encode()
