@@ -126,7 +126,7 @@ def renamed(notebook, exercise, right):
     test = cell(notebook, exercise.test)
     for _, name in exercise.checks:
         right = re.sub(rf"\b{name}\b", f"{name}_of_mine", right)
-        test.source = re.sub(rf"\b{name}\b", f"{name}_of_mine", test.source)
+        test.source = re.sub(rf"(?<!check\.)\b{name}\b", f"{name}_of_mine", test.source)
     put(notebook, exercise, right)
 
 

@@ -11,8 +11,8 @@ from contextlib import closing
 import grading
 import nbformat
 import pytest
-from grading import grade, lessons, questions, submissions
-from grading.lessons import exercises
+from grading import grade, marking, questions, submissions
+from grading.lessons import exercises, lessons
 
 from r1lab.errors import InputError
 from r1lab.files import NOTEBOOKS
@@ -102,10 +102,6 @@ def test_answers_learned_by_heart_earn_nothing(tmp_path):
     lesson, check = "02_reward_design", "safe_accuracy"
     known = {repr(args): right for _, args, right in engine.EXAMPLES[check]}
     source = f"KNOWN = {known!r}\n\n\ndef my_accuracy(*args):\n    return KNOWN.get(repr(list(args)), False)"
-    assert "fault" not in engine.judge(
-        engine.EXERCISES[check], lambda text, _: json.dumps({"kind": "", "values": [known[repr(json.loads(text))]]}),
-        engine.EXAMPLES[check],
-    )  # fmt: skip
     notebook = made_up.submission(lesson, ["as in the lesson"] * 4)
     made_up.put(notebook, exercises(lesson)[2], source)
     (tmp_path / "in/eve").mkdir(parents=True)
@@ -114,6 +110,17 @@ def test_answers_learned_by_heart_earn_nothing(tmp_path):
     row = table(tmp_path / "out")["eve"]
     assert (row["points"], row["02.3 my_accuracy"]) == ("3", "0")
     assert "drawn at random" in row["02.3 my_accuracy check"]
+
+
+@pytest.mark.parametrize("check", [name for name, row in engine.EXERCISES.items() if "words" not in row])
+def test_who_knows_the_shown_questions_by_heart_cannot_guess_the_others(check):
+    known = {repr(args): right for _, args, right, *_ in engine.EXAMPLES[check]}
+    for guess in [None, *known.values()]:
+
+        def reply(text, slopes, guess=guess):
+            return json.dumps({"kind": "", "values": [known.get(repr(json.loads(text)), guess)]})
+
+        assert engine.judge(engine.EXERCISES[check], reply, marking.asked(check, "a test's")) != "right"
 
 
 def test_what_is_unchanged_is_not_graded_again(tmp_path, capsys):
@@ -199,7 +206,7 @@ def test_nothing_is_graded_where_nobody_can_be_locked_in(tmp_path, monkeypatch):
 
 
 def test_every_exercise_of_every_lesson_is_asked():
-    for lesson in lessons.lessons():
+    for lesson in lessons():
         source = (NOTEBOOKS / f"{lesson}.ipynb").read_text("utf-8")
         assert len(exercises(lesson)) == source.count(made_up.BEGIN) - source.count(f"`{made_up.BEGIN}") > 0
         for exercise in exercises(lesson):

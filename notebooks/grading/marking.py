@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -22,7 +23,7 @@ from r1lab.sandbox import Limits, Sandbox, pool, zygote
 WORKER = Path(__file__).with_name("worker.py")
 WAIT, MORE = 3.0, 20.0  # seconds by the clock: so many for a second of computing, and so many more
 MEMORY_MB, OUTPUT_KB = 1024, 8 * 1024
-UNSEEN = 4  # sizes of questions that no learner has seen; each question also with one argument changed
+UNSEEN, PARTS = 6, 10  # questions that no learner has seen, and how often more of them are drawn
 LONGEST = 400  # characters of a sentence
 
 
@@ -43,8 +44,19 @@ class Room(Sandbox):
 
 @cache
 def asked(check: str, seed: str) -> list:
-    """What the check of a lesson asks, and what only the grader does."""
-    return [*engine.EXAMPLES.get(check, []), *drawn(check, seed, UNSEEN)]
+    """What the check of a lesson asks, and what only the grader does.
+
+    The latter has enough different answers that whoever knows the former by heart cannot guess it.
+    """
+    shown = engine.EXAMPLES.get(check, [])
+    known, unseen = [args for _, args, *_ in shown], []
+    for part in range(PARTS):
+        more = drawn(check, f"{seed}/{part}", UNSEEN)
+        unseen += [question for question in more if question[1] not in known]
+        answers = Counter(repr(rights) for _, _, *rights in unseen)
+        if len(unseen) - max(answers.values(), default=0) >= UNSEEN:
+            break
+    return [*shown, *unseen]
 
 
 def job(
