@@ -9,14 +9,13 @@ from statistics import NormalDist, fmean, pstdev
 
 import numpy as np
 import torch
-from tabular import Tree, gradient
+from tabular import Tree, generalized_advantages, gradient
 from tree_search import Tree as SearchTree
 from tree_search import mcts
 
 from r1lab import rewards
 from r1lab.evaluation.estimators import UNANSWERED, cons_at_k, pass_at_k
-from r1lab.objective import KL_ESTIMATORS, clipped_objective, generalized_advantages
-from r1lab.objective import group_advantages, sequence_ratio
+from r1lab.objective import KL_ESTIMATORS, clipped_objective, group_advantages, sequence_ratio
 from r1lab.stages.preferences import bradley_terry
 
 
