@@ -31,23 +31,24 @@ def ragged_batch(seed: int, rows: int = 6, width: int = 9) -> dict[str, torch.Te
     }  # fmt: skip
 
 
-def trl_loss(batch, config: LossConfig, loss_type: str, advantages, drift):
-    """`GRPOTrainer._compute_loss` on our tensors: (loss, gradient)."""
+def trl_loss(batch, config: LossConfig, loss_type: str, advantages, drift, **changes):
+    """`GRPOTrainer._compute_loss` on our tensors, with changes of its settings: (loss, gradient)."""
     logps, mask = batch["logps"].clone().requires_grad_(), batch["mask"]
     trainer = MagicMock()
     trainer._get_per_token_logps_and_entropies.return_value = logps, torch.zeros_like(logps), None
-    trainer.configure_mock(
+    settings = dict(
         beta=config.beta, epsilon_low=config.clip_low, epsilon_high=config.clip_high,
         loss_type=loss_type, top_entropy_quantile=1.0, importance_sampling_level=config.ratio,
         off_policy_mask_threshold=None, use_vllm=drift is not None,
         vllm_importance_sampling_correction=True, max_completion_length=mask.shape[1],
         current_gradient_accumulation_steps=1, aux_loss_enabled=False,
-        _entropy_bonus_enabled=False,
+        _entropy_bonus_enabled=False, get_off_policy_mask=trl.GRPOTrainer.get_off_policy_mask,
         args=SimpleNamespace(
             delta=None, use_bias_correction_kl=config.weigh_kl, steps_per_generation=1
         ),
         accelerator=MagicMock(num_processes=1, gather=lambda x: x),
     )  # fmt: skip
+    trainer.configure_mock(**settings | changes)
     trainer.model.training = True
     ids = torch.ones_like(mask, dtype=torch.long)
     inputs = {
@@ -55,6 +56,7 @@ def trl_loss(batch, config: LossConfig, loss_type: str, advantages, drift):
         "completion_mask": mask.long(), "advantages": advantages, "num_items_in_batch": mask.sum(),
         "old_per_token_logps": batch["old"], "ref_per_token_logps": batch["ref"],
         "importance_sampling_ratio": drift,
+        "sampling_per_token_logps": batch["old" if drift is None else "rollout"],
     }  # fmt: skip
     loss = trl.GRPOTrainer._compute_loss(trainer, MagicMock(), inputs)
     return loss.item(), torch.autograd.grad(loss, logps)[0]
