@@ -79,7 +79,7 @@ def test_every_box_and_every_exercise_of_a_lesson_has_its_answer(path):
     text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
     asked = [plain(box[1]) for box in BOX.finditer(text)]
     quoted, exercises = answers()[path.stem]
-    assert len(quoted) == len(asked)
+    assert len(quoted) == len(asked), f"answers.md has {len(quoted)} answers for {len(asked)} boxes"
     assert [words for words, box in zip(quoted, asked) if words not in box] == []
     assert exercises == re.findall(r"^### (Exercise \d+: .+)$", text, re.MULTILINE)
 
