@@ -45,9 +45,10 @@ AS_HOPED = {
     "per-answer": {**LEARNED, "tokens": 120},
     "no-std": {**LEARNED, "accuracy": (0.9, 0.7, 0.2)},
     "equal-clip": LEARNED,
-    **dict.fromkeys(("lora-1", "lora-4", "lora-16"), LEARNED),
+    **dict.fromkeys(("lora-1", "lora-4", "lora-16", "cispo", "rloo"), LEARNED),
+    "dynamic": {**LEARNED, "accuracy": (0.95, 0.85, 0.7)},
 }
-WORSE = ("true", "ppo-1.0", "lora-1", "lora-4", "lora-16")
+WORSE = ("true", "ppo-1.0", "lora-1", "lora-4", "lora-16", "cispo", "rloo", "dynamic")
 AS_FEARED = {**dict.fromkeys(AS_HOPED, LEARNED), **dict.fromkeys(WORSE, BASE)}
 
 # Of a chain, what each row holds where the paper is right, and where nothing is as it says.

@@ -58,6 +58,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "no-std": {**SHORT, "divide_by_std": False},
     "equal-clip": {**SHORT, "loss": {**ZERO["loss"], "clip_high": 0.2}},
     **{f"lora-{rank}": {**SHORT, **adapter(rank)} for rank in RANKS},
+    "dynamic": {**SHORT, "method": "dynamic sampling"},
+    "cispo": {**SHORT, "method": "cispo", "loss": {**ZERO["loss"], "clip_high": 4.0}},
+    "rloo": {**SHORT, "method": "rloo", "loss": {**ZERO["loss"], "aggregation": "constant"}},
 }
 
 
@@ -277,6 +280,16 @@ CLAIMS = (
               difference(gain(f"lora-{rank}"), gain("grpo")), threshold=-NO_GAIN)
         for rank in RANKS
     ),
+    # Of RLOO, `no-std` was known: its advantages are 15/16 of RLOO's. DAPO compares by updates.
+    Claim("dynamic-sampling", "With no more samples drawn, dynamic sampling ends above plain GRPO",
+          "arXiv 2503.14476 (DAPO)", ("grpo", "dynamic"),
+          difference(gain("dynamic"), gain("grpo"))),
+    Claim("cispo", "CISPO ends less than 5 points below GRPO",
+          "arXiv 2506.13585 (MiniMax-M1)", ("grpo", "cispo"),
+          difference(gain("cispo"), gain("grpo")), threshold=-NO_GAIN),
+    Claim("rloo", "RLOO ends less than 5 points below GRPO",
+          "arXiv 2402.14740", ("grpo", "rloo"),
+          difference(gain("rloo"), gain("grpo")), threshold=-NO_GAIN),
     Claim("idle-groups", "More and more questions are answered right by all samples: no gradient",
           "arXiv 2503.14476 (DAPO)", ("true",), gain("true", "all_right")),
     *CHAIN_CLAIMS,

@@ -19,7 +19,7 @@ from tests.experiments.experiment import EXPERIMENTS, Experiment
 from tests.experiments.keys import result_key
 from tests.experiments.measures import ArmRun, StoredRun, evenly
 from tests.experiments.registry import ARMS, CLAIMS, PROOFS, SEEDS, Claim, select
-from tests.experiments.settings import ZERO, Settings, learner_of, rl_stage
+from tests.experiments.settings import ZERO, Settings, rl_stage, way_to_learn
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Job:
 
 def run_arm(settings: Settings, name: str, runs: Path) -> None:
     """Train R1-Zero with these settings in `runs/name`, or go on there."""
-    stage, learner = rl_stage(settings), learner_of(settings)
-    grpo(settings["model"], stage.world.task(), stage.rl, name, runs=runs, learner=learner)
+    stage, way = rl_stage(settings), way_to_learn(settings)
+    grpo(settings["model"], stage.world.task(), stage.rl, name, runs=runs, **way)
 
 
 @dataclass(frozen=True)

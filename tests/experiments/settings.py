@@ -16,9 +16,9 @@ from r1lab.objective import LossConfig
 from r1lab.stages.samples import HarvestConfig
 from r1lab.stages.rl_stages import RLStage
 from r1lab.training.config import GRPOConfig
-from r1lab.training.rl import MakeLearner
 from r1lab.training.sft import SFTConfig
 from r1lab.world.small_world import SmallWorld
+from descendants import RLOO, DynamicSampling, cispo, rloo
 from tests.experiments.ppo import PPOLearner
 
 Settings = Mapping[str, Any]
@@ -58,6 +58,12 @@ SFT: dict[str, Any] = {
     "warmup_steps": 5, "weight_decay": 0.0, "learn_prompts": False, "template": "small",
     "microbatch_tokens": 1024,
 }  # fmt: skip
+# What the arms of GRPO's descendants give to `grpo`, by the name of their `method`.
+METHODS: dict[str, dict[str, Any]] = {
+    "dynamic sampling": {"learner": DynamicSampling},
+    "cispo": {"loss": cispo},
+    "rloo": {"learner": RLOO, "loss": rloo},
+}
 # The chain's, by stage: `stages.pipeline.R1Config`, of which a test finds each number again.
 CHAIN: dict[str, Any] = json.loads((Path(__file__).parent / "chain.json").read_text("utf-8"))
 
@@ -66,7 +72,7 @@ def rl_stage(settings: Settings) -> RLStage:
     """What a run by reinforcement learning asks and pays, and how it learns; not its model."""
     world_names = {field.name for field in fields(SmallWorld)}
     world = {name: value for name, value in settings.items() if name in world_names}
-    others = {"model", *GROUP, *world_names}
+    others = {"model", "method", *GROUP, *world_names}
     rl = {name: value for name, value in settings.items() if name not in others}
     rl["loss"] = LossConfig(**rl["loss"])
     if "lora" in rl:
@@ -75,11 +81,12 @@ def rl_stage(settings: Settings) -> RLStage:
     return RLStage(SmallWorld(**world), GRPOConfig.preset("cpu", **rl))
 
 
-def learner_of(settings: Settings) -> MakeLearner | None:
-    """PPO's where a critic judges; else None, for GRPO's."""
-    if settings["advantage"] == "group":
-        return None
-    return partial(PPOLearner, **{name: settings[name] for name in GROUP if name != "advantage"})
+def way_to_learn(settings: Settings) -> dict[str, Any]:
+    """What `grpo` is given beside the settings: a critic's learner for PPO, or a method's own."""
+    if settings["advantage"] == "gae":
+        critic = {name: settings[name] for name in GROUP if name != "advantage"}
+        return {"learner": partial(PPOLearner, **critic)}
+    return METHODS[settings["method"]] if "method" in settings else {}
 
 
 def sft_config(settings: Settings, **changes: Any) -> SFTConfig:
