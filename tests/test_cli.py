@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from datasets import Dataset
 
 from r1lab import cli
+from r1lab.files import NOTEBOOKS
 from r1lab.task import load_problems, save_problems
 from tests.fake_run import fake_run
 from tests.small_run import tiny_model
@@ -91,6 +93,7 @@ LINES = {
     "claims": ("--only pass-at-1", "verdict"),
     "doctor": ("", "Python"),
     "plan": ("--preset cpu", "peak"),
+    "grade": ("SUBMITTED --lesson 00_start_here", "ana: 00_start_here: 1 of 1 points"),
     "lab": ("--copy-only", "Lessons: notebooks"),
 }  # fmt: skip
 
@@ -104,8 +107,10 @@ def test_every_command_runs(name, small_folder, tmp_path, monkeypatch, capfd):
     Dataset.from_list(rows * 4).save_to_disk(tmp_path / "rows")
     places = {
         "MODEL": small_folder, "TEST": small_folder / "test.jsonl", "ROWS": tmp_path / "rows",
-        "RUN": fake_run(tmp_path / "run"),
+        "RUN": fake_run(tmp_path / "run"), "SUBMITTED": tmp_path / "submitted",
     }  # fmt: skip
+    (tmp_path / "submitted/ana").mkdir(parents=True)
+    shutil.copy(NOTEBOOKS / "00_start_here.ipynb", tmp_path / "submitted/ana")
     code = cli.main([name, *(str(places.get(word, word)) for word in options.split())])
     printed = capfd.readouterr()
     said = " ".join((printed.out + printed.err).split())

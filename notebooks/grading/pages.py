@@ -54,7 +54,8 @@ def write_table(out: Path, graded: Mapping[str, dict], faults: Mapping[str, list
     for student in sorted({*graded, *faults}):
         results = graded.get(student, {})
         marked = {title: one for result in results.values() for title, one in result["exercises"].items()}
-        sums[student] = {"points": points(sum(one["points"] for one in marked.values())), "of": len(titles)}
+        total = sum((one["points"] for one in marked.values()), 0.0)
+        sums[student] = {"points": points(total), "of": len(titles)}
         notes = [*faults.get(student, []), *_notes(results)]
         row = [student, *sums[student].values()]
         for title in titles:
