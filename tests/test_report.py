@@ -366,7 +366,8 @@ def test_the_browser_holds_groups_over_the_run_and_the_last_one_stays_where_no_s
     assert still.count("<details>") == 16 and "What the groups" in words
     [given] = re.findall(r"window.given = (.*);", html.unescape(page))
     groups = json.loads(given)["groups"]
-    assert [len(group["earned"]) for group in groups] == [16] * 3
+    assert [len(group["scores"]) for group in groups] == [16] * 3
+    assert not any(group["silent"] for group in groups)
     assert [group["step"] for group in groups] == sorted(group["step"] for group in groups)
     assert groups[-1]["html"] in still
     assert answers.browser(Run(tmp_path)) is None and answers.player(Run(tmp_path)) == ""

@@ -154,8 +154,9 @@ def browser(run: Run, most: int = 24, samples: Sequence[Row] = ()) -> tuple[str,
     attempts, shown = attempts_of(run), []
     for rows in groups[:: -(-len(groups) // most)]:
         answers = Answers(rows[0]["prompt"], [answer_of(row, attempts) for row in rows])
-        earned = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
-        shown.append({"step": rows[0]["step"], "html": answers.__html__(), "earned": earned})
+        scores = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
+        group = {"scores": scores, "silent": not any(row["advantage"] for row in rows)}
+        shown.append({"step": rows[0]["step"], "html": answers.__html__(), **group})
     return framed("rollouts", shown[-1]["html"], groups=shown)
 
 

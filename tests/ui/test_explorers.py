@@ -175,7 +175,7 @@ def test_a_run_is_looked_through_with_the_keyboard_alone(browser, stored, tmp_pa
     tab.goto((tmp_path / "report.html").as_uri())
     asked, groups = (tab.frame_locator("iframe").nth(i) for i in (0, 1))
     slider, finding = groups.get_by_role("slider"), groups.get_by_role("status")
-    expect(finding).to_contain_text("16 answers earn")
+    expect(finding).to_contain_text("16 answers score")
     rows = groups.locator("#group > .answers > details")
     expect(rows).to_have_count(16)
     last = finding.inner_text()
