@@ -13,7 +13,7 @@ CHECK = @$(RUNNER) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/n
 INSTALL = $(CHECK) $(RUNNER) -m tests.tools.bootstrap
 # As many workers as there are cores, up to four; a file's tests stay together.
 WORKERS = -n auto --maxprocesses 4 --dist loadfile
-NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300 \
+NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
 .PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides offline student claims golden

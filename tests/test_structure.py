@@ -26,7 +26,7 @@ READ_NAMES = [str(path.relative_to(ROOT)) for path in READ]
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
 # These only go down: to 9,000 lines and 85,000 tokens, and no file over 300 lines.
-MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_200, 95_000, 98
+MAX_CODE_LINES, MAX_TOKENS, MAX_FILES = 9_130, 94_400, 97
 LONG_FUNCTIONS: dict[str, str] = {}  # "r1lab/room/file.py:function" -> why it may be longer
 # Text as code, in a process the kernel locks in.
 RUNS_PROGRAMS = PACKAGE / "sandbox" / "zygote.py", NOTEBOOKS / "grading" / "worker.py"

@@ -123,7 +123,8 @@ def draw_chunk(
         seed=config.seed * 1_000_003 + number, world=world,
     )  # fmt: skip
     rows = []
-    for place, problem in enumerate(problems):
+    for place, number in enumerate(evaluation.index):
+        problem = problems[number]
         prompt = len(tokenizer(prompt_of(task, problem, tokenizer)).input_ids)
         for sample, text in enumerate(evaluation.completions[place]):
             measures = {name: values[place, sample] for name, values in evaluation.measures.items()}
