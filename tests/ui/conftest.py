@@ -36,7 +36,6 @@ OPEN = """async (path) => {
     window.notebook = panel;
 }"""
 CLOSE = """async () => {
-    await window.notebook.context.save();
     await window.notebook.sessionContext.shutdown();
     window.notebook.dispose();
 }"""
