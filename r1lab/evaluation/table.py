@@ -142,7 +142,7 @@ def level_table(summaries: Mapping[str, Mapping], changes: bool = False) -> Tabl
 def _compared(key, blocks, changes):
     """Print a value of each summary with its interval, if there is one, and the change; beside a change,
     a tenth of a percent says nothing."""
-    measure, cells = replace(measure_of(key), digits=1 - changes), []
+    measure, cells = replace(measure_of(key), digits=0 if changes else 1), []
     for block in blocks:
         bounds = block.get(f"{key}_ci95") or []
         cells.append(Cell(measure.text(block.get(key)), " to ".join(map(measure.number, bounds))))

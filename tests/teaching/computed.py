@@ -45,8 +45,8 @@ def clipped():
 
 def critic():
     masked = torch.ones(1, 3, dtype=torch.bool)
-    told = tensor(0, 0, 1), tensor(0.5, 0.4, 0.8), masked
-    return [generalized_advantages(*told, lam)[0, 0].item() for lam in (0.5, 1.0)]
+    inputs = tensor(0, 0, 1), tensor(0.5, 0.4, 0.8), masked
+    return [generalized_advantages(*inputs, lam)[0, 0].item() for lam in (0.5, 1.0)]
 
 
 def divergences():

@@ -57,7 +57,7 @@ def main(out: Path = Path("build/offline")) -> None:
     """Pack r1lab for computers without a network.
 
     Args:
-        out: the folder, which is written anew.
+        out: the folder; what was in it is deleted.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
