@@ -16,7 +16,8 @@ import torch
 from r1lab import cli
 from r1lab.errors import InputError
 from r1lab.objective import LossConfig
-from r1lab.models.policy import load_policy
+from r1lab.models.lora import LoRA
+from r1lab.models.policy import Policy, load_policy, load_start
 from r1lab.sampling import SamplingParams, TorchSampler, VLLMConfig, VLLMSampler
 from r1lab.sampling.vllm_sampler import VERSION, import_vllm
 from r1lab.training.estimate import open_model
@@ -227,9 +228,9 @@ def train(sampler: str, seed: int = 0, world: World = World(), **changes):
         "caps": ((0, 160),), "warmup_steps": 2,
         "learning_rate": 5e-4, "seed": seed, "vllm": replace(CONFIG, drift_limit=1e-5), **changes,
     })  # fmt: skip
-    policy, tokenizer = load_policy(BASE)
+    loaded, tokenizer = load_start(BASE, config.lora, seed)
     task = SmallWorld({"signs/2": 1.0, "signs/3": 1.0}).task()
-    learner, rewards, rows = Learner(config, task, policy, tokenizer, world), [], []
+    learner, rewards, rows = Learner(config, task, Policy(loaded), tokenizer, world), [], []
 
     def keep(rollout, experience, metrics):
         rewards.append(experience.totals.nanmean().item())
@@ -250,6 +251,24 @@ def test_two_steps_of_grpo():
         assert row["kl"] >= 0
     assert rows[0]["ratio_max"] == pytest.approx(1, abs=1e-6), "the ratio is to the policy's own"
     assert rows[1]["ratio_max"] > 1.001, "the second mini-batch is off-policy"
+
+
+def test_an_adapter_is_merged_into_the_weights_that_vllm_gets():
+    learner, _, rows = train("vllm", lora=LoRA(2, 4), learning_rate=5e-3)
+    moved = [p.detach().abs().max() for name, p in learner.policy.named_parameters() if "lora_B" in name]
+    assert max(moved) > 1e-3 and learner.sampler.weights_version == 2
+    assert all(row["drift_max"] < TOLERANCE for row in rows)
+
+
+def test_every_end_token_of_the_model_ends_an_answer(base):
+    policy, tokenizer, _, prompts = base
+    end, thought = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("</think>")
+    model = load_policy(BASE)[0].model
+    model.generation_config.eos_token_id = [end, thought]
+    rollouts = VLLMSampler(model, tokenizer, CONFIG).generate(prompts, SamplingParams(n=4, max_tokens=60, seed=1))
+    last = {ids[-1] for ids, why in zip(rollouts.completion_ids, rollouts.finish) if why == "stop"}
+    assert last == {end, thought}
+    assert not any(thought in ids[:-1] for ids in rollouts.completion_ids)
 
 
 def one_of_two(world: World, stop) -> bool:

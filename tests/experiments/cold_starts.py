@@ -37,7 +37,7 @@ SAMPLING = {
     **CHAIN["cold_start"]["sampling"],
     "mixture": {"signs/1": 0.5, "signs/2": 1.0, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 0.5},
 }
-RL = {"rollouts": 14, "caps": [[0, 320]], "eval_every": 1_000, "final_samples": 4}
+RL = {"rollouts": 12, "questions": 16, "caps": [[0, 320]], "eval_every": 1_000, "final_samples": 4}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from on_policy import OnPolicyDistillation
+from r1lab.evaluation.estimators import pass_at_k
 from r1lab.evaluation.measure import Evaluation
 from r1lab.models.policy import load_model
 from r1lab.stages.rl_stages import RLStage
@@ -29,7 +30,7 @@ from tests.experiments.next_steps import Kept, RLTrial, start, tabulate
 from tests.experiments.settings import SFT, ZERO, harvest_config, rl_stage, sft_config
 
 SAMPLES = 64
-ROWS = ("accuracy", f"pass_at_{SAMPLES}")
+TRIES = (1, 4, 16, 64)
 SAMPLING = {
     "mixture": {"signs/1": 0.3, "signs/2": 0.8, "signs/3": 2.0, "signs/4": 2.0},
     "lang_weights": {"en": 0.6, "zh": 0.4},
@@ -107,7 +108,8 @@ def distil(config: Distil = Distil(), folder: Path = Path("runs/distil")) -> Kep
         if arm in before:
             evaluations[before[arm]] = Evaluation.load(run.folder / "eval_base.npz")
     measured = {arm: row_values(evaluation) for arm, evaluation in evaluations.items()}
-    return tabulate(measured, "sft", dict.fromkeys(ROWS, evaluations["sft"].levels), folder)
+    levels = evaluations["sft"].levels
+    return tabulate(measured, "sft", dict.fromkeys(measured["sft"], levels), folder)
 
 
 def task_of(stage: RLStage, config: Distil) -> Task:
@@ -120,4 +122,5 @@ def task_of(stage: RLStage, config: Distil) -> Task:
 def row_values(evaluation: Evaluation) -> dict[str, np.ndarray]:
     """One value for each problem of each row of the table."""
     right = evaluation["correct"]
-    return dict(zip(ROWS, (right.mean(axis=1), right.max(axis=1).astype(float))))
+    samples = right.shape[1]
+    return {f"pass_at_{k}": pass_at_k(samples, right.sum(axis=1), k) for k in TRIES}

@@ -29,6 +29,7 @@ from tests.experiments.next_steps import OneLoss, Wordings, one_loss, wordings
 from tests.experiments.registry import SEEDS
 from tests.experiments.searches import RL, SearchConfig, per_problem, run_searches, settings_of
 from tests.experiments.settings import CHAIN, ZERO, Settings
+from tests.experiments.skill import Skill, skill
 
 FILES = Path("data/claims")
 SEARCH = Path("data/search.json")
@@ -139,13 +140,20 @@ def load_search(seed: int) -> StoredRun | None:
     return StoredRun(about | {"wall_seconds": run.get("wall_seconds", 0.0)}, values | levels)
 
 
-def next_step(name: str, arms: Callable[[Any, Path], dict[str, np.ndarray]], config: Any) -> Experiment:
-    """A next step of the paper; one whose settings name a chain starts from the chain of its seed."""
+def next_step(
+    name: str, arms: Callable[[Any, Path], dict[str, np.ndarray]], config: Any, *others: str
+) -> Experiment:
+    """A next step of the paper; one whose settings name a chain starts from the chain of its seed.
+
+    Args:
+        others: models that it needs besides its base.
+    """
     settings = asdict(config)
     if "rl" in settings:
         settings["rl"] = {**ZERO, **settings["rl"], "model": config.base}
+    models = (getattr(config, "base", CHAIN["base"]), *others)
     return Experiment(
-        settings, (getattr(config, "base", CHAIN["base"]),), partial(run_step, name, arms, config),
+        settings, models, partial(run_step, name, arms, config),
         partial(load_run, name), CHAIN_SEEDS, after="chain" if hasattr(config, "chain") else "true",
     )  # fmt: skip
 
@@ -167,4 +175,5 @@ EXPERIMENTS = {
     "wordings": next_step("wordings", wordings, Wordings()),
     "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
     "english": next_step("english", english, English()),
+    "skill": next_step("skill", skill, Skill()),
 }  # fmt: skip

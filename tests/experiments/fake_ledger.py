@@ -90,6 +90,17 @@ ENGLISH_FAILED = {
 }  # fmt: skip
 
 
+# Of bases that lack a skill, and that were taught it.
+SKILL = {
+    "sound": {"gain": 0.5, "accuracy": 0.7}, "verdicts": {"gain": 0.0, "accuracy": 0.2},
+    "steps": {"gain": 0.1, "accuracy": 0.2}, "verdicts_taught": {"accuracy": 0.6},
+    "steps_taught": {"accuracy": 0.6},
+}  # fmt: skip
+SKILL_FAILED = {
+    "sound": {"gain": 0.1, "accuracy": 0.3}, "verdicts": {"gain": 0.2, "accuracy": 0.6},
+    "steps": {"gain": 0.2, "accuracy": 0.6}, "verdicts_taught": {"accuracy": 0.5},
+    "steps_taught": {"accuracy": 0.5},
+}  # fmt: skip
 ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
          "r1_few-shot": 0.5}  # fmt: skip
 
@@ -102,8 +113,8 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
-for steps, sign, real in ((STEPS, 1, ENGLISH), (FAILED, -1, ENGLISH_FAILED)):
-    steps["english"] = real
+for steps, sign, real, bases in ((STEPS, 1, ENGLISH, SKILL), (FAILED, -1, ENGLISH_FAILED, SKILL_FAILED)):
+    steps |= {"english": real, "skill": bases}
     steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
 
 

@@ -215,6 +215,26 @@ ENGLISH_CLAIMS = (
 )  # fmt: skip
 
 
+def half_the_gain(id: str, statement: str, fault: str) -> Claim:
+    """A claim that half of the sound base's gain is more than the whole gain of one with a fault."""
+    arms = ("skill/sound", f"skill/{fault}")
+    sound, faulty = (stored(arm, "gain") for arm in arms)
+    return Claim(id, statement, "arXiv 2503.01307", arms, difference(sound, faulty, share=0.5))
+
+
+# Written after a pilot on seed 9, in which RL raised the sound base by 46 points and both others by none,
+# and fewer sound documents gave the steps back and not the verdicts.
+SKILL_CLAIMS = (
+    half_the_gain("skill-verdicts", "No skill, no gain: a base whose verdicts are a coin gains less than "
+                  "half as much from RL", "verdicts"),
+    half_the_gain("skill-steps", "… and so does one whose steps slip", "steps"),
+    stages("skill-verdicts-taught", "Verdicts taught by fine-tuning first, RL ends higher",
+           "arXiv 2503.01307", "verdicts_taught", "verdicts", ("accuracy",), "skill"),
+    stages("skill-steps-taught", "… and so does RL where steps were taught first",
+           "arXiv 2503.01307", "steps_taught", "steps", ("accuracy",), "skill"),
+)  # fmt: skip
+
+
 def search(id: str, statement: str, relation: str, threshold: float = 0.0) -> Claim:
     """A claim about the two paths that the paper gave up."""
     measure = stored(f"search/{id}", f"effect-{id}")
@@ -296,6 +316,7 @@ CLAIMS = (
     *SEARCH_CLAIMS,
     *NEXT_STEPS,
     *ENGLISH_CLAIMS,
+    *SKILL_CLAIMS,
 )  # fmt: skip
 
 

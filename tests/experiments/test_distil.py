@@ -19,7 +19,7 @@ QUICK = {"questions": 2, "group_size": 2, "minibatches": 1}
 def test_all_arms_cost_no_less_than_sft_and_start_where_they_should(tmp_path, alone, monkeypatch):
     student, teacher = tiny_model(tmp_path / "student"), tiny_model(tmp_path / "teacher")
     save_problems(load_problems("data/test_signs.jsonl")[127:130], tmp_path / "test.jsonl")
-    monkeypatch.setattr(arms, "ROWS", ("accuracy", "pass_at_2"))
+    monkeypatch.setattr(arms, "TRIES", (1, 2))
     config = Distil(
         base=student, teacher=teacher, processes=1, problems=1, levels=(2, 3), seed=3,
         rl=RL | QUICK | {"caps": [[0, 4]], "final_samples": 2, "test": str(tmp_path / "test.jsonl")},
@@ -29,13 +29,13 @@ def test_all_arms_cost_no_less_than_sft_and_start_where_they_should(tmp_path, al
     values = distil(config, tmp_path / "arms")
     names = {"student", "sft", "rl", "on_policy", "sft_rl", "levels"}
     assert {name.partition("/")[0] for name in values} == names
-    assert values["levels/accuracy"].tolist() == [2, 3]
+    assert values["levels/pass_at_1"].tolist() == [2, 3]
     runs = {name: Run(tmp_path / "arms" / name) for name in ("sft", "rl", "on_policy", "sft_rl")}
     limit = runs["sft"].summary["flops"]
     for arm in ("rl", "on_policy", "sft_rl"):
         assert runs[arm].config["flops_limit"] == limit <= runs[arm].summary["flops"]
         assert runs[arm].config["model"] == str(runs["sft"].model if arm == "sft_rl" else student)
     assert runs["on_policy"].config["loss"]["beta"] == 0 < runs["rl"].config["loss"]["beta"]
-    assert np.array_equal(distil(config, tmp_path / "arms")["rl/accuracy"], values["rl/accuracy"])
+    assert np.array_equal(distil(config, tmp_path / "arms")["rl/pass_at_1"], values["rl/pass_at_1"])
     with pytest.raises(InputError, match="other settings .seed."):
         distil(replace(config, seed=4), tmp_path / "arms")

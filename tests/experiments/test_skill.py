@@ -6,16 +6,16 @@ from random import Random
 import pytest
 
 from r1lab.run import Run
-from r1lab.world.corpus import EARLY_CORPUS
 from r1lab.world.puzzles import parse_attempts
-from tests.experiments.skill import PRETRAINING, RL, Skill, documents, skill, written_totals
+from tests.experiments.skill import RL, Skill, documents, skill, written_totals
+from tests.small_run import tiny_model
 
 QUICK = {"questions": 2, "group_size": 2, "minibatches": 1, "rollouts": 1, "final_samples": 2}
 
 
 def attempts_of(fault):
     """All attempts in 400 documents."""
-    for row in islice(documents(EARLY_CORPUS, "a seed", fault), 400):
+    for row in islice(documents("a seed", fault), 1_000):
         yield from parse_attempts(row["completion"])
 
 
@@ -40,14 +40,15 @@ def test_what_follows_a_slip_goes_on_from_what_is_written():
 
 def test_every_base_reads_its_corpus_and_gets_the_same_rl(tmp_path, alone):
     config = Skill(
-        size="tiny", seed=3, processes=1, problems=1, rl=RL | QUICK | {"caps": [[0, 8]]},
-        reading={"early": 30, "late": 20, "taught": 10}, pretraining=PRETRAINING | {"tokens_per_step": 2_048},
+        base=tiny_model(tmp_path / "tiny"), seed=3, processes=1, problems=1,
+        documents={"going on": 30, "remedy": 10}, rl=RL | QUICK | {"caps": [[0, 8]]},
     )  # fmt: skip
-    values = skill(config, tmp_path)
+    values = skill(config, tmp_path / "arms")
     arms = {"sound", "verdicts", "steps", "verdicts_taught", "steps_taught"}
     assert {name.partition("/")[0] for name in values} == arms | {"levels"}
     assert values["levels/gain"].tolist() == [2, 3, 4]
-    start = {arm: Run(tmp_path / arm).config["model"] for arm in arms}
-    assert start["sound"] == str(Run(tmp_path / "sound_late").model)
-    assert start["steps_taught"] == str(Run(tmp_path / "steps_remedy").model)
-    assert Run(tmp_path / "steps_remedy").config["model"] == start["steps"]
+    runs = {place.parent.name: Run(place.parent) for place in (tmp_path / "arms").glob("*/summary.json")}
+    assert runs["sound"].config["model"] == str(runs["sound going on"].model)
+    assert runs["steps_taught"].config["model"] == str(runs["steps remedy"].model)
+    assert runs["steps remedy"].config["model"] == runs["steps"].config["model"]
+    assert runs["steps remedy"].config["data"] == runs["verdicts remedy"].config["data"]
