@@ -30,6 +30,7 @@ from tests.experiments.registry import SEEDS
 from tests.experiments.searches import RL, SearchConfig, per_problem, run_searches, settings_of
 from tests.experiments.settings import CHAIN, ZERO, Settings
 from tests.experiments.skill import Skill, skill
+from tests.experiments.thinking import Thinking, thinking
 
 FILES = Path("data/claims")
 SEARCH = Path("data/search.json")
@@ -176,4 +177,5 @@ EXPERIMENTS = {
     "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
     "english": next_step("english", english, English()),
     "skill": next_step("skill", skill, Skill()),
+    "thinking": next_step("thinking", thinking, Thinking(), "data/zero", "data/r1"),
 }  # fmt: skip

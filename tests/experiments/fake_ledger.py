@@ -103,6 +103,8 @@ SKILL_FAILED = {
 }  # fmt: skip
 ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
          "r1_few-shot": 0.5}  # fmt: skip
+THOUGHT = {"base_vote_16": 0.3, "r1_vote_1": 0.7, "r1_tea_256": 0.7, "r1_vote_matched": 0.8,
+           "r1_wait_256": 0.9, "r1_vote_16": 0.8, "r1_best_8": 0.9}  # fmt: skip
 
 
 def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -116,6 +118,8 @@ FAILED = {name: failed(arms) for name, arms in STEPS.items()}
 for steps, sign, real, bases in ((STEPS, 1, ENGLISH, SKILL), (FAILED, -1, ENGLISH_FAILED, SKILL_FAILED)):
     steps |= {"english": real, "skill": bases}
     steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
+    steps["thinking"] = {arm: {"accuracy": sign * value} for arm, value in THOUGHT.items()}
+    steps["thinking"]["r1_vote_1"]["tokens"] = -sign * 100.0  # at both levels, which is more than twice it
 
 
 class FakeExperiments(dict):
@@ -183,7 +187,7 @@ def write_entropies(folder, entropies):
 @pytest.fixture
 def laboratory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for base in ("base", "tiny", "noskill", "small", "zero", "llama", "english"):
+    for base in ("base", "tiny", "noskill", "small", "zero", "r1", "llama", "english"):
         folder = tmp_path / "data" / base
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(base.encode())

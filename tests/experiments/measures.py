@@ -183,6 +183,19 @@ def top_level(whole: Measure) -> Measure:
     return measure
 
 
+def hardest_against_easiest(whole: Measure, times: float) -> Measure:
+    """The mean at the hardest level minus `times` that at the easiest; the other levels have no say."""
+
+    def measure(runs: Runs) -> Effect:
+        effect = whole(runs)
+        easiest, hardest = effect.levels.min(), effect.levels.max()
+        ends = np.flatnonzero((effect.levels == easiest) | (effect.levels == hardest))
+        weights = np.where(effect.levels[ends] == hardest, 2.0, -2.0 * times)  # a mean over two levels
+        return Effect(weights * effect.values[ends], effect.levels[ends], [effect.ids[at] for at in ends])
+
+    return measure
+
+
 def vote_gain_halfway(arm: str) -> Measure:
     """cons@16 minus pass@1 at the evaluation nearest to half of the steps, the earlier of two."""
 

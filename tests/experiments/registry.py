@@ -17,6 +17,7 @@ from tests.experiments.measures import (
     difference,
     end_against_best,
     gain,
+    hardest_against_easiest,
     late_entropy,
     stored,
     top_level,
@@ -235,6 +236,32 @@ SKILL_CLAIMS = (
 )  # fmt: skip
 
 
+def asked(id: str, statement: str, section: str, first: str, second: str, **expected: Any) -> Claim:
+    """A claim about R1's accuracy, or another model's, in two ways to spend tokens."""
+    return stages(id, statement, section, first, second, ("accuracy",), "thinking", **expected)
+
+
+S1 = "arXiv 2501.19393 (s1)"
+# The directions are those of the papers, fixed before any accuracy was seen. Then seed 9 showed that thinking
+# closed in the middle of an attempt is answered with that attempt, and since then it goes on to its next own
+# end, as in s1. So asked on 32 puzzles, R1 had 53 % right with at least 128 tokens and 84 % when left alone.
+THINKING_CLAIMS = (
+    asked("think-on", "R1 is more accurate where it must think for at least 256 tokens than where it ends "
+          "by itself", S1, "r1_wait_256", "r1_vote_1"),
+    asked("think-on-word", "… and more with “wait” than with a word that says nothing there (tea)", S1,
+          "r1_wait_256", "r1_tea_256"),
+    asked("think-on-vote", "… and more than by a majority vote with the same number of tokens", S1,
+          "r1_wait_256", "r1_vote_matched"),
+    asked("best-of-vote", "The best of R1's 8 answers by a PRM beats its vote of 16 (the same number of "
+          "tokens, with those that the PRM reads)", "arXiv 2305.20050, 2408.03314", "r1_best_8", "r1_vote_16"),
+    asked("tokens-alone", "The base's vote of 16, which costs more, stays below one answer of R1", S1,
+          "base_vote_16", "r1_vote_1", relation="below"),
+    Claim("harder-longer", "R1 spends more than twice the tokens on the hardest level as on the easiest",
+          "v2 E.4", ("thinking/r1_vote_1",),
+          hardest_against_easiest(stored("thinking/r1_vote_1", "tokens"), 2.0), unit="tokens"),
+)  # fmt: skip
+
+
 def search(id: str, statement: str, relation: str, threshold: float = 0.0) -> Claim:
     """A claim about the two paths that the paper gave up."""
     measure = stored(f"search/{id}", f"effect-{id}")
@@ -317,6 +344,7 @@ CLAIMS = (
     *NEXT_STEPS,
     *ENGLISH_CLAIMS,
     *SKILL_CLAIMS,
+    *THINKING_CLAIMS,
 )  # fmt: skip
 
 

@@ -132,6 +132,15 @@ def test_entropy_is_that_of_the_later_rollouts(tmp_path):
     assert effect.values.tolist() == [0.3, 0.2] and effect.ids == ["step 12", "step 16"]
 
 
+def test_the_hardest_level_is_compared_with_so_many_times_the_easiest():
+    values = {"r1/tokens": np.array([10.0, 30.0, 500.0, 70.0, 110.0]),
+              "levels/tokens": np.array([2, 2, 3, 5, 5])}  # fmt: skip
+    measure = measures.hardest_against_easiest(measures.stored("ask/r1", "tokens"), 3.0)
+    effect = measure({"ask": StoredRun({}, values)})
+    assert effect.levels.tolist() == [2, 2, 5, 5]
+    assert macro_mean(effect.values, effect.levels) == 90 - 3 * 20
+
+
 def test_a_group_is_idle_when_all_its_samples_are_right():
     one = evaluation(accuracy=(1, 0.5, 0), rng=np.random.default_rng(0))
     assert np.array_equal(measures.per_problem(one, "all_right"), LEVELS == 1)
