@@ -173,7 +173,7 @@ SOURCES_OF_CHANCE = {  # calls that draw at random -> the argument that must be 
     **dict.fromkeys("rand randn randint randperm multinomial normal bernoulli".split(), "generator"),
     **dict.fromkeys("SamplingParams evaluate measure_skills GRPOConfig ask paired_bootstrap".split(), "seed"),
 }
-EXERCISES_IN = {"00_start_here": 1}  # fewer than the three of a lesson
+EXERCISES_IN = {"00_start_here": 1, "03b_insight_or_habit": 2}  # fewer than the three of a lesson
 
 
 def items(text):
@@ -529,6 +529,7 @@ def test_a_picture_with_alternative_text_is_fine(text):
 # Lessons whose prose follows style.md: there, a paragraph holds at most one colon, semicolon or
 # bracket on average. A lesson is added here when it is rewritten.
 REWRITTEN = ("00_start_here", "01_grpo_math", "01b_variants_and_kl", "02_reward_design", "03_r1_zero")
+REWRITTEN += ("03b_insight_or_habit",)
 REWRITTEN += ("04_cold_start", "05_reasoning_rl", "06_rejection_sampling")
 UNPLAIN = r"\b(mend\w*|anew|hitherto|seldom|begun|stands in|what must hold)\b"
 REWRITTEN += ("07_rl_for_all_scenarios", "08_distillation", "09_evaluation",
@@ -565,7 +566,7 @@ def test_pauses_are_counted_in_prose_only():
 # Lessons whose numbers stand in tables (`r1lab.lab.table`): nothing printed has over six lines.
 TABULATED = ("00_start_here", "01_grpo_math", "02_reward_design", "03_r1_zero", "04_cold_start", "05_reasoning_rl")
 TABULATED += ("06_rejection_sampling", "07_rl_for_all_scenarios", "08_distillation", "09_evaluation")
-TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "13_a_real_model", "14_capstone", "01b_variants_and_kl")
+TABULATED += ("10_what_did_not_work", "11_fused_logprobs", "12_scaling_out", "13_a_real_model", "14_capstone", "01b_variants_and_kl", "03b_insight_or_habit")
 
 
 def long_prints(nb):
