@@ -3,7 +3,6 @@
 import random
 from dataclasses import dataclass, replace
 from functools import wraps
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +16,7 @@ from r1lab.evaluation import measure
 from r1lab.evaluation.measure import Evaluation
 from r1lab.models.policy import refuse_unknown_words
 from r1lab.objective import group_advantages
-from r1lab.report.answers import Answer, Answers, answer_of, attempts_of
+from r1lab.report.answers import SHOWN, Answer, Answers, answer_of, attempts_of
 from r1lab.report.export import export, push
 from r1lab.report.figures import draw
 from r1lab.report.pages import embedded, write_report
@@ -76,19 +75,10 @@ class Run(run.Run):
 
     def _repr_html_(self):
         """A card: where it lies, how far it is, the curve, and what it last wrote."""
-        rows, address = self.metrics, escape(str(self.folder))
-        state = "finished" if self.finished else "stopped on the way" if rows else "not started"
-        parts = [f"<b>{escape(self.name)}</b>: {state}, in <code>{address}</code>"]
-        figure = draw("accuracy", rows, self.config) if rows else None
-        if figure is not None:
-            picture = embedded(figure, "")
-            alt = escape(picture["alt"])
-            parts.append(f'<img src="{picture["source"]}" alt="{alt}" width="640">')
         attempts = self._task.attempts if self._task else attempts_of(self)
-        for row in self.samples[-3:]:
-            answer = answer_of(row, attempts)
-            parts.append(f"<p>{escape(row['prompt'])}</p>{answer._repr_html_()}")
-        return "\n".join(parts)
+        figure = self.metrics and draw("accuracy", self.metrics, self.config)
+        shown = [Answers(row["prompt"], [answer_of(row, attempts)]) for row in self.samples[-3:]]
+        return SHOWN.style() + SHOWN.card(self, figure and embedded(figure, ""), shown)
 
 
 @wraps(rl.grpo)
@@ -189,7 +179,7 @@ def sample(
         for row, text in enumerate(texts)
     ]  # fmt: skip
     gold = gold_answer(problem) or "not checkable"
-    return Group(f"{prompt}\n(a right answer: {gold})", answers, problem, parts)
+    return Group(f"{problem.prompt}\n(a right answer: {gold})", answers, problem, parts)
 
 
 def ask(

@@ -91,7 +91,3 @@ def exit_code(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return STOPPED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -70,8 +70,7 @@ class Run:
 
         A resumed run may have written a step twice: its last account counts.
         """
-        rows = self._rows("metrics.jsonl", ("kind", "step"))
-        latest = {(row["kind"], row["step"]): row for row in rows}
+        latest = {(row["kind"], row["step"]): row for row in self._rows("metrics.jsonl", ("kind", "step"))}
         return sorted(latest.values(), key=lambda row: row["step"])
 
     @property
@@ -223,8 +222,7 @@ class MetricsLog:
     def __init__(self, path: Path, resume_at: int = 0):
         self.path = path
         if resume_at and path.exists():
-            rows = [row for row in read_rows(path) if row["step"] <= resume_at]
-            write_rows(path, rows)
+            write_rows(path, [row for row in read_rows(path) if row["step"] <= resume_at])
         else:
             path.unlink(missing_ok=True)
 

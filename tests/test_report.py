@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations, pairwise
+from random import Random
 
 import matplotlib
 import pytest
@@ -20,7 +21,8 @@ from r1lab.errors import InputError
 from r1lab.files import SHIPPED, read_rows
 from r1lab.report import answers, figures, pages
 from r1lab.run import Run
-from r1lab.world import find_attempts
+from r1lab.world import FAMILIES, find_attempts
+from r1lab.world.words import SAYINGS
 
 DRAWN = list(figures.CAPTIONS)
 
@@ -349,6 +351,29 @@ def test_an_answer_without_thinking_says_so_and_one_outside_a_group_has_no_advan
     assert "+0.00" not in alone and 'class="bar"' not in alone
 
 
+def test_what_is_said_in_chinese_has_its_english_behind_it_in_terminal_and_page():
+    """A question in Chinese was shown without a word that most readers know."""
+    answer = answers.answer_of(stored_answer("<think> 9+5=14+1=15:13 不 等 9+5=14-1=13:13 对 </think>"), find_attempts)
+    assert answer.__rich__().plain.splitlines()[-2].strip() == "in Chinese: 对 ok 不 no 等 wait"
+    group = answers.Answers("用9,5,1得13\n(a right answer: 9+5-1)", [answer, answers.Answer("不 9 <answer> 不对")])
+    assert group.__rich__().plain.startswith("用9,5,1得13 make 13 from 9,5,1\n(a right answer: 9+5-1)\n")
+    page = group.__html__()
+    assert '用9,5,1得13</span><span class="english"> make 13 from 9,5,1</span>' in page
+    assert '不</span><span class="english"> no</span><span class="text"> 9 </span>' in page
+    assert "不对</span>" in page  # a word of the language itself, and none of the small world's
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES.values() if "zh" in family.questions])
+def test_every_question_of_the_small_world_in_chinese_has_the_english_one_behind_it(family):
+    chinese, english = (family.draw(Random(5), family.levels[-1], lang).prompt for lang in ("zh", "en"))
+    assert [text for _, text in answers.glossed(chinese)] == [chinese, f" {english}"]
+
+
+def test_a_word_of_thinking_is_said_in_english_as_the_small_world_says_it():
+    said = {saying["zh"]: saying["en"] for saying in SAYINGS}
+    assert {word: english for word, english in answers.ENGLISH.items() if len(word) == 1} == said
+
+
 def test_a_group_is_shown_from_the_best_to_the_worst_each_with_its_tokens_where_they_are_stored():
     tokens = [["9", 0.0], ["wait", 0.4], ["<b>", -0.25]]
     rows = [stored_answer(SEARCHED, advantage=A, step=4) for A in (-1.0, 1.0)]
@@ -366,8 +391,8 @@ def test_the_browser_holds_groups_over_the_run_and_the_last_one_stays_where_no_s
     assert still.count("<details>") == 16 and "What the groups" in words
     [given] = re.findall(r"window.given = (.*);", html.unescape(page))
     groups = json.loads(given)["groups"]
-    assert [len(group["scores"]) for group in groups] == [16] * 3
-    assert not any(group["silent"] for group in groups)
+    assert [len(group["rewards"]) for group in groups] == [16] * 3
+    assert all(any(group["advantage"]) for group in groups)
     assert [group["step"] for group in groups] == sorted(group["step"] for group in groups)
     assert groups[-1]["html"] in still
     assert answers.browser(Run(tmp_path)) is None and answers.player(Run(tmp_path)) == ""

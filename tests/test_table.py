@@ -24,8 +24,20 @@ def test_markdown_aligns_numbers_and_escapes_bars():
         r"| signs \| sums | 24 % 21–27 | **86 %** 83–89 |",
         "| <b> | 1 | 2 |",
     ]
-    words = Table(["a", "b"], [["1", "2"]], numbers=False)
-    assert str(words).splitlines()[1] == "| --- | --- |"
+
+
+def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
+    """A column of verdicts was aligned to the right, as if it held numbers."""
+    rows = [["a", "ok", "1.5", "–", "−3 points"], ["b", "2 of 4", Cell("12 %", "9 to 15"), "", "× 2"]]
+    table = Table(["what", "state", "right", "vote", "change"], rows)
+    assert table.sides == ["left", "left", "right", "right", "right"]
+    assert str(table).splitlines()[1] == "| --- | --- | ---: | ---: | ---: |"
+    page, left = table._repr_html_(), ' style="text-align: left"'
+    assert f'<th scope="col"{left}>state</th><th scope="col">right</th>' in page
+    assert f"<td{left}>2 of 4</td><td>12 % <small>9 to 15</small></td>" in page
+    assert page.startswith('<table style="font-variant-numeric: tabular-nums">')
+    assert [column.justify for column in table.__rich__().columns] == table.sides
+    assert Table(["what", "right"], []).sides == ["left", "right"]
 
 
 def test_html_escapes_what_it_shows_and_marks_the_best():

@@ -199,7 +199,7 @@ def test_groups_of_a_run_are_shown_and_a_run_without_any_is_one_sentence(tmp_pat
     monkeypatch.setattr(lesson, "display", lambda data, raw: shown.append(data["text/html"]))
     lesson.rollouts(ROOT / "data" / "runs" / "zero", most=3)
     still, page = shown[0].split("<iframe")
-    assert still.count("<details>") == 16 and page.count("scores") > 3
+    assert still.count("<details>") == 16 and page.count("rewards") > 3
     assert "A still picture" in still and "&lt;script&gt;" in page  # a page within the page
     with pytest.raises(InputError, match="holds no group of answers"):
         lesson.rollouts(tmp_path)

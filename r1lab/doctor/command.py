@@ -53,7 +53,7 @@ def doctor(
     if target is None:
         checks = environment_report()
         rows = [(check.name, MARKS[check.ok], check.measured, check.advice) for check in checks]
-        console.print(Table(("what", "", "found", "to do"), rows, numbers=False))
+        console.print(Table(("what", "", "found", "to do"), rows))
         return ILL if any(check.ok is False for check in checks) else 0
     options = {"task": task, "test": test, "template": template, "reward": reward}
     illnesses = diagnose(target, preset, **{name: given for name, given in options.items() if given})

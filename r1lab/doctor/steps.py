@@ -115,8 +115,7 @@ def steps(trial):
 
 def gradients(trial):
     """Explain both gradients; of the second, the names begin with "second_"."""
-    second = dissected(trial, 1)
-    return dissected(trial, 0) | {f"second_{name}": value for name, value in second.items()}
+    return dissected(trial, 0) | {f"second_{name}": value for name, value in dissected(trial, 1).items()}
 
 
 def dissected(trial, number):

@@ -171,8 +171,7 @@ def paper_rows(path: Path | None = None) -> list[dict]:
 
 def paper_value(model: str, benchmark: str) -> float | None:
     """Find what the paper prints (v2), in its unit; None where it prints nothing."""
-    asked = (model, benchmark)
-    rows = (row for row in paper_rows() if (row["model"], row["benchmark"]) == asked)
+    rows = (row for row in paper_rows() if row["model"] == model and row["benchmark"] == benchmark)
     return next((row["value"] for row in rows if "v2" in row["versions"]), None)
 
 

@@ -58,6 +58,7 @@ class Measure:
 
 
 MEASURES = {key: Measure(*about) for key, about in read_toml(__file__, "measures").items()}
+WORDS = re.compile(r"\W*[^\W\d_]")  # what a cell that is no number begins with
 OF_SEVERAL = re.compile(r"(pass|cons)_at_(?!1$)(\d+)")  # pass@k and the majority vote of k answers
 
 
@@ -85,16 +86,23 @@ class Table:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
-    numbers: bool = True  # columns after the first are aligned to the right
     caption: str = ""
 
     def cells(self) -> list[list[Cell]]:
         return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
 
+    @property
+    def sides(self) -> list[str]:
+        """Align numbers to the right, and columns of words and the first one to the left."""
+        sides = ["left", *["right"] * (len(self.columns) - 1)]
+        for row in self.cells():
+            sides = ["left" if WORDS.match(cell.text) else side for side, cell in zip(sides, row)]
+        return sides
+
     def __rich__(self) -> rich.table.Table:
         shown = rich.table.Table()
-        for place, name in enumerate(self.columns):
-            shown.add_column(Text(name), justify="right" if self.numbers and place else "left")
+        for name, side in zip(self.columns, self.sides):
+            shown.add_column(Text(name), justify=side)
         for row in self.cells():
             texts = [((cell.text, "bold" * cell.best), (f" {cell.interval}".rstrip(), "dim")) for cell in row]
             shown.add_row(*(Text.assemble(*parts) for parts in texts))

@@ -20,7 +20,7 @@ from r1lab.evaluation.table import Cell, Table
 from r1lab.files import read_toml
 from r1lab.models.policy import Policy, load_policy, load_start
 from r1lab.report.answers import Answer, browser, framed
-from r1lab.report.claims import HEADER, expected, load_ledger, numbers, select
+from r1lab.report.claims import HEADER, claim_row, load_ledger, select
 from r1lab.report.figures import STYLE, draw, png_bytes
 from r1lab.run import Run
 from r1lab.sampling import SamplingParams, TorchSampler
@@ -115,11 +115,10 @@ def ledger(*names: str):
     Raises:
         InputError: there is no such claim.
     """
-    rows, claims = [], load_ledger()["claims"]
-    for claim in (claim for name in names for claim in select(claims, name).values()):
-        verdict = Cell(claim["verdict"], best=True)
-        rows.append((claim["statement"], expected(claim), *numbers(claim), verdict))
-    display(Table((HEADER[0], *HEADER[3:]), rows, numbers=False))
+    claims = load_ledger()["claims"]
+    chosen = (claim for name in names for claim in select(claims, name).values())
+    rows = [(row[0], *row[3:]) for row in map(claim_row, chosen)]
+    display(Table((HEADER[0], *HEADER[3:]), rows))
 
 
 class Watch:

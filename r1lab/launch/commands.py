@@ -185,8 +185,7 @@ def hacking(config: Annotated[R1Config, Flat] = R1Config(), name: str = "r1"):
     rows = []
     for payer, scores in runs.items():
         for when in ("start", "short", "long"):
-            shown = [f"{scores[when][judge]:.3f}" for judge in (*runs, "agreement")]
-            rows.append((payer, when, *shown))
+            rows.append((payer, when, *(f"{scores[when][judge]:.3f}" for judge in (*runs, "agreement"))))
     columns = ("paid by", "steps", *(f"score of the {judge}" for judge in runs), "agreement")
     console.print(Table(columns, rows))
 
@@ -290,8 +289,7 @@ def report(run: tyro.conf.Positional[Path], readme: Path | None = None):
 
 def _problems(data, count):
     """Those of a family, a file or a set of the Hub; the first `count` of each level, or all."""
-    source = f"data/test_{data}.jsonl" if data in FAMILIES else data
-    return first_of_each_level(load_source(source), count)
+    return first_of_each_level(load_source(f"data/test_{data}.jsonl" if data in FAMILIES else data), count)
 
 
 def _share(value):

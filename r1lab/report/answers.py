@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import cycle, groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from rich.text import Text
 
 from r1lab.errors import InputError, require_known
+from r1lab.rewards.languages import ENGLISH, HAN
 from r1lab.rewards.parsing import parse
 from r1lab.run import Row, Run
 from r1lab.stages.rl_stages import stored_zero
@@ -30,7 +31,7 @@ PAGES = Environment(
 SHOWN = PAGES.get_template("answers.html").module  # its macros
 MARKS = {"hit": "✓", "miss": "✗", "repeat": "✗ again"}
 EXPLORERS = Path(__file__).with_name("explorers")
-STYLES = {"hit": "green", "repeat": "yellow", "final": "bold", "tag": "cyan"}  # in a terminal
+STYLES = {"hit": "green", "repeat": "yellow", "final": "bold", "tag": "cyan", "english": "dim"}  # in a terminal
 FindAttempts = Callable[[Problem, str], list]
 
 
@@ -74,21 +75,19 @@ class Answer:
         parsed = parse(self.completion)
         silent = bool(parsed.answer and not parsed.thinking.removeprefix("<think>").strip())
         if not self.attempts and not silent:
-            pieces = re.split("(</?(?:think|answer)>)", self.completion)
-            return [("tag" if place % 2 else "text", piece) for place, piece in enumerate(pieces)]
+            return glossed(self.completion)
         width = max((len(attempt.expression) for attempt in self.attempts), default=0)
         spans = [("miss", "     no thinking\n")] * silent
         for number, (attempt, kind) in enumerate(zip(self.attempts, self.kinds), 1):
             reached = f"{attempt.expression:{width}} = {attempt.totals[-1]:<4}"
             spans.append((kind, f"{number:3}  {reached} {MARKS[kind]}\n"))
+        if words := " ".join(word for word in ENGLISH if word in self.completion):
+            spans += glossed(f"     in Chinese: {words}\n")
         answer = f"answer: {parsed.answer}" if parsed.answer else "no answer"
         return [*spans, ("final", f"     {answer}")]
 
     def __rich__(self) -> Text:
-        shown = Text().append(f"{self.head}\n", style="bold")
-        for kind, text in self.spans:
-            shown.append(text, style=STYLES.get(kind))
-        return shown.append("\n")
+        return painted([("final", f"{self.head}\n"), *self.spans, ("text", "\n")])
 
     def __html__(self) -> str:
         return SHOWN.answer(self)
@@ -109,26 +108,35 @@ class Answers:
         return sorted(self.answers, key=lambda answer: -(answer.advantage or 0.0))
 
     def __rich__(self) -> Text:
-        shown = Text(f"{self.question}\n")
-        for answer in self.best_first:
-            shown.append("\n").append_text(answer.__rich__())
-        return shown
+        shown = [answer.__rich__() for answer in self.best_first]
+        return Text("\n").join([painted([*glossed(self.question), ("text", "\n")]), *shown])
 
     def __html__(self) -> str:
-        return SHOWN.group(self.question, self.best_first)
+        return SHOWN.group(glossed(self.question), self.best_first)
 
     def _repr_html_(self):
         return SHOWN.style() + self.__html__()
+
+
+def glossed(text: str) -> list[tuple[str, str]]:
+    """Cut a text into spans at its tags, and behind what the small world says in Chinese add its English."""
+    for chinese, english in ENGLISH.items():
+        text = re.sub(f"(?<![{HAN}]){chinese}(?![{HAN}])", rf"\g<0>\0 {english}\0", text)
+    pieces = re.split("(</?(?:think|answer)>)|\0(.*?)\0", text)
+    return [span for span in zip(cycle(("text", "tag", "english")), pieces) if span[1]]
+
+
+def painted(spans: Sequence[tuple[str, str]]) -> Text:
+    """Make spans into text for a terminal."""
+    return Text.assemble(*((text, STYLES.get(kind, "")) for kind, text in spans))
 
 
 def answer_of(row: Row, attempts: FindAttempts | None = None) -> Answer:
     """Make what is shown of a row of `samples.jsonl`; `attempts` reads its attempts."""
     whole = row.keys() >= {*REQUIRED}  # of its problem
     tries = attempts(problem_of(row), row["completion"]) if attempts and whole else ()
-    return Answer(
-        row["completion"], tries, row.get("rewards", {}), row.get("advantage"), row.get("finish"),
-        row.get("log_ratio", ())
-    )  # fmt: skip
+    shown = {name: row[name] for name in row.keys() & Answer.__annotations__}
+    return Answer(**shown | {"attempts": tries})
 
 
 def attempts_of(run: Run) -> FindAttempts | None:
@@ -154,9 +162,8 @@ def browser(run: Run, most: int = 24, samples: Sequence[Row] = ()) -> tuple[str,
     attempts, shown = attempts_of(run), []
     for rows in groups[:: -(-len(groups) // most)]:
         answers = Answers(rows[0]["prompt"], [answer_of(row, attempts) for row in rows])
-        scores = [sum(value or 0.0 for value in row["rewards"].values()) for row in rows]
-        group = {"scores": scores, "silent": not any(row["advantage"] for row in rows)}
-        shown.append({"step": rows[0]["step"], "html": answers.__html__(), **group})
+        earned = {name: [row[name] for row in rows] for name in ("rewards", "advantage")}
+        shown.append({"step": rows[0]["step"], "html": answers.__html__(), **earned})
     return framed("rollouts", shown[-1]["html"], groups=shown)
 
 
@@ -180,7 +187,8 @@ def player(run: Run) -> str:
     attempts, questions = attempts_of(run), []
     for rows in pick_samples(run.samples):
         scenes = [(row["step"], answer_of(row, attempts).__html__()) for row in rows]
-        questions.append((f"Level {rows[0]['level']}: {rows[0]['prompt']}", scenes))
+        asked = "".join(text for _, text in glossed(rows[0]["prompt"]))
+        questions.append((f"Level {rows[0]['level']}: {asked}", scenes))
     return framed("player", SHOWN.stages(questions), questions=questions)[0] if questions else ""
 
 
@@ -199,8 +207,7 @@ def framed(name: str, still: str = "", **data) -> tuple[str, str]:
 
 def page(name: str, **data) -> str:
     """Return an explorer as a page that needs no other file. Raises InputError where there is none."""
-    names = sorted(path.stem for path in EXPLORERS.glob("*.html"))
-    require_known(name, names, "explorer")
+    require_known(name, sorted(path.stem for path in EXPLORERS.glob("*.html")), "explorer")
     text, script = ((EXPLORERS / file).read_text("utf-8") for file in (f"{name}.html", "kit.js"))
     given = json.dumps(data).replace("<", "\\u003c")  # no text of the data may end the script
     text = text.replace('<script src="kit.js"></script>', f"<script>window.given = {given};\n{script}</script>")

@@ -51,17 +51,20 @@ def select(claims: dict[str, dict], only: str) -> dict[str, dict]:
 def claims_table(ledger: dict) -> str:
     """Write in Markdown how often each verdict was given, a row for each claim, then the theorems."""
     claims, theorems = ledger["claims"].values(), ledger["theorems"]
-    rows = []
-    for claim in claims:
-        about = claim["statement"], claim["section"], ", ".join(claim["arms"]), expected(claim)
-        rows.append((*about, *numbers(claim), Cell(claim["verdict"], best=True)))
+    rows = [claim_row(claim) for claim in claims]
     for proof in theorems:
         test = f"tested by `{proof['test']}`"
         rows.append((proof["statement"], proof["section"], "", "exact", "", "", test))
     verdicts = Counter(claim["verdict"] for claim in claims).most_common()
     counts = [f"{count} {'after ' * word[0].isdigit()}{word}" for word, count in verdicts]
     words = f"{len(claims)} claims: {', '.join(counts)}. Besides, {len(theorems)} theorems."
-    return f"{words}\n\n{Table(HEADER, rows, numbers=False)}"
+    return f"{words}\n\n{Table(HEADER, rows)}"
+
+
+def claim_row(claim: dict) -> tuple:
+    """Fill the columns of `HEADER`."""
+    about = claim["statement"], claim["section"], ", ".join(claim["arms"]), expected(claim)
+    return *about, *numbers(claim), Cell(claim["verdict"], best=True)
 
 
 def numbers(claim: dict) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from r1lab.task import Scores
 
 TABLE = read_toml(__file__, "languages")
 LANGUAGES = TABLE["languages"]
-THOUGHTS = TABLE["thoughts"]
+THOUGHTS, ENGLISH = TABLE["thoughts"], TABLE["english"]
 LISTED = {word: lang for lang, words in TABLE["listed"].items() for word in words.split()}
 WORDLESS = ("sums", "logic", "chat", "unsafe")  # families whose thinking needs no words
 STRETCH, LEAST = 6, 4  # words judged together, and the fewest that tell a language

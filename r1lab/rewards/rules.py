@@ -150,5 +150,4 @@ def accuracy(
 
 def format(prompts: list, completions: list, **columns: object) -> Scores:
     """1.0 where the completion is well formed (see `Parsed`), else 0.0. TRL's signature."""
-    rows = zip(completions, prompts, strict=True)
-    return [float(parse(*row).well_formed) for row in rows]
+    return [float(parse(*row).well_formed) for row in zip(completions, prompts, strict=True)]

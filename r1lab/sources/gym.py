@@ -60,8 +60,7 @@ class Gym:
         item = _item(self, index)
         asked, answer = item["question"], str(item["answer"] or "")
         name, family = problem_id(self.name, asked), f"gym:{self.name}"
-        level = level_of(item["metadata"])
-        return Problem(name, family, level, "en", asked, answer, meta={"index": index})
+        return Problem(name, family, level_of(item["metadata"]), "en", asked, answer, meta={"index": index})
 
     @property
     def tests(self) -> list[Problem]:
@@ -174,8 +173,7 @@ class Environment:
             why = f"cannot be asked once and judged by its answer ({error})"
             raise InputError(f"task {index} of {self.name} {why}.") from error
         prompt = "\n\n".join(filter(None, [task.data.system_prompt, question]))
-        name = problem_id(self.name, prompt)
-        return Problem(name, self.name, 1, "en", prompt, "", meta={"index": index})
+        return Problem(problem_id(self.name, prompt), self.name, 1, "en", prompt, "", meta={"index": index})
 
     def score(self, completion: str, index: int) -> float:
         """Sum the task's rewards, by their weights, for what follows the thinking."""
@@ -226,7 +224,6 @@ def from_verifiers(source, *, test: int = 64, limit: int = 10_000, template: str
     if taskset.toolsets(taskset.config):
         raise InputError(f"{name} has tools, which r1lab does not call; give an environment without.")
     environment = Environment(name, list(islice(taskset, limit)))
-    problems = [environment.problem(index) for index in range(len(environment.tasks))]
-    training, held = hold_out(problems, test)
+    training, held = hold_out([environment.problem(index) for index in range(len(environment.tasks))], test)
     paid = {"environment": (environment.reward, 1.0)}
     return Task(name, training, held, paid, environment.check, template, **asking)

@@ -214,8 +214,7 @@ def _open(name, spec, split):
     copies = sorted(folder.glob(f"{stem}.*"))
     try:
         if copies:
-            files = {stem: copies[0].name}
-            return datasets.load_dataset(str(folder), data_files=files, split=split)
+            return datasets.load_dataset(str(folder), data_files={stem: copies[0].name}, split=split)
         configs = spec.get("configs", [None])
         parts = [datasets.load_dataset(spec["hub_id"], config, split=split) for config in configs]
         return itertools.chain(*parts)

@@ -79,8 +79,7 @@ def follow(stage: RLStage, model: str, payer: str, stop: StopRequest = StopReque
             learner.sampler, tokenizer, puzzles, k=config.eval_samples, seed=config.seed,
             max_tokens=config.cap(config.steps),
         )  # fmt: skip
-        right = evaluation.summary()["pass_at_1"]
-        rows.append({"kind": "eval", "step": learner.step, "reasoning": right})
+        rows.append({"kind": "eval", "step": learner.step, "reasoning": evaluation.summary()["pass_at_1"]})
 
     def after_rollout(rollout, experience, updates):
         means = experience.statistics()

@@ -113,8 +113,7 @@ def fit_reward_model(
         if step % epoch == 0:
             order = rng.sample(examples, len(examples))
         at = step % epoch * config.batch
-        loss = loss_of(model, order[at : at + config.batch])
-        loss.backward()
+        loss_of(model, order[at : at + config.batch]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(schedule, step)

@@ -139,8 +139,7 @@ def draw_chunk(
 
 def read_harvest(folder: Path) -> tuple[list[dict], float]:
     """All rows in the order drawn, and the seconds that drawing them took."""
-    files = sorted(folder.glob("chunk-*.json"))
-    chunks = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    chunks = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("chunk-*.json"))]
     rows = [row for chunk in chunks for row in chunk["rows"]]
     return rows, sum((chunk["seconds"] for chunk in chunks), 0.0)
 

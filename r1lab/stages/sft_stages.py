@@ -109,8 +109,7 @@ def stage_work(world, stop, run: Run, stage: SampledStage, task: Task | None) ->
         make_data(stage, run, str(source), tokenizer, task is None, programs_left_out=left_out)
     world.gather(None)  # nobody reads the data before they are written
     provenance = run.read("data/provenance.json")
-    cost = SAMPLING_FLOPS * parameters * provenance["tokens"]
-    about = {"data": provenance, "sampling_flops": cost}
+    about = {"data": provenance, "sampling_flops": SAMPLING_FLOPS * parameters * provenance["tokens"]}
     return fine_tune(world, stop, run, stage.sft, base, data, about, started - before)
 
 

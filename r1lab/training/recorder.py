@@ -106,8 +106,7 @@ class Recorder:
         task = learner.task
         problems = experience.problems
         texts = experience.completions
-        prompts = experience.prompts
-        shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
+        shown = measure(problems, texts, experience.prompts, check=task.check, attempts=task.attempts)
         checkable = sum(bool(one.solution or task.check or checker(one.family)) for one in problems)
         total = {name: sum(float(one[name]) for one in shown) for name in SAMPLED_MEASURES}
         row = {

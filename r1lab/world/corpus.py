@@ -54,7 +54,7 @@ def describe(corpora: Mapping[int, CorpusConfig]) -> Table:
         (what, *(_shares(getattr(corpus, name)) for corpus in corpora.values()))
         for name, what in TABLE["meaning"].items()
     ]
-    return Table(columns, rows, numbers=False)
+    return Table(columns, rows)
 
 
 def _shares(value):

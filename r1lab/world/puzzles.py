@@ -113,8 +113,7 @@ def chain_expression(start: int, moves: Moves) -> str:
 
 def signs_candidates(numbers: Sequence[int]) -> list[Moves]:
     """List all sign patterns in order: all plus first, the last sign changing fastest."""
-    patterns = itertools.product("+-", repeat=len(numbers) - 1)
-    return [tuple(zip(pattern, numbers[1:])) for pattern in patterns]
+    return [tuple(zip(signs, numbers[1:])) for signs in itertools.product("+-", repeat=len(numbers) - 1)]
 
 
 def write_search(rng, problem, chains: Sequence[tuple[int, Moves]], *, solved: bool) -> str:

@@ -80,8 +80,7 @@ class SmallWorld:
 
     def draw(self, excluded: frozenset[str], seed: int, rollout: int, count: int) -> list[Problem]:
         """Draw the questions of a rollout, none of which has an excluded id."""
-        late = rollout >= self.late_from
-        mixture = self.mixture | self.late_mixture if late else self.mixture
+        mixture = self.mixture | self.late_mixture if rollout >= self.late_from else self.mixture
         return training_problems(seed, rollout, count, mixture, self.lang_weights, excluded)
 
     def rewards(self) -> dict[str, tuple[Reward, float]]:
