@@ -13,14 +13,20 @@ CHECK = @$(RUNNER) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/n
 INSTALL = $(CHECK) $(RUNNER) -m tests.tools.bootstrap
 # As many workers as there are cores, up to four; a file's tests stay together.
 WORKERS = -n auto --maxprocesses 4 --dist loadfile
+# An environment of its own that finds what .venv has below what is installed in it.
+define OVERLAY
+@[ -x $(1)/bin/python ] || $(PY) -m venv $(1)
+@for venv in $(1) .venv; do $$venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"; done | \
+  { read -r upper; cat > "$$upper/below.pth"; }
+endef
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-gpu bench bench-real bench-gpu notebooks book slides offline student claims golden
+.PHONY: help zero r1 lab lab-real test pythons test-real test-vllm test-lm-eval test-nbgrader test-gpu bench bench-real bench-gpu notebooks book slides offline student claims golden
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9-]*\):[a-z ]*## /\1	/p' Makefile | while IFS='	' read -r name text; do \
-	  printf 'make %-12s %s\n' "$$name" "$$text"; done
+	  printf 'make %-13s %s\n' "$$name" "$$text"; done
 
 zero: ## Train R1-Zero on the shipped base model, on the CPU, and write the report
 	$(INSTALL)
@@ -57,12 +63,15 @@ test-vllm: ## Install vLLM for CPUs in .venv-vllm and prove the vLLM sampler on 
 
 test-lm-eval: ## Lay an environment with lm-eval over .venv, and compare it with r1lab eval
 	$(INSTALL) test real
-	@[ -x .venv-lm-eval/bin/python ] || $(PY) -m venv .venv-lm-eval
-	@for venv in .venv-lm-eval .venv; do $$venv/bin/python -c \
-	  "import sysconfig; print(sysconfig.get_path('purelib'))"; done | \
-	  { read -r upper; cat > "$$upper/below.pth"; }
+	$(call OVERLAY,.venv-lm-eval)
 	.venv-lm-eval/bin/python -m pip install --quiet 'lm_eval[hf]==0.4.13'
 	.venv-lm-eval/bin/python -m pytest tests/test_real_lm_eval.py -m real -s
+
+test-nbgrader: ## Lay an environment with nbgrader over .venv, and grade all lessons with it
+	$(INSTALL) test
+	$(call OVERLAY,.venv-nbgrader)
+	.venv-nbgrader/bin/python -m pip install --quiet 'nbgrader==0.9.6'
+	JUPYTER_PATH=$(CURDIR)/.venv/share/jupyter .venv-nbgrader/bin/python -m pytest tests/test_course.py -s
 
 test-gpu: ## Run the kernels' full matrix on an NVIDIA GPU; skipped where there is none
 	$(INSTALL) test
