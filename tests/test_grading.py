@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import os
+import re
 import shutil
 import sys
 from contextlib import closing
@@ -11,8 +12,8 @@ from contextlib import closing
 import grading
 import nbformat
 import pytest
-from grading import grade, marking, questions, submissions
-from grading.lessons import exercises, lessons
+from grading import copies, grade, marking, questions, submissions
+from grading.lessons import code_cells, exercises, lessons
 
 from r1lab.errors import InputError
 from r1lab.files import NOTEBOOKS
@@ -59,14 +60,14 @@ def graded(tmp_path_factory):
 def test_each_kind_of_submission_earns_its_points(graded):
     out, expected, rows = graded
     for student, (lesson, kinds) in expected.items():
-        earned = made_up.earned(lesson, kinds)
+        earned = made_up.earned(kinds)
         for exercise, kind, earns in zip(exercises(lesson), kinds, earned, strict=True):
             row, title = rows[student], exercise.title
             assert row[title] == str(int(earns)), (kind, title, row[f"{title} check"])
             assert (row[f"{title} check"] == "right") is earns, kind
             if kind in made_up.RIGHT:
                 assert made_up.RIGHT[kind][1] in row["notes"], (kind, row["notes"])
-        assert rows[student]["points"] == str(sum(made_up.earned(lesson, kinds)))
+        assert rows[student]["points"] == str(sum(made_up.earned(kinds)))
 
 
 def test_sentences_say_what_happened(graded):
@@ -121,6 +122,64 @@ def test_who_knows_the_shown_questions_by_heart_cannot_guess_the_others(check):
             return json.dumps({"kind": "", "values": [known.get(repr(json.loads(text)), guess)]})
 
         assert engine.judge(engine.EXERCISES[check], reply, marking.asked(check, "a test's")) != "right"
+
+
+OWN = """def my_{name}({text}):
+    # {name}
+    numbers = []
+    for {letter} in {text}:
+        if {letter}.isdigit():
+            numbers.append(int({letter}))
+    return sum(numbers) > len(numbers) + 1"""
+
+
+def test_copies_are_named_and_cost_nothing(tmp_path):
+    """Of the shipped solution and of one another, whatever layout, comments and variables are."""
+    lesson, titles = "02_reward_design", [one.title for one in exercises("02_reward_design")]
+    renamed = {"tag": "pattern", "completion": "text", "between": "middle"}
+    for student, variables in {"ana": ("text", "letter"), "ben": ("s", "c"), "eve": ("s", "s")}.items():
+        notebook = made_up.submission(lesson, ["nothing", "nothing", "nothing", "as in the lesson"])
+        if student == "ana":
+            source = made_up.solution(nbformat.read(NOTEBOOKS / f"{lesson}.ipynb", 4), exercises(lesson)[0])
+            for old, new in renamed.items():
+                source = re.sub(rf"\b{old}\b", new, source)
+            made_up.put(notebook, exercises(lesson)[0], f'{source.replace(":", ":  # mine", 1)}')
+        source = OWN.format(name="accuracy", text=variables[0], letter=variables[1])
+        made_up.put(notebook, exercises(lesson)[2], source)
+        (tmp_path / "in" / student).mkdir(parents=True)
+        nbformat.write(notebook, tmp_path / f"in/{student}/{lesson}.ipynb")
+    for _ in range(2):  # the second time from what is stored
+        grade(tmp_path / "in", tmp_path / "out", seed="a test's")
+        rows = table(tmp_path / "out")
+        assert [rows[name]["points"] for name in ("ana", "ben", "eve")] == ["2", "1", "1"]
+        assert f"{titles[0]}: {copies.SHIPPED}" in rows["ana"]["notes"] and titles[0] not in rows["ben"]["notes"]
+        assert all(f"{titles[3]}: {copies.SHIPPED}" in row["notes"] for row in rows.values())
+        assert f"{titles[2]}: word for word as in ben" in rows["ana"]["notes"]
+        assert f"{titles[2]}: word for word as in ana" in rows["ben"]["notes"]
+        assert titles[2] not in rows["eve"]["notes"], "one variable in place of two"
+        page = (tmp_path / "out/students/ana.html").read_text("utf-8")
+        assert page.count("the shipped solution, word for word") == 2 and "as in another submission" in page
+
+
+def test_an_earlier_exercise_costs_its_own_point_alone(tmp_path):
+    """The whole loss calls the learner's KL, and is right with a right one."""
+    lesson, (first, second, _) = "01b_variants_and_kl", exercises("01b_variants_and_kl")
+    assert "my_kl" in second.earlier and not first.earlier
+    for student, sources in {"ana": ("a bit off", "as in the lesson"), "ben": ("a bit off", "a bit off")}.items():
+        made_up.hand_in(tmp_path / "in", student, lesson, [*sources, "nothing"])
+    made_up.hand_in(tmp_path / "in", "eve", lesson, ["nothing", "the check's cell deleted", "nothing"])
+    grade(tmp_path / "in", tmp_path / "out", seed="a test's")
+    rows = table(tmp_path / "out")
+    for student, earned in {"ana": ("0", "1"), "ben": ("0", "0"), "eve": ("0", "1")}.items():
+        assert tuple(rows[student][one.title] for one in (first, second)) == earned, student
+    assert "right with the lesson's own functions of earlier exercises" in rows["ana"]["notes"]
+    assert "lesson's own functions" not in rows["ben"]["notes"]
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_an_untouched_copy_is_no_copy(lesson):
+    untouched = code_cells(json.loads(json.dumps(made_up.submission(lesson, ["nothing"] * len(exercises(lesson))))))
+    assert not [one.title for one in exercises(lesson) if copies.is_shipped(one, untouched)]
 
 
 def test_what_is_unchanged_is_not_graded_again(tmp_path, capsys):

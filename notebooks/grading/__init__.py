@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from grading.copies import name_twins
 from grading.lessons import exercises, lessons
 from grading.marking import Room, mark
 from grading.pages import file_name, points, write_pages, write_table
@@ -41,6 +42,7 @@ def grade(folder: Path, out: Path, lesson: str = "", seconds: float = 10.0, seed
         for submission in listed:
             desk.take(submission)
         desk.finish()
+    name_twins(desk.graded)
     sums = write_table(out, desk.graded, desk.faults)
     write_pages(out, desk.graded, desk.faults, sums)
     print(f"Grades: {out / 'grades.csv'}\nPages: {out / 'students'}")

@@ -24,6 +24,7 @@ class Exercise:
 
     Attributes:
         checks: (name of the check, name of the learner's function); each earns the same part of the point.
+        earlier: the lesson's own functions of earlier exercises, as far as the solution calls them.
         given: sources of what the solution imports from the lab, by full name, for each function.
     """
 
@@ -33,6 +34,7 @@ class Exercise:
     test: str
     tested: str
     checks: tuple[tuple[str, str], ...]
+    earlier: str = ""
     given: dict[str, dict[str, str]] = field(default_factory=dict, compare=False)
 
     @property
@@ -81,9 +83,11 @@ def exercises(lesson: str) -> tuple[Exercise, ...]:
         checks = tuple(CHECKED.findall(test["source"]) or plain)
         before = [one for one in read if one.cell <= place]
         given = {name: _given(before, name) for _, name in checks}
-        chosen.append(
-            Exercise(lesson, len(chosen) + 1, cell["id"], test["id"], test["source"], checks, given)
-        )
+        solved = {name for one in chosen for _, name in one.checks}
+        called = {read for _, name in checks for one in cells.needed(before, name) for read in one.reads} & solved
+        earlier = cells.text([one for name in sorted(called) for one in cells.needed(before, name)])
+        ids = cell["id"], test["id"], test["source"]
+        chosen.append(Exercise(lesson, len(chosen) + 1, *ids, checks, earlier, given))
     return tuple(chosen)
 
 

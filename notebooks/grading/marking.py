@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from grading import copies
 from grading.lessons import Exercise
 from grading.questions import ROWS, questions as drawn
 from grading.submissions import clean, remarks
@@ -153,19 +154,41 @@ def ended(status: int, seconds: float, given: str) -> str:
 
 
 def mark(room: Room, exercise: Exercise, listed: Sequence[dict], seed: str, seconds: float) -> dict:
-    """Ask all functions of an exercise, each in a process of its own: points, a sentence, remarks."""
+    """Ask all functions of an exercise, each in a process of its own: points, a sentence, remarks.
+
+    What is wrong may be so by an earlier exercise, which has its own point: then it is asked again with the
+    lesson's own functions of those.
+    """
     right, said, notes, sources = 0, [], list(remarks(exercise, listed)), []
     for check, function in exercise.checks:
-        status, written = room.run(job(exercise, check, function, listed, seed, seconds))
-        first = _read(written.partition(b"\n")[0])
-        is_right, sentence = verdict(check, seed, status, written, seconds)
+        first, is_right, sentence = _asked(room, exercise, check, function, listed, seed, seconds)
+        if not is_right and exercise.earlier:
+            _, is_right, _ = _asked(room, exercise, check, function, _with_earlier(exercise, listed), seed, seconds)
+            notes += ["right with the lesson's own functions of earlier exercises, and wrong with these"] * is_right
         right += is_right
         said.append("right" if is_right else sentence)
         sources.append(str(first.get("source", "")))
         notes += [clean(first["note"])[:LONGEST]] if first.get("note") else []
+    copied = copies.is_shipped(exercise, listed)
+    notes += [copies.SHIPPED] * copied
     return {
         "points": right / len(exercise.checks),
         "check": next((sentence for sentence in said if sentence != "right"), "right"),
         "notes": notes,
+        "wording": "" if copied else copies.wording(exercise, listed),
         "version": hashlib.sha256("\n".join(sources).encode(errors="replace")).hexdigest()[:16],
     }
+
+
+def _asked(room, exercise, check, function, listed, seed, seconds):
+    """What the locked process says first, and the verdict."""
+    status, written = room.run(job(exercise, check, function, listed, seed, seconds))
+    return _read(written.partition(b"\n")[0]), *verdict(check, seed, status, written, seconds)
+
+
+def _with_earlier(exercise, listed):
+    """The cells with the lesson's functions of earlier exercises, which are the last of their names."""
+    tests = [place for place, cell in enumerate(listed) if cell["id"] == exercise.test]
+    until = max(tests, default=len(listed))
+    added = {"id": "", "number": listed[until - 1]["number"], "source": exercise.earlier}
+    return [*listed[:until], added, *listed[until:]]

@@ -70,7 +70,8 @@ def _notes(results):
     for lesson, result in results.items():
         yield from (f"{lesson}: {note}" for note in result["notes"])
         for title, one in result["exercises"].items():
-            yield from (f"{title}: {note}" for note in one["notes"])
+            twins = [f"word for word as in {', '.join(one['twins'])}"] if one["twins"] else []
+            yield from (f"{title}: {note}" for note in [*one["notes"], *twins])
 
 
 def write_pages(out: Path, graded: Mapping[str, dict], faults: Mapping[str, list], sums: Mapping[str, dict]):

@@ -45,7 +45,7 @@ def main(
             grade(Path(place, "in"), Path(place, "out"), seconds=seconds, seed=str(seed))
             rows = table(Path(place, "out"))
         for student, kinds in expected.items():
-            points = zip(exercises(lesson), kinds, made_up.earned(lesson, kinds), strict=True)
+            points = zip(exercises(lesson), kinds, made_up.earned(kinds), strict=True)
             for exercise, kind, earns in points:
                 count += 1
                 if rows[student][exercise.title] != str(int(earns)):
