@@ -14,7 +14,7 @@ RIGHT, WRONG = {}, {}
 # ---- format_reward(completion) -------------------------------------------------------------------
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
-BLOCKS = r"<think>.*?</think>\s*<answer>.*?</answer>"
+BLOCKS = r"<think>.*?</think>\s*<answer>(?!\s*</answer>).*?</answer>"
 
 
 def once_each(completion):
@@ -25,8 +25,8 @@ def format_by_tags(completion):
     found = re.findall("</?(?:think|answer)>", completion)
     if found != TAGS:
         return 0.0
-    before, _, between, _, after = re.split("</?(?:think|answer)>", completion)
-    return 0.0 if (before + between + after).strip() else 1.0
+    before, _, between, answer, after = re.split("</?(?:think|answer)>", completion)
+    return 0.0 if (before + between + after).strip() or not answer.strip() else 1.0
 
 
 def format_by_string_methods(completion):
@@ -34,12 +34,13 @@ def format_by_string_methods(completion):
     if not (once_each(text) and text.startswith("<think>") and text.endswith("</answer>")):
         return 0.0
     first, closed, second = text.partition("</think>")
-    return float("<answer>" not in first and second.lstrip().startswith("<answer>"))
+    says = second.strip().removeprefix("<answer>").removesuffix("</answer>").strip()
+    return float("<answer>" not in first and second.lstrip().startswith("<answer>") and says != "")
 
 
 def format_by_pattern(completion):
     inside = r"(?:(?!</?think>|</?answer>).)*"
-    pattern = rf"\s*<think>{inside}</think>\s*<answer>{inside}</answer>\s*"
+    pattern = rf"\s*<think>{inside}</think>\s*<answer>(?!\s*</answer>){inside}</answer>\s*"
     return 1 if re.fullmatch(pattern, completion, re.DOTALL) else 0
 
 
@@ -60,6 +61,7 @@ WRONG["format_reward"] = edits(format_by_blocks, {
     "no DOTALL: thinking of two lines fails": (", re.DOTALL", ""),
     "`.*` runs across blocks: repeated blocks pass": ("once_each(text) and ", ""),
     "white space around the blocks fails": (r"\s*{BLOCKS}\s*", "{BLOCKS}"),
+    "an empty answer passes": ("{BLOCKS}", r"<think>.*?</think>\s*<answer>.*?</answer>"),
 }) | {
     "tags counted, their order not looked at": lambda text: float(once_each(text)),
     "white space between the blocks fails": lambda text: format_by_tags(text) * ("</think><answer>" in text),

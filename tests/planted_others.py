@@ -509,7 +509,7 @@ EDGES = {
     "format_reward": {
         "letters of the tag stripped": lambda text: format_by_tags("<think>" + text.lstrip("<think>")),
         "no `<` inside": lambda text: float(
-            bool(re.fullmatch(r"\s*<think>[^<]*</think>\s*<answer>[^<]*</answer>\s*", text))),
+            bool(re.fullmatch(r"\s*<think>[^<]*</think>\s*<answer>(?!\s*<)[^<]*</answer>\s*", text))),
         "tags of any case": lambda text: format_by_tags(text.lower()),
         "lines end in \\n alone": lambda text: format_by_tags(text) * ("\r" not in text),
     },

@@ -139,8 +139,8 @@ def _format(completion):
     tag = "</?(?:think|answer)>"
     if re.findall(tag, completion) != TAGS:
         return 0.0
-    before, _, between, _, after = re.split(tag, completion)
-    return float(not (before + between + after).strip())
+    before, _, between, answer, after = re.split(tag, completion)
+    return float(answer.strip() != "" and not (before + between + after).strip())
 
 
 @source(_format)
