@@ -222,7 +222,8 @@ def _entry(claim: Claim, jobs: Sequence[Job], before: dict, whole: bool) -> dict
     if any(effect.ids != effects[0].ids for effect in effects):
         raise InputError(f"The seeds of {claim.id} were evaluated on different problems.")
     values = np.stack([effect.values for effect in effects])
-    pooled = bootstrap_ci(*_over_seeds(values, levels))
+    span = (-1.0 if len(claim.arms) > 1 else 0.0, 1.0)  # of a difference of shares, or of a share
+    pooled = bootstrap_ci(*_over_seeds(values, levels), span=span)
     per_seed = [macro_mean(*_over_seeds(own[None], levels)) for own in values]
     summaries = [run.summary for runs in by_seed.values() for run in runs.values()]
     commits = {summary.get("commit") for summary in summaries} - {None}

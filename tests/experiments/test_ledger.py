@@ -117,6 +117,17 @@ def test_a_problem_without_a_value_has_no_say(laboratory):
     assert all(np.isfinite(value) for value in entry["per_seed"].values())
 
 
+def test_where_no_problem_differs_a_new_one_may_differ_either_way(laboratory):
+    (claim,) = select("language-reward")
+    run_missing(laboratory, only=claim.id)
+    for stored in laboratory.experiments.kept.values():
+        stored.values.update({name: np.ones(20) for name in stored.values if "/language" in name and "levels" not in name})
+    run_missing(laboratory, only=claim.id)
+    entry = laboratory.results()[claim.id]
+    low, high = entry["ci95"]
+    assert entry["effect"] == 0 and -low == high == pytest.approx(1 - 0.025 ** (1 / 40)) and not entry["shown"]
+
+
 def test_results_outlive_their_run_folders(laboratory, tmp_path):
     run_missing(laboratory)
     before = laboratory.results()
