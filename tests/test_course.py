@@ -13,10 +13,10 @@ import pytest
 from grading.lessons import exercises, lessons, shipped
 
 from r1lab.errors import InputError
+from tests import made_up_submissions as made_up
 from tests.made_up_submissions import MARKERS, cell
 from tests.tools import course
 
-STUDENTS = {"solved": True, "untouched": False}
 
 
 @pytest.mark.parametrize("lesson", lessons())
@@ -65,19 +65,26 @@ def test_solutions_earn_all_points_and_untouched_copies_none(nbgrader, lesson):
     name, count = f"{lesson}.ipynb", len(exercises(lesson))
     text = (root / "release" / lesson / name).read_text("utf-8")
     assert "SOLUTION" not in text and text.count("raise NotImplementedError") >= count
+    assert "HIDDEN" not in text
     solutions = {one["id"]: MARKERS.sub("", one["source"]) for one in shipped(lesson)}
-    for student, solves in STUDENTS.items():
+    first = exercises(lesson)[0]
+    earned = {"solved": count, "untouched": 0}
+    if any(one.earlier for one in exercises(lesson)):
+        earned["slipped"] = count - 1
+    for student in earned:
         submission = nbformat.reads(text, as_version=4)
-        for exercise in exercises(lesson) if solves else ():
+        for exercise in exercises(lesson) if student != "untouched" else ():
             cell(submission, exercise.solution).source = solutions[exercise.solution]
+        if student == "slipped":
+            made_up.a_bit_off(submission, first, solutions[first.solution])
         (root / "submitted" / student / lesson).mkdir(parents=True)
         nbformat.write(submission, root / "submitted" / student / lesson / name)
     nbgrader("autograde", lesson)
     nbgrader("generate_feedback", lesson)
     with Gradebook(f"sqlite:///{root}/gradebook.db") as book:
-        for student, solves in STUDENTS.items():
+        for student, points in earned.items():
             graded = book.find_submission(lesson, student)
-            assert (graded.score, graded.max_score) == (count * solves, count), student
+            assert (graded.score, graded.max_score) == (points, count), student
             assert not graded.needs_manual_grade
             page = (root / "feedback" / student / lesson / f"{lesson}.html").read_text("utf-8")
-            assert f"{count * solves:.1f}" in page and all(one.test in page for one in exercises(lesson))
+            assert f"{points:.1f}" in page and all(one.test in page for one in exercises(lesson))

@@ -168,10 +168,10 @@ class FakeZero:
         seed = settings["seed"]
         rng, base_rng = np.random.default_rng(seed), np.random.default_rng(seed)
         arm = name.rpartition("/")[2].rpartition("-seed")[0]
-        write_entropies(folder, [0.3, 0.3, *rng.normal(self.entropy.get(arm, 0.2), 0.01, 4)])
+        own_rng = np.random.default_rng([seed, *arm.encode()])  # no arm ends exactly as another
+        write_entropies(folder, [0.3, 0.3, *own_rng.normal(self.entropy.get(arm, 0.2), 0.01, 4)])
         evaluation(**BASE, rng=base_rng).save(folder / "eval_base.npz")
         evaluation(accuracy=self.halfway, rng=rng).save(folder / "evals/step-000040.npz")
-        own_rng = np.random.default_rng([seed, *arm.encode()])  # no arm ends exactly as another
         evaluation(**self.endings[arm], rng=own_rng).save(folder / "eval_final.npz")
         (folder / "summary.json").write_text(
             json.dumps({"steps": 80, "wall_seconds": 90.0, "commit": f"commit{seed}"})

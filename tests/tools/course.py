@@ -27,6 +27,7 @@ from tests.tools.build import read_notebook
 from tests.tools.student import copy_files, source_copy
 
 DEFINES = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
+HIDDEN = "### BEGIN HIDDEN TESTS\n{}\n### END HIDDEN TESTS"  # nbgrader takes it out, and puts it back to grade
 SETTINGS = """c = get_config()
 c.CourseDirectory.course_id = "r1lab"
 c.ExecutePreprocessor.timeout = c.ExecutePreprocessor.startup_timeout = 300
@@ -37,7 +38,10 @@ def source_notebook(lesson: str) -> NotebookNode:
     """A lesson with nbgrader's metadata and its solutions, in which graders run what exercises need."""
     notebook = source_copy(read_notebook(NOTEBOOKS / f"{lesson}.ipynb"))
     keep = needed_cells(lesson)
+    earlier = {one.test: one.earlier for one in exercises(lesson) if one.earlier}
     for cell in notebook.cells:
+        if cell.id in earlier:  # a slip in an earlier exercise costs no point here
+            cell.source = f"{HIDDEN.format(earlier[cell.id])}\n{cell.source}"
         if cell.cell_type == "code" and cell.id not in keep:
             cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "skip-execution"})
     return notebook
