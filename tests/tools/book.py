@@ -48,8 +48,9 @@ blockquote.alert { color: inherit; border-left: 4px solid; padding: 0.8rem 1rem;
 blockquote.alert-info { background: #0d6efd18; border-color: #3b82f6; }
 blockquote.alert-success { background: #19875418; border-color: #2e9e6b; }
 blockquote.alert a, blockquote.alert summary { color: inherit; }
-.bd-content div.cell_output .text_html:has(iframe, table) {
+.bd-content div.cell_output .text_html:has(iframe, table, .answers) {
   background: transparent !important; color: inherit !important; }
+html[data-theme=dark] div.cell_output { --green: #3fcf9f; --orange: #f0a030; --blue: #5fb8ee; --quiet: #a6adb5; }
 div.cell_output table { margin: 0 0 1rem; }
 div.cell_output :is(td, th) {
   text-align: right; padding: 0.3rem 0.6rem;
@@ -60,6 +61,8 @@ div.cell_output pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 # A heading in a box would end the section that the box is in.
 BOX = re.compile(r"<blockquote.*?</blockquote>", re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+# How to open in JupyterLab what a web site shows anyway.
+ARROW = re.compile(r"\s*(Four appendices are folded here\.\s+)?Click\sthe\sarrow\snext\sto\sthis\sheading\s[^.]*\.")
 # A link to a folder, which a web site has no page for.
 FOLDER = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)\)")
 
@@ -92,6 +95,7 @@ def for_browsers(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = BOX.sub(lambda box: HEADING.sub(r"**\1**", box[0]), cell.source)
+            cell.source = ARROW.sub("", cell.source)
         folded = cell.metadata.get("jupyter", {}).get("source_hidden")
         cell.metadata.tags = [*cell.metadata.get("tags", ()), *(["hide-input"] if folded else [])]
         for output in cell.get("outputs", ()):
