@@ -18,7 +18,6 @@ from tests.made_up_submissions import MARKERS, cell
 from tests.tools import course
 
 
-
 @pytest.mark.parametrize("lesson", lessons())
 def test_a_source_marks_the_exercises_that_r1lab_grades(lesson):
     source = course.source_notebook(lesson)
