@@ -1,18 +1,21 @@
 """`r1lab grade`: right is paid, cheats are not, and nothing that is handed in stops the rest."""
 
 import csv
+import gc
 import html
 import json
 import os
 import re
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import grading
 import nbformat
 import pytest
-from grading import copies, grade, marking, questions, submissions
+from grading import cells, copies, grade, marking, questions, submissions
 from grading.lessons import code_cells, exercises, lessons
 
 from r1lab.errors import InputError
@@ -266,8 +269,8 @@ def test_nothing_is_graded_where_nobody_can_be_locked_in(tmp_path, monkeypatch):
 
 def test_every_exercise_of_every_lesson_is_asked():
     for lesson in lessons():
-        cells = nbformat.read(NOTEBOOKS / f"{lesson}.ipynb", as_version=4).cells
-        assert len(exercises(lesson)) == sum(made_up.BEGIN in cell.source for cell in cells) > 0
+        shipped = nbformat.read(NOTEBOOKS / f"{lesson}.ipynb", as_version=4).cells
+        assert len(exercises(lesson)) == sum(made_up.BEGIN in cell.source for cell in shipped) > 0
         for exercise in exercises(lesson):
             assert exercise.checks and {check for check, _ in exercise.checks} <= set(questions.ROWS)
 
@@ -275,3 +278,21 @@ def test_every_exercise_of_every_lesson_is_asked():
 @pytest.mark.parametrize("text", ["a\nb", "\ud800", "a\x00b", "\x1b[31m"])
 def test_text_of_others_is_one_line_that_can_be_written(text):
     assert submissions.clean(text).isprintable() and submissions.clean(text).encode()
+
+
+def test_cells_are_read_in_many_threads():
+    """Trees made in two threads at once were a SystemError, once the garbage collection between them ran Python."""
+    listed, threshold = ["x = [f(y) for y in z if y + 1]\n" * 20], gc.get_threshold()
+
+    def yield_to_others(phase, info):
+        time.sleep(0)
+
+    gc.callbacks.append(yield_to_others)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            read = list(threads.map(cells.statements, [listed] * 100))
+    finally:
+        gc.callbacks.remove(yield_to_others)
+        gc.set_threshold(*threshold)
+    assert all(len(found) == 20 and not faults for found, faults in read)

@@ -6,9 +6,11 @@ It imports nothing of the lab, because it is loaded beside the functions that le
 import ast
 import re
 import symtable
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+PARSING = threading.Lock()
 NO_FILE = "<\ud800>"  # no file, as Python would open it for an error's text
 MAGIC = re.compile(r"^([ \t]*)[%!].*$|^([ \t]*).*\?$", re.MULTILINE)
 
@@ -27,20 +29,27 @@ def statements(cells: Sequence[str]) -> tuple[list[Statement], dict[int, str]]:
     listed, faults = [], {}
     for cell, source in enumerate(cells):
         try:
-            listed += [statement(cell, node) for node in _parse(source)]
+            listed += [statement(cell, node) for node in _read(source)]
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             faults[cell] = f"{type(error).__name__}: {error}".replace(NO_FILE, "this cell")
     return listed, faults
 
 
-def _parse(source):
+def parse(source: str) -> list[ast.stmt]:
+    """The statements of a program. One thread at a time: CPython 3.11 counts the depth of all trees that it
+    makes in one place, and raises SystemError where another thread's tree was counted in between."""
+    with PARSING:
+        return ast.parse(source, NO_FILE).body
+
+
+def _read(source):
     """A cell's statements; its magics and questions to IPython are left out."""
     try:
-        return ast.parse(source, NO_FILE).body
+        return parse(source)
     except SyntaxError:
         if re.match(r"\s*%%", source):  # another language
             return []
-        return ast.parse(MAGIC.sub(r"\1\2pass", source), NO_FILE).body
+        return parse(MAGIC.sub(r"\1\2pass", source))
 
 
 def statement(cell: int, node: ast.stmt) -> Statement:

@@ -1,6 +1,5 @@
 """The exercises of the shipped lessons: which cells, which functions, which checks, and what is given."""
 
-import ast
 import json
 import re
 from collections.abc import Sequence
@@ -110,5 +109,5 @@ def _program(module, name):
     value = getattr(module, name)
     if not callable(value):
         return f"{name} = {value!r}"
-    read = [cells.statement(0, node) for node in ast.parse(Path(module.__file__).read_text("utf-8")).body]
+    read = [cells.statement(0, node) for node in cells.parse(Path(module.__file__).read_text("utf-8"))]
     return cells.text(cells.needed(read, name))

@@ -84,7 +84,7 @@ def give(sources: dict):
     for full, source in sources.items():
         place, _, name = full.rpartition(".")
         names = {"__name__": place}
-        for node in cells.ast.parse(source).body:
+        for node in cells.parse(source):
             run(node, names, cells.NO_FILE)
         setattr(importlib.import_module(place), name, names[name])
 
