@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_policy
 from r1lab.objective import k3
+from r1lab.report.answers import glossed
 from r1lab.report.figures import OKABE_ITO, draw
 from r1lab.report.pages import embedded
 from r1lab.run import Run
@@ -79,7 +80,8 @@ class RunView(VBox):
         prompt = apply_template(template, row["prompt"], tokenizer)
         ended = row.get("finish") == "stop"
         scores = score_tokens(policy, reference, tokenizer, prompt, row["completion"], ended=ended)
-        self.text.value = f"<p>Step {row['step']}: {html.escape(row['prompt'])}</p>{tokens_html(scores)}"
+        asked = html.escape("".join(text for _, text in glossed(row["prompt"])))
+        self.text.value = f"<p>Step {row['step']}: {asked}</p>{tokens_html(scores)}"
 
 
 class Dashboard(RunView):
