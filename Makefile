@@ -16,8 +16,8 @@ WORKERS = -n auto --maxprocesses 4 --dist loadfile
 # An environment of its own that finds what .venv has below what is installed in it.
 define OVERLAY
 @[ -x $(1)/bin/python ] || $(PY) -m venv $(1)
-@for venv in $(1) .venv; do $$venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"; done | \
-  { read -r upper; cat > "$$upper/below.pth"; }
+@$(PY) -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
+  > "$$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
 endef
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with tests/nbval_sanitize.cfg

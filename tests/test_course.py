@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from grading.lessons import exercises, lessons, shipped
 
 from r1lab.errors import InputError
+from r1lab.files import NOTEBOOKS
 from tests import made_up_submissions as made_up
 from tests.made_up_submissions import MARKERS, cell
 from tests.tools import course
+
+ROOT = NOTEBOOKS.parent
 
 
 @pytest.mark.parametrize("lesson", lessons())
@@ -37,6 +41,16 @@ def test_graders_run_only_what_exercises_need(tmp_path):
     assert "skip-execution" in cell(source, "start-8").metadata.tags
     with pytest.raises(InputError, match="there is no lesson 'x'"):
         course.main(("x",), tmp_path)
+
+
+def test_an_environment_over_the_lab_finds_it_from_anywhere(tmp_path):
+    """As the kernel of a grader does, which starts in the folder of a submission."""
+    printed = subprocess.run(["make", "-n", "test-nbgrader"], cwd=ROOT, capture_output=True, text=True, check=True)
+    [_, laid, _] = re.split(r"(?m)^(?=\[ -x)|^(?=\S+ -m pip)", printed.stdout)
+    subprocess.run(laid.replace(".venv-nbgrader", str(tmp_path / "over")), shell=True, cwd=ROOT, check=True)
+    code = "import r1lab, torch; print(r1lab.__file__)"
+    found = subprocess.run([tmp_path / "over/bin/python", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert Path(found.stdout.strip()).parent == ROOT / "r1lab", found.stderr
 
 
 @pytest.fixture(scope="module")
