@@ -387,6 +387,7 @@ def test_a_group_is_shown_from_the_best_to_the_worst_each_with_its_tokens_where_
 def test_the_browser_holds_groups_over_the_run_and_the_last_one_stays_where_no_script_runs(tmp_path):
     run = Run(SHIPPED / "runs/zero")
     shown, words = answers.browser(run, 3)
+    assert words == "What the groups of a run wrote", "and not what the picture's own example shows"
     still, page = shown.split("<iframe")
     assert still.count("<details>") == 16 and "What the groups" in words
     [given] = re.findall(r"window.given = (.*);", html.unescape(page))
