@@ -29,7 +29,7 @@ def names(tmp_path, monkeypatch, alone) -> dict:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(Path(__file__).parents[1] / "data")
     monkeypatch.setattr(GRPOConfig, "preset", lambda name, **changes: SHORT)
-    return {"config": SHORT}
+    return {}
 
 
 def test_a_task_of_ones_own(names):

@@ -198,8 +198,8 @@ def framed(name: str, still: str = "", **data) -> tuple[str, str]:
     Where no script may run it shows its still picture, or the HTML `still` in its place, and says so.
     """
     svg = (EXPLORERS / f"{name}.svg").read_text("utf-8")
-    told = "title" if still else "title|desc"  # what the picture shows, and `still` does not
-    words = html.unescape(". ".join(re.findall(f"<(?:{told})>(.*?)</", svg)))
+    parts = "title" if still else "title|desc"  # what the picture shows, and `still` does not
+    words = html.unescape(". ".join(re.findall(f"<(?:{parts})>(.*?)</", svg)))
     picture = base64.b64encode(svg.encode()).decode("ascii")
     still = still and SHOWN.style() + still
     frame = PAGES.get_template("frame.html")
