@@ -198,7 +198,7 @@ def framed(name: str, still: str = "", **data) -> tuple[str, str]:
     Where no script may run it shows its still picture, or the HTML `still` in its place, and says so.
     """
     svg = (EXPLORERS / f"{name}.svg").read_text("utf-8")
-    parts = "title" if still else "title|desc"  # what the picture shows, and `still` does not
+    parts = "title" if still else "title|desc"  # the description is of the picture, which `still` replaces
     words = html.unescape(". ".join(re.findall(f"<(?:{parts})>(.*?)</", svg)))
     picture = base64.b64encode(svg.encode()).decode("ascii")
     still = still and SHOWN.style() + still
