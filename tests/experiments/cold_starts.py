@@ -8,10 +8,9 @@ examples, so it cannot show what the paper saw with fewer.
 The world is puzzles of signs alone. A step of fine-tuning reads 1,024 tokens, fewer than the chain's,
 so that 30 examples are more than one step.
 
-Its claims enter the ledger when the seeds are run. A pilot of Dev1 alone, on seed 9, says where to ask:
-right were 1, 15, 70, 73 and 73 % after 30, 100, 300, 1,000 and all examples, 20 % before any, and
-R1-Zero's 71 %; of the words 68 % were in the question's language before any, then 86, 94, 98, 100 and
-100 %, and R1-Zero's 67 %. After 100 examples both can still rise.
+A pilot of Dev1 alone, on seed 9, said where to ask: right were 1, 15, 70, 73 and 73 % after 30, 100,
+300, 1,000 and all examples, 20 % before any, and R1-Zero's 71 %; of the words 68 % were in the question's
+language before any, then 86, 94, 98, 100 and 100 %, and R1-Zero's 67 %. After 100 examples both can rise.
 """
 
 import random

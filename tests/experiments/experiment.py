@@ -21,6 +21,7 @@ from r1lab.errors import InputError
 from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.machine import commit
 from tests.experiments.chain import chain_values
+from tests.experiments.cold_starts import ColdStarts, cold_starts
 from tests.experiments.english import English, english
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun
@@ -176,6 +177,7 @@ EXPERIMENTS = {
     "wordings": next_step("wordings", wordings, Wordings()),
     "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
     "english": next_step("english", english, English()),
+    "cold-starts": next_step("cold-starts", cold_starts, ColdStarts(), ColdStarts.zero),
     "skill": next_step("skill", skill, Skill()),
     "thinking": next_step("thinking", thinking, Thinking(), "data/zero", "data/r1"),
 }  # fmt: skip

@@ -101,6 +101,14 @@ SKILL_FAILED = {
     "steps": {"gain": 0.2, "accuracy": 0.6}, "verdicts_taught": {"accuracy": 0.5},
     "steps_taught": {"accuracy": 0.5},
 }  # fmt: skip
+COLD = {
+    "zero": {"accuracy": 0.7}, "dev1_100": {"accuracy": 0.2}, "dev1_all": {"accuracy": 0.7},
+    "dev2_100": {"accuracy": 0.6, "language": 1.0}, "plain_100": {"accuracy": 0.6, "language": 0.8},
+}  # fmt: skip
+COLD_FAILED = {
+    "zero": {"accuracy": 0.5}, "dev1_100": {"accuracy": 0.6}, "dev1_all": {"accuracy": 0.3},
+    "dev2_100": {"accuracy": 0.5, "language": 0.7}, "plain_100": {"accuracy": 0.6, "language": 0.8},
+}  # fmt: skip
 ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
          "r1_few-shot": 0.5}  # fmt: skip
 THOUGHT = {"base_vote_16": 0.3, "r1_vote_1": 0.7, "r1_tea_256": 0.7, "r1_vote_matched": 0.8,
@@ -115,8 +123,9 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
-for steps, sign, real, bases in ((STEPS, 1, ENGLISH, SKILL), (FAILED, -1, ENGLISH_FAILED, SKILL_FAILED)):
-    steps |= {"english": real, "skill": bases}
+HOPED, FEARED = (ENGLISH, SKILL, COLD), (ENGLISH_FAILED, SKILL_FAILED, COLD_FAILED)
+for steps, sign, own in ((STEPS, 1, HOPED), (FAILED, -1, FEARED)):
+    steps |= dict(zip(("english", "skill", "cold-starts"), own))
     steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
     steps["thinking"] = {arm: {"accuracy": sign * value} for arm, value in THOUGHT.items()}
     steps["thinking"]["r1_vote_1"]["tokens"] = -sign * 100.0  # at both levels, which is more than twice it
