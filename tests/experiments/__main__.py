@@ -22,7 +22,8 @@ def run_claims(only: str | None = None, seed: int | None = None, budget: str | N
 
     Args:
         only: the id of one claim, or chain, search, few-shot, french, programs, one-loss,
-            wordings, english, skill, thinking or cold-starts for all claims of such an experiment.
+            wordings, wordings-llama, english, skill, thinking, cold-starts or distil for all claims
+            of such an experiment.
         seed: one of their seeds alone (0 to 2; of the chain and what starts from it 1 to 3).
         budget: start no run that would probably end later, for example 30m or 2h; 0s runs nothing.
     """

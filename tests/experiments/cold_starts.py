@@ -14,7 +14,6 @@ language before any, then 86, 94, 98, 100 and 100 %, and R1-Zero's 67 %. After 1
 """
 
 import random
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from r1lab.task import Problem, Task
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from r1lab.training.sft import sft
-from tests.experiments.next_steps import Kept, RLTrial, start, tabulate
+from tests.experiments.next_steps import Kept, RLTrial, reuse_base, start, tabulate
 from tests.experiments.settings import CHAIN, SFT, harvest_config, sft_config
 
 EXAMPLES = (0, 30, 100, 300, 1_000)
@@ -102,14 +101,6 @@ def developed(config: ColdStarts, folder: Path) -> dict[str, Path]:
             store_data(rows[:count], data, config, config.zero, examples=count)
         models[str(count)] = sft(config.base, data, config.cold_start.sft, f"dev1_{count}", runs=folder).model
     return models | {ALL: whole.model}
-
-
-def reuse_base(first: Path, second: Path) -> None:
-    """Both arms start from the same model, which is asked once."""
-    asked = first / "eval_base.npz"
-    if asked.exists() and not (second / asked.name).exists():
-        second.mkdir(exist_ok=True)
-        shutil.copy(asked, second)
 
 
 def task_of(config: ColdStarts, language_weight: float) -> Task:

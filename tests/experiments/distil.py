@@ -1,15 +1,14 @@
 """Three ways to teach a small student, at equal compute: lesson 08's experiment.
 
 R1's samples (SFT), the student's own attempts paid by the rule (RL), or its own attempts graded by
-R1 token by token (on-policy distillation, `notebooks/on_policy.py`). A fourth arm adds RL to the
-student that has read R1's samples. Its claims enter the ledger when a pilot of these settings has run.
+R1 token by token (on-policy distillation, `notebooks/on_policy.py`). Two more arms begin where SFT
+ended, with RL and with R1's grades.
 
 Counted is the student's learning: what SFT costs is the limit of each other arm. R1's sampling for
 SFT is paid once for all students and is left out, as in the chain; that R1 reads what this student
 writes serves this student alone and is counted.
 """
 
-import shutil
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from r1lab.stages.sft_stages import Distill, student_rl_stage
 from r1lab.task import Task
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
-from tests.experiments.next_steps import Kept, RLTrial, start, tabulate
+from tests.experiments.next_steps import Kept, RLTrial, reuse_base, start, tabulate
 from tests.experiments.settings import SFT, ZERO, harvest_config, rl_stage, sft_config
 
 SAMPLES = 64
@@ -68,7 +67,7 @@ class Distil(RLTrial):
         }
     )
     problems: int = 8
-    levels: tuple[int, ...] = (3, 4)
+    levels: tuple[int, ...] = (3, 4, 5)
 
     @property
     def distillation(self) -> Distill:
@@ -93,15 +92,15 @@ def distil(config: Distil = Distil(), folder: Path = Path("runs/distil")) -> Kep
         "rl": (config.base, config.stage, None),
         "on_policy": (config.base, graded, grader),
         "sft_rl": (taught.model, config.stage, None),
+        "sft_on_policy": (taught.model, graded, grader),
     }
     evaluations, before = {}, {"rl": "student", "sft_rl": "sft"}
+    asked_by = {"on_policy": "rl", "sft_on_policy": "sft_rl"}  # the same start, which is asked once
     for arm, (model, stage, learner) in arms.items():
         limited = student_rl_stage(taught.summary, config.base, stage)
         limited = limited.with_rl(seed=config.seed, processes=config.processes)
-        if arm == "on_policy":  # the student's answers are there: it is asked once
-            asked = folder / arm / "eval_base.npz"
-            asked.parent.mkdir(exist_ok=True)
-            shutil.copy(folder / "rl" / asked.name, asked)
+        if arm in asked_by:
+            reuse_base(folder / asked_by[arm], folder / arm)
         task = task_of(limited, config)
         run = grpo(model, task, limited.rl, arm, runs=folder, learner=learner)
         evaluations[arm] = Evaluation.load(run.folder / "eval_final.npz")

@@ -22,6 +22,7 @@ from r1lab.stages.pipeline import Chain, R1Config
 from r1lab.machine import commit
 from tests.experiments.chain import chain_values
 from tests.experiments.cold_starts import ColdStarts, cold_starts
+from tests.experiments.distil import Distil, distil
 from tests.experiments.english import English, english
 from tests.experiments.few_shot import FewShot, few_shot
 from tests.experiments.measures import StoredRun
@@ -178,6 +179,7 @@ EXPERIMENTS = {
     "wordings-llama": next_step("wordings-llama", wordings, Wordings(base="data/llama")),
     "english": next_step("english", english, English()),
     "cold-starts": next_step("cold-starts", cold_starts, ColdStarts(), ColdStarts.zero),
+    "distil": next_step("distil", distil, Distil(), Distil.teacher),
     "skill": next_step("skill", skill, Skill()),
     "thinking": next_step("thinking", thinking, Thinking(), "data/zero", "data/r1"),
 }  # fmt: skip

@@ -109,6 +109,16 @@ COLD_FAILED = {
     "zero": {"accuracy": 0.5}, "dev1_100": {"accuracy": 0.6}, "dev1_all": {"accuracy": 0.3},
     "dev2_100": {"accuracy": 0.5, "language": 0.7}, "plain_100": {"accuracy": 0.6, "language": 0.8},
 }  # fmt: skip
+TAUGHT = {
+    "student": {"pass_at_64": 0.6}, "rl": {"pass_at_1": 0.4, "pass_at_64": 0.4},
+    "sft": {"pass_at_1": 0.5, "pass_at_64": 0.8}, "on_policy": {"pass_at_1": 0.6},
+    "sft_rl": {"pass_at_1": 0.6}, "sft_on_policy": {"pass_at_1": 0.7},
+}  # fmt: skip
+TAUGHT_FAILED = {
+    "student": {"pass_at_64": 0.6}, "rl": {"pass_at_1": 0.7, "pass_at_64": 0.8},
+    "sft": {"pass_at_1": 0.7, "pass_at_64": 0.4}, "on_policy": {"pass_at_1": 0.6},
+    "sft_rl": {"pass_at_1": 0.6}, "sft_on_policy": {"pass_at_1": 0.5},
+}  # fmt: skip
 ASKED = {"base": 0.3, "base_few-shot": 0.5, "zero": 0.8, "zero_few-shot": 0.5, "r1": 0.8,
          "r1_few-shot": 0.5}  # fmt: skip
 THOUGHT = {"base_vote_16": 0.3, "r1_vote_1": 0.7, "r1_tea_256": 0.7, "r1_vote_matched": 0.8,
@@ -123,9 +133,10 @@ def failed(arms: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 FAILED = {name: failed(arms) for name, arms in STEPS.items()}
-HOPED, FEARED = (ENGLISH, SKILL, COLD), (ENGLISH_FAILED, SKILL_FAILED, COLD_FAILED)
+HOPED = (ENGLISH, SKILL, COLD, TAUGHT)
+FEARED = (ENGLISH_FAILED, SKILL_FAILED, COLD_FAILED, TAUGHT_FAILED)
 for steps, sign, own in ((STEPS, 1, HOPED), (FAILED, -1, FEARED)):
-    steps |= dict(zip(("english", "skill", "cold-starts"), own))
+    steps |= dict(zip(("english", "skill", "cold-starts", "distil"), own))
     steps["few-shot"] = {arm: {"signs": sign * value} for arm, value in ASKED.items()}
     steps["thinking"] = {arm: {"accuracy": sign * value} for arm, value in THOUGHT.items()}
     steps["thinking"]["r1_vote_1"]["tokens"] = -sign * 100.0  # at both levels, which is more than twice it

@@ -9,6 +9,7 @@ settings are refused.
 import json
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -207,6 +208,14 @@ def measure(
         with np.load(folder / arm / "values.npz") as values:
             measured[arm] = {row: values[row] for row in rows}
     return measured
+
+
+def reuse_base(first: Path, second: Path) -> None:
+    """Both arms start from the same model, which is asked once."""
+    asked = first / "eval_base.npz"
+    if asked.exists() and not (second / asked.name).exists():
+        second.mkdir(exist_ok=True)
+        shutil.copy(asked, second)
 
 
 def tabulate(

@@ -27,14 +27,14 @@ def test_all_arms_cost_no_less_than_sft_and_start_where_they_should(tmp_path, al
         sampling=SAMPLING | {"filters": [], "questions": 2, "samples": 2, "max_tokens": 8},
     )  # fmt: skip
     values = distil(config, tmp_path / "arms")
-    names = {"student", "sft", "rl", "on_policy", "sft_rl", "levels"}
+    names = {"student", "sft", "rl", "on_policy", "sft_rl", "sft_on_policy", "levels"}
     assert {name.partition("/")[0] for name in values} == names
     assert values["levels/pass_at_1"].tolist() == [2, 3]
-    runs = {name: Run(tmp_path / "arms" / name) for name in ("sft", "rl", "on_policy", "sft_rl")}
+    runs = {name: Run(tmp_path / "arms" / name) for name in ("sft", "rl", "on_policy", "sft_rl", "sft_on_policy")}
     limit = runs["sft"].summary["flops"]
-    for arm in ("rl", "on_policy", "sft_rl"):
+    for arm in set(runs) - {"sft"}:
         assert runs[arm].config["flops_limit"] == limit <= runs[arm].summary["flops"]
-        assert runs[arm].config["model"] == str(runs["sft"].model if arm == "sft_rl" else student)
+        assert runs[arm].config["model"] == str(runs["sft"].model if "sft" in arm else student)
     assert runs["on_policy"].config["loss"]["beta"] == 0 < runs["rl"].config["loss"]["beta"]
     assert np.array_equal(distil(config, tmp_path / "arms")["rl/pass_at_1"], values["rl/pass_at_1"])
     with pytest.raises(InputError, match="other settings .seed."):
