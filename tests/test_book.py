@@ -29,6 +29,14 @@ def test_folds_and_words_of_pictures_reach_the_browser():
     assert 'alt="a &quot;curve&quot; rises" width="600"' in html and "base64,AAAA" in html
 
 
+def test_a_site_has_folds_of_its_own_and_no_cell_that_only_a_kernel_answers():
+    appendix = new_markdown_cell("### Appendix", metadata={"jp-MarkdownHeadingCollapsed": True})
+    guess, code = new_code_cell('predict("how many", None)'), new_code_cell("x = 1")
+    made = book.for_a_site(new_notebook(cells=[new_markdown_cell("# Title"), guess, appendix, code]))
+    assert [cell.source.count(book.FOLD) for cell in made.cells] == [0, 1, 0]
+    assert made.cells[-1].source == "x = 1"
+
+
 def test_the_contents_name_every_lesson_and_page_that_there_is():
     contents = book.contents(Path())
     files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]

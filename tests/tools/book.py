@@ -56,11 +56,24 @@ div.cell_output :is(td, th) {
   text-align: right; padding: 0.3rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
 div.cell_output :is(caption, small) { color: inherit; caption-side: top; white-space: nowrap; }
-div.cell_output pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+div.cell_output pre, code span.pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.bd-article { line-height: 1.5; }
+.bd-article h1 { font-size: 2rem; margin-top: 0.5rem; }
+.bd-article h2 { margin: 2rem 0 0.75rem; }
+.bd-article p, .bd-article ul, .bd-article ol, .bd-article table, div.cell { margin-bottom: 0.75rem; }
+.bd-article li { margin-bottom: 0.15rem; }
+.bd-article :is(li, td, th) > p { margin: 0; }
+div.cell pre { padding: 0.5rem 0.75rem; }
+div.cell details.admonition { margin: 0; box-shadow: none; font-size: 0.85em; }
+details.fold { margin-bottom: 0.75rem; color: var(--pst-color-link); cursor: pointer; }
+details.fold:not([open]):not(:has(~ :target, ~ * :target)) ~ * { display: none; }
 """
 # A heading in a box would end the section that the box is in.
 BOX = re.compile(r"<blockquote.*?</blockquote>", re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+# A guess, or the search for an installed r1lab.
+FOR_A_KERNEL = re.compile(r"predict\(|class NotHere")
+FOLD = '\n\n<details class="fold"><summary>Read this part, too</summary></details>\n'
 # How to open in JupyterLab what a web site shows anyway.
 ARROW = re.compile(r"\s*(Four appendices are folded here\.\s+)?Click\sthe\sarrow\snext\sto\sthis\sheading\s[^.]*\.")
 # A link to a folder, which a web site has no page for.
@@ -109,6 +122,15 @@ def for_browsers(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def for_a_site(notebook: NotebookNode) -> NotebookNode:
+    """The same without cells that only a kernel answers, and with a fold where JupyterLab has one."""
+    notebook.cells = [cell for cell in notebook.cells if not FOR_A_KERNEL.match(cell.source)]
+    for cell in notebook.cells:
+        if cell.metadata.get("jp-MarkdownHeadingCollapsed"):
+            cell.source += FOLD
+    return notebook
+
+
 def without_folders(text: str, place: Path) -> str:
     """A page's text with links to folders as plain words. `place`: the page's own folder."""
     return FOLDER.sub(lambda link: link[1] if (place / link[2]).is_dir() else link[0], text)
@@ -123,7 +145,7 @@ def write_sources(root: Path, folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".ipynb"):
             notebook = for_browsers(nbformat.read(root / name, as_version=4))
-            nbformat.write(notebook, folder / name)
+            nbformat.write(for_a_site(notebook), folder / name)
         elif name.endswith(".md"):
             text = (root / name).read_text(encoding="utf-8")
             (folder / name).write_text(without_folders(text, (root / name).parent), encoding="utf-8")
