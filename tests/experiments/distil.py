@@ -31,14 +31,14 @@ from tests.experiments.settings import SFT, ZERO, harvest_config, rl_stage, sft_
 SAMPLES = 64
 TRIES = (1, 4, 16, 64)
 SAMPLING = {
-    "mixture": {"signs/1": 0.3, "signs/2": 0.8, "signs/3": 2.0, "signs/4": 2.0},
+    "mixture": {"signs/1": 0.3, "signs/2": 0.8, "signs/3": 2.0, "signs/4": 2.0, "signs/5": 2.0},
     "lang_weights": {"en": 0.6, "zh": 0.4},
     "filters": ["not truncated", "format", "correct", "one language", "no repetition"],
     "chunks": 2, "questions": 192, "samples": 4, "per_question": 2, "temperature": 1.0,
-    "max_tokens": 256, "template": "small",
+    "max_tokens": 448, "template": "small",
 }  # fmt: skip
-# R1-Zero's own recipe, with a shorter cap; its curve is not needed.
-RL = {"caps": [[0, 256]], "eval_every": 1_000, "final_samples": SAMPLES}
+# R1-Zero's own recipe; its curve is not needed. A shorter cap would end the searches of level 5.
+RL = {"caps": [[0, 448]], "eval_every": 1_000, "final_samples": SAMPLES}
 ON_POLICY = {
     "questions": 24, "group_size": 2, "minibatches": 2, "learning_rate": 3e-4,
     "loss": {**ZERO["loss"], "beta": 0.0},
