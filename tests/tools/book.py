@@ -48,7 +48,7 @@ blockquote.alert { color: inherit; border-left: 4px solid; padding: 0.8rem 1rem;
 blockquote.alert-info { background: #0d6efd18; border-color: #3b82f6; }
 blockquote.alert-success { background: #19875418; border-color: #2e9e6b; }
 blockquote.alert a, blockquote.alert summary { color: inherit; }
-.bd-content div.cell_output .text_html:has(iframe, table, .answers) {
+.bd-content div.cell_output .text_html:has(iframe, table, img, .answers) {
   background: transparent !important; color: inherit !important; }
 html[data-theme=dark] div.cell_output { --green: #3fcf9f; --orange: #f0a030; --blue: #5fb8ee; --quiet: #a6adb5; }
 div.cell_output table { margin: 0 0 1rem; }
