@@ -39,7 +39,7 @@ def test_a_task_of_ones_own(names):
     assert run.finished and run.config["rollouts"] == 1 + 4
     assert (run.folder / "report.html").is_file()
     trained = [row for row in run.samples if row["advantage"] is not None]
-    assert all("overlap" in row["rewards"] for row in trained)
+    assert all("last number" in row["rewards"] for row in trained)
     assert "data:image/png" in run._repr_html_()
     with pytest.raises(InputError, match="only the notebook or script .* knows it"):
         r1lab.Run(run.folder).resume()
