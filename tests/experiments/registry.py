@@ -237,9 +237,9 @@ COLD_CLAIMS = (
 # reached 50 % and grades 56 %. Of pass@64 the student had 83 %, after SFT 79 % and after RL 92 %.
 ONCE, REACH = ("pass_at_1",), ("pass_at_64",)
 DISTIL_CLAIMS = (
-    stages("on-policy-rl", "A student whose own attempts R1 grades passes one that RL pays for them",
+    stages("on-policy-rl", "R1's grades of its own attempts teach a student more than RL does",
            "v2 F.1; arXiv 2306.13649", "on_policy", "rl", ONCE, "distil"),
-    stages("on-policy-sft", "… and one that reads R1's samples", "v2 F.1; arXiv 2306.13649",
+    stages("on-policy-sft", "… and more than R1's samples do", "v2 F.1; arXiv 2306.13649",
            "on_policy", "sft", ONCE, "distil"),
     stages("rl-on-top", "RL on top of R1's samples helps", "v2 F.1", "sft_rl", "sft", ONCE, "distil"),
     stages("on-policy-on-top", "… and R1's grades on top help more", "arXiv 2505.09388 (Qwen3)",
