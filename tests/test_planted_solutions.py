@@ -145,7 +145,11 @@ def test_checks_draw_from_their_own_generator():
 def test_the_kill_table_counts_and_names_survivors():
     verdicts = {planted: verdict_on(planted) for planted in PLANTED}
     printed = kill_table(verdicts)
-    assert printed in Path("notebooks/proofs.md").read_text(encoding="utf-8")
+    page = Path("notebooks/proofs.md").read_text(encoding="utf-8")
+    assert printed in page
+    assert f"reject {len(WRONG)} planted wrong solutions and accept {len(RIGHT)} right ones" in page
+    lessons = [path.read_text(encoding="utf-8") for path in Path("notebooks").glob("*.ipynb")]
+    assert f"of the {sum(text.count('### Exercise ') for text in lessons)} exercises" in page
     table = printed.splitlines()
     assert len(table) == 2 + len(EXERCISES)
     assert not [row for row in table if "survived" in row]
