@@ -1,6 +1,8 @@
 """The stored ledger: printed by the command line and by the lessons, from any folder."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,38 @@ def test_small_numbers_keep_their_digits():
     assert claims._signed("nats", -0.0123) == "−0.012"
     assert claims._signed("points", -0.0123) == "−1.2"
     assert claims._signed("points", -0.0001) == "0"
+
+
+README = " ".join(Path("README.md").read_text(encoding="utf-8").split())
+PRINTED = {
+    "pass-at-1": "lifts right answers by {} points over three seeds",
+    "length": "Answers grow by {} tokens",
+    "hacked-score": "The judge's score rises by {} points",
+    "hacked-person": "what our simulated reader likes falls by {}",
+    "few-accuracy": "A cold start of 100 examples leaves accuracy {} points below R1-Zero's",
+    "few-regains": "and reasoning RL then adds {}.",
+    "distill-beats-rl": "Our distilled student was {} points worse",
+}
+
+
+def test_the_readme_counts_the_ledger_and_prints_its_numbers():
+    verdicts = [claim["verdict"] for claim in STORED["claims"].values()]
+    assert f"We wrote down {len(verdicts)} claims" in README
+    assert f"{verdicts.count('shown')} are shown" in README
+    for name, words in PRINTED.items():
+        claim = STORED["claims"][name]
+        size = abs(claim["effect"]) * (100 if claim["unit"] == "points" else 1)
+        before, _, _ = README.partition(words.format(f"{size:.0f}" if size >= 1 else f"{size:.1f}"))
+        assert before != README, f"{name} has another number: {size}"
+        assert re.findall(r"\*\*(.*hown)\.\*\*", before)[-1].lower() == claim["verdict"]
+
+
+def test_the_readme_prints_the_stored_run():
+    run = json.loads(Path("data/runs/zero/summary.json").read_text(encoding="utf-8"))
+    base, final = run["base"], run["final"]
+    for name, scale, digits in (("pass_at_1", 100, 1), ("mean_tokens", 1, 0), ("reflection_per_answer", 1, 1)):
+        before, after = (f"{scale * found[name]:.{digits}f}" for found in (base, final))
+        assert re.search(rf"\| {before}(?: %)? \| \**{after}(?: %)?\** \|", README), name
+    minutes = [f"{run[name] / 60:.1f}" for name in ("wall_seconds", "train_seconds")]
+    assert f"took {minutes[0]} minutes, of which {minutes[1]} were training" in README
+    assert f"after {run['steps']} updates" in README and f"to {100 * final['cons_at_16']:.0f} %" in README
