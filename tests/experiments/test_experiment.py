@@ -76,7 +76,7 @@ def test_another_chain_makes_what_started_from_it_stale(laboratory, tmp_path):
     (tmp_path / "data/small/model.safetensors").write_bytes(b"another student")
     after = {name: replace(laboratory).job(name, 1).key for name in EXPERIMENTS}
     changed = {name for name in EXPERIMENTS if before[name] != after[name]}
-    assert changed == {"chain", "few-shot", "french", "programs", "one-loss", "skill"}
+    assert changed == {"chain", "few-shot", "french", "programs", "one-loss", "skill", "distil"}
 
 
 def test_a_next_step_is_kept_with_what_its_arms_took(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def test_other_settings_another_base_or_other_problems_make_results_stale(labora
     (tmp_path / "data/tiny/model.safetensors").write_bytes(b"retrained")
     assert stale(replace(laboratory)) == {"small-base"}
     (tmp_path / "data/small/model.safetensors").write_bytes(b"retrained")
-    from_chain = {name for name, it in EXPERIMENTS.items() if "chain" in (name, it.after)} | {"skill"}
+    from_chain = {name for name, it in EXPERIMENTS.items() if "chain" in (name, it.after)} | {"skill", "distil"}
     chained = {claim.id for claim in CLAIMS if set(claim.jobs) & from_chain}
     assert stale(replace(laboratory)) == chained | {"small-base"}
     (tmp_path / "data/test_more.jsonl").write_text("a problem that no run may train on")
