@@ -1,8 +1,8 @@
-"""Three ways to teach a small student, at equal compute: lesson 08's experiment.
+"""Five ways to teach a small student: lesson 08's experiment.
 
 R1's samples (SFT), the student's own attempts paid by the rule (RL), or its own attempts graded by
 R1 token by token (on-policy distillation, `notebooks/on_policy.py`). Two more arms begin where SFT
-ended, with RL and with R1's grades.
+ended, with RL and with R1's grades, and spend as much again.
 
 Counted is the student's learning: what SFT costs is the limit of each other arm. R1's sampling for
 SFT is paid once for all students and is left out, as in the chain; that R1 reads what this student

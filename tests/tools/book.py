@@ -71,8 +71,7 @@ details.fold:not([open]):not(:has(~ :target, ~ * :target)) ~ * { display: none; 
 # A heading in a box would end the section that the box is in.
 BOX = re.compile(r"<blockquote.*?</blockquote>", re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-# A guess, or the search for an installed r1lab.
-FOR_A_KERNEL = re.compile(r"predict\(|class NotHere")
+FOR_A_KERNEL = re.compile(r"predict\(")  # a guess
 FOLD = '\n\n<details class="fold"><summary>Read this part, too</summary></details>\n'
 # How to open in JupyterLab what a web site shows anyway.
 ARROW = re.compile(r"\s*(Four appendices are folded here\.\s+)?Click\sthe\sarrow\snext\sto\sthis\sheading\s[^.]*\.")
