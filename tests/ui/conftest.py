@@ -95,7 +95,11 @@ def lab(browser, tmp_path_factory):
         yield Lab(page, home / "work")
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(60)  # it asks its kernels to end, which takes long on a busy machine
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def address(server: subprocess.Popen, log: Path) -> str:
