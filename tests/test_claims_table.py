@@ -57,7 +57,7 @@ PRINTED = {
     "pass-at-1": "lifts right answers by {} points over three seeds",
     "length": "Answers grow by {} tokens",
     "hacked-score": "The judge's score rises by {} points",
-    "hacked-person": "what our simulated reader likes falls by {}",
+    "hacked-person": "what the reader likes falls by {}",
     "few-accuracy": "A cold start of 100 examples leaves accuracy {} points below R1-Zero's",
     "few-regains": "and reasoning RL then adds {}.",
     "distill-beats-rl": "Our distilled student was {} points worse",
