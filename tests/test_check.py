@@ -104,6 +104,14 @@ def test_a_function_that_never_ends_is_stopped(endless, monkeypatch, capsys):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_after_the_alarm_there_is_time_to_say_what_was_wrong():
+    """It rings again for a function that swallowed it, but not while the sentence is made."""
+    with engine.deadline(0.05):
+        with pytest.raises(engine.Overdue):
+            sleeps()
+        time.sleep(0.2)
+
+
 def test_another_thread_gets_a_verdict_too():
     verdicts = []
     worker = threading.Thread(target=lambda: verdicts.append(check.majority_vote(vote)))

@@ -45,7 +45,8 @@ def test_graders_run_only_what_exercises_need(tmp_path):
 
 def test_an_environment_over_the_lab_finds_it_from_anywhere(tmp_path):
     """As the kernel of a grader does, which starts in the folder of a submission."""
-    printed = subprocess.run(["make", "-n", "test-nbgrader"], cwd=ROOT, capture_output=True, text=True, check=True)
+    makes = ["make", "-n", "test-nbgrader", f"PY={sys.executable}"]
+    printed = subprocess.run(makes, cwd=ROOT, capture_output=True, text=True, check=True)
     [_, laid, _] = re.split(r"(?m)^(?=\[ -x)|^(?=\S+ -m pip)", printed.stdout)
     subprocess.run(laid.replace(".venv-nbgrader", str(tmp_path / "over")), shell=True, cwd=ROOT, check=True)
     code = "import r1lab, torch; print(r1lab.__file__)"

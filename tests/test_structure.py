@@ -143,11 +143,18 @@ def code_lines(source: str) -> int:
 
 
 def code_tokens(source: str) -> int:
-    return len(code(source))
+    """How many; an f-string is one, as it was before Python 3.12 took it apart."""
+    count = inside = 0
+    for one in code(source):
+        name = tokenize.tok_name[one.type]
+        count += inside == 0
+        inside += (name == "FSTRING_START") - (name == "FSTRING_END")
+    return count
 
 
 def test_code_is_counted_without_blanks_comments_docstrings_and_layout():
     assert code_tokens('"""Doc."""\n\n# note\nx = f(1)  # tail\n') == 6
+    assert code_tokens("x = f'{a + b:{width}} and {c}' + d") == 5
     source = '"""Doc\nstring."""\n\nx = """a\nb"""  # tail\n\ndef f():\n    "doc"\n    return (1,\n    2)\n'
     assert code_lines(source) == 5
 

@@ -16,7 +16,8 @@ def write():
     for name in engine.EXERCISES:
         by_hand = [question for question in engine.EXAMPLES.get(name, []) if question[0] != BY_RULE]
         asked = [*by_hand, *questions(name, SEED)]
-        rows = ",\n".join("  " + json.dumps(question, ensure_ascii=False) for question in asked)
+        short = [json.dumps(question, ensure_ascii=False, separators=(",", ":")) for question in asked]
+        rows = ",\n".join("  " + question for question in short)
         lines.append(f" {json.dumps(name)}: [\n{rows}\n ]")
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     write_text(engine.Path(engine.__file__).with_name("examples.json"), text)

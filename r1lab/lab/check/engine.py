@@ -21,7 +21,7 @@ from r1lab.files import read_toml
 from r1lab.lab.check.asking import NotYet, decode, reply, require, shown, typed
 
 SECONDS = 10.0  # for all calls of one check
-AGAIN = 0.02  # seconds until a function that swallowed the alarm hears it again
+AGAIN = 0.5  # seconds until a function that swallowed the alarm hears it again
 TOLERANCE = 2e-5  # differences below this, in relation to 1 + |truth|, are rounding
 NUMBER, TEXT = (int | float, "a number"), (str | None, "a text or None")
 KINDS = {bool: (bool, "True or False"), float: NUMBER, int: NUMBER, list: (list, "a list")}
