@@ -101,6 +101,17 @@ def test_pages_show_one_student_alone(graded):
             assert rows[student][f"{exercise.title} check"] in page
 
 
+@pytest.mark.parametrize("lesson", ["13_a_real_model", "14_capstone"])
+def test_a_function_with_another_name_is_found_where_the_lesson_only_asserts(lesson, tmp_path):
+    asked = exercises(lesson)
+    (tmp_path / "in/ann").mkdir(parents=True)
+    notebook = made_up.submission(lesson, ["renamed"] * len(asked))
+    nbformat.write(notebook, tmp_path / f"in/ann/{lesson}.ipynb")
+    grade(tmp_path / "in", tmp_path / "out", seed="a test's")
+    row = table(tmp_path / "out")["ann"]
+    assert row["points"] == row["of"] == str(len(asked)), row
+
+
 def test_answers_learned_by_heart_earn_nothing(tmp_path):
     """Every question that the lesson's own check asks, and nothing else, is answered right."""
     lesson, check = "02_reward_design", "safe_accuracy"

@@ -26,6 +26,7 @@ WAIT, MORE = 3.0, 20.0  # seconds by the clock: so many for a second of computin
 MEMORY_MB, OUTPUT_KB = 1024, 8 * 1024
 UNSEEN, PARTS = 6, 10  # questions that no learner has seen, and how often more of them are drawn
 LONGEST = 400  # characters of a sentence
+ASSERTED = re.compile(r"^assert (?:not )?(\w+)\(", re.MULTILINE)  # a function, by the lesson itself
 
 
 class Desk(pool.Zygote):
@@ -67,13 +68,16 @@ def job(
     slopes = ROWS[check].get("slopes", [])
     tests = [place for place, cell in enumerate(listed) if cell["id"] == exercise.test]
     called = re.compile(rf"\bcheck\.{check}\((\w+)\)")
+    names = [name for cell in listed for name in called.findall(cell["source"])]
+    for place in tests:  # without a check, the lesson asserts what the function returns
+        names += ASSERTED.findall(listed[place]["source"])
     questions = [[json.dumps(args), slopes] for _, args, *_ in asked(check, seed)]
     return {
         "cells": [cell["source"] for cell in listed],
         "numbers": [cell["number"] for cell in listed],
         "name": function,
         "until": max(tests, default=len(listed)),
-        "called": [name for cell in listed for name in called.findall(cell["source"])],
+        "called": names,
         "solutions": [at for at, cell in enumerate(listed) if cell["id"] == exercise.solution],
         "given": exercise.given[function],
         "questions": questions + questions[::-1],  # in the order of engine.judge
