@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.tools.bootstrap import ROOT, SUPPORTED
 
+ALL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "tests"]
 # Where pyenv and uv put theirs.
 HOMES = (Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python")
 
@@ -35,7 +36,7 @@ def run_tests(version: str, python: str, tests: list[str]) -> str:
     install = [sys.executable, "-m", "tests.tools.bootstrap", "test"]
     if subprocess.run(install, cwd=ROOT, env=environment).returncode:
         return "not installed, see above"
-    command = [str(ROOT / venv / "bin/python"), "-m", "pytest", "-q", *(tests or ["tests"])]
+    command = [str(ROOT / venv / "bin/python"), "-m", "pytest", "-q", *(tests or ALL)]
     return "failed, see above" if subprocess.run(command, cwd=ROOT).returncode else "passed"
 
 
