@@ -37,6 +37,12 @@ def test_a_site_has_folds_of_its_own_and_no_cell_that_only_a_kernel_answers():
     assert made.cells[-1].source == "x = 1"
 
 
+def test_a_site_does_not_tell_how_jupyterlab_opens_a_fold():
+    text = "### A vote\n\nIt wins. Click the arrow next to this heading to see\nwhat explains 86.7 %, and why. Or not."
+    made = book.for_browsers(new_notebook(cells=[new_markdown_cell(text)]))
+    assert made.cells[0].source == "### A vote\n\nIt wins. Or not."
+
+
 def test_the_contents_name_every_lesson_and_page_that_there_is():
     contents = book.contents(Path())
     files = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]

@@ -68,6 +68,9 @@ def test_the_readme_counts_the_ledger_and_prints_its_numbers():
     verdicts = [claim["verdict"] for claim in STORED["claims"].values()]
     assert f"We wrote down {len(verdicts)} claims" in README
     assert f"{verdicts.count('shown')} are shown" in README
+    assert f"The other {len(verdicts) - verdicts.count('shown')} are refuted" in README
+    level = STORED["claims"]["many-accuracy"]
+    assert "After 2,400 examples nothing is lost." in README and level["verdict"] == "shown" and level["effect"] > 0
     for name, words in PRINTED.items():
         claim = STORED["claims"][name]
         size = abs(claim["effect"]) * (100 if claim["unit"] == "points" else 1)

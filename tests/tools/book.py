@@ -76,7 +76,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FOR_A_KERNEL = re.compile(r"predict\(")  # a guess
 FOLD = '\n\n<details class="fold"><summary>Read this part, too</summary></details>\n'
 # How to open in JupyterLab what a web site shows anyway.
-ARROW = re.compile(r"\s*(Four appendices are folded here\.\s+)?Click\sthe\sarrow\snext\sto\sthis\sheading\s[^.]*\.")
+ARROW = re.compile(r"\s*(Four appendices are folded here\.\s+)?Click\sthe\sarrow\snext\sto\sthis\sheading\s.*?\.(?=\s|$)", re.DOTALL)
 # A link to a folder, which a web site has no page for.
 FOLDER = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)\)")
 
