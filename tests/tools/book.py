@@ -57,6 +57,7 @@ div.cell_output :is(td, th) {
   text-align: right; padding: 0.3rem 0.6rem;
   border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
 div.cell_output :is(caption, small) { color: inherit; caption-side: top; white-space: nowrap; }
+div.cell_output th small { white-space: normal; }
 div.cell_output pre, code span.pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .bd-article { line-height: 1.5; }
 .bd-article h1 { font-size: 2rem; margin-top: 0.5rem; }
@@ -65,7 +66,7 @@ div.cell_output pre, code span.pre { white-space: pre-wrap; overflow-wrap: anywh
 .bd-article p, .bd-article ul, .bd-article ol, .bd-article table, div.cell { margin-bottom: 0.75rem; }
 .bd-article li { margin-bottom: 0.15rem; }
 .bd-article :is(li, td, th) > p { margin: 0; }
-div.cell pre { padding: 0.5rem 0.75rem; font-size: 0.8rem; line-height: 1.35; }
+.bd-article pre { padding: 0.5rem 0.75rem; font-size: 0.8rem; line-height: 1.35; }
 div.cell details.admonition { margin: 0; box-shadow: none; font-size: 0.85em; }
 details.fold { margin-bottom: 0.75rem; color: var(--pst-color-link); cursor: pointer; }
 details.fold:not([open]):not(:has(~ :target, ~ * :target)) ~ * { display: none; }
