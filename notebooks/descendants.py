@@ -7,16 +7,17 @@ Each is a function of a group's rewards, a loss with the signature of `objective
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from r1lab.errors import InputError
 from r1lab.objective import clipped_objective, groups_that_differ, loss_normalizer, policy_loss
-from r1lab.training.config import SAMPLING_FLOPS
+from r1lab.training.config import SAMPLING_FLOPS, learning_flops
 from r1lab.training.loop import Learner
 from r1lab.training.rollout import Experience, sampled
 
@@ -146,6 +147,39 @@ class MaskedTruncation(Learner):
     def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
         ended = [row for row in rows if experience.finish[row] != "length"]
         return Counter({"loss": 0.0, "tokens": 0, **super().add_loss(experience, ended)})
+
+
+class SkipSilent(Learner):
+    """The updates read no completion whose advantage is 0: without a KL term it has no gradient.
+
+    The loss is divided by the tokens of all, so the gradient stays what it was. The updates' metrics
+    (entropy, clip fraction) are those of the completions that were read. Needs `beta` 0: a KL term
+    also pulls on groups that are all right or all wrong, and a run with one is refused.
+    """
+
+    def __init__(self, config, *others, **options):
+        if config.loss.beta > 0:
+            raise InputError(
+                f"beta is {config.loss.beta:g}, so silent groups have a KL term to learn from; give "
+                "beta 0, or learn with the plain Learner."
+            )
+        super().__init__(config, *others, **options)
+
+    def batches(self, experience: Experience, rows: Sequence[int], module: nn.Module) -> Iterator:
+        advantages = experience.advantages  # None while the rollout is only scored
+        if advantages is not None:
+            rows = [row for row in rows if advantages.flatten()[row] != 0]
+        return super().batches(experience, rows, module)
+
+    def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
+        return Counter({"loss": 0.0, "tokens": 0, **super().add_loss(experience, rows)})
+
+    def flops(self, experience: Experience) -> int:
+        """The updates' share of what is not read was not spent."""
+        lengths = zip(experience.lengths, experience.advantages.flatten().tolist())
+        skipped = sum(length for length, advantage in lengths if advantage == 0)
+        each = learning_flops(self.config.lora) * self.policy.model.num_parameters()
+        return super().flops(experience) - each * skipped
 
 
 class DynamicSampling(Learner):

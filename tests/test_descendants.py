@@ -12,6 +12,7 @@ from descendants import (
     RLOO,
     DynamicSampling,
     MaskedTruncation,
+    SkipSilent,
     cispo,
     drift_mask,
     leave_one_out,
@@ -19,6 +20,7 @@ from descendants import (
     rloo,
     soft_overlong,
 )
+from r1lab.errors import InputError
 from r1lab.objective import LossConfig, group_advantages, policy_loss
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
@@ -212,6 +214,58 @@ def test_where_all_answers_were_cut_nothing_is_learned():
     masking = MaskedTruncation(SMALL, task(), tiny_policy(), TOKENIZER, World())
     metrics = masking.follow_gradient(masking.add_loss(experience, list(range(8))))
     assert metrics["loss"] == 0 and torch.equal(weights(masking.policy), before)
+
+
+# Silent groups
+
+
+def silent_experience(config: GRPOConfig):
+    """Groups of four with one prompt each, of which the first and third are all right."""
+    experience = ragged_experience(config)
+    experience.completion_ids[5] = [7, 8]
+    experience.old_logps[5] = torch.tensor([-2.0, -3.0])
+    experience.prompt_ids = [experience.prompt_ids[row // 4 * 4] for row in range(16)]
+    experience.totals = torch.tensor([[1.0] * 4, [1.0, 0.0, 0.0, 0.0]] * 2)
+    experience.advantages = group_advantages(experience.totals)
+    return experience
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("layout", [{}, {"pack": True}, {"share_prompts": True}])
+def test_the_gradient_is_the_same_without_the_silent_groups(aggregation, layout):
+    config = replace(SMALL, loss=LossConfig(beta=0.0, aggregation=aggregation), **layout)
+    experience, rows = silent_experience(config), list(range(8))
+    skipping, plain = (
+        kind(config, task(), tiny_policy(), TOKENIZER, World()) for kind in (SkipSilent, Learner)
+    )
+    sums, whole = skipping.add_loss(experience, rows), plain.add_loss(experience, rows)
+    answers = [len(ids) for ids in experience.completion_ids]
+    assert sums["tokens"] == sum(answers[4:8]) < whole["tokens"] == sum(answers[:8])
+    assert sums["loss"] == pytest.approx(whole["loss"], abs=1e-6)
+    largest = 0.0
+    for one, other in zip(skipping.policy.parameters(), plain.policy.parameters()):
+        assert torch.allclose(one.grad, other.grad, atol=1e-7)
+        largest = max(largest, other.grad.abs().max().item())
+    assert largest > 1e-4, "a comparison of nothing"
+    left_out = sum(experience.lengths[:4] + experience.lengths[8:12])
+    saved = plain.flops(experience) - skipping.flops(experience)
+    assert saved == 6 * plain.policy.model.num_parameters() * left_out
+
+
+def test_where_all_groups_are_silent_nothing_is_read_or_learned():
+    config, before = replace(SMALL, loss=PLAIN), weights(tiny_policy())
+    experience = silent_experience(config)
+    experience.advantages = torch.zeros(4, 4)
+    skipping = SkipSilent(config, task(), tiny_policy(), TOKENIZER, World())
+    metrics = skipping.follow_gradient(skipping.add_loss(experience, list(range(8))))
+    assert metrics["loss"] == metrics["grad_norm"] == 0
+    assert torch.equal(weights(skipping.policy), before)
+
+
+def test_silent_groups_are_not_skipped_where_a_kl_term_pulls_on_them():
+    with pytest.raises(InputError, match="beta is 0.05, so silent groups .* give beta 0"):
+        config = replace(SMALL, loss=LossConfig(beta=0.05))
+        SkipSilent(config, task(), tiny_policy(), TOKENIZER, World())
 
 
 # Soft overlong penalty

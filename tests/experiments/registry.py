@@ -62,6 +62,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "dynamic": {**SHORT, "method": "dynamic sampling"},
     "cispo": {**SHORT, "method": "cispo", "loss": {**ZERO["loss"], "clip_high": 4.0}},
     "rloo": {**SHORT, "method": "rloo", "loss": {**ZERO["loss"], "aggregation": "constant"}},
+    # As long as `true`: groups fall silent late. Without a KL term, skipping them changes no gradient.
+    "no-kl": {"method": "skip silent", "loss": {**ZERO["loss"], "beta": 0.0}},
 }
 
 
@@ -372,6 +374,12 @@ CLAIMS = (
     Claim("rloo", "RLOO ends less than 5 points below GRPO",
           "arXiv 2402.14740", ("grpo", "rloo"),
           difference(gain("rloo"), gain("grpo")), threshold=-NO_GAIN),
+    Claim("no-kl", "Without the KL term (β = 0) accuracy ends less than 5 points lower",
+          "arXiv 2503.14476 (DAPO) §2.3", ("true", "no-kl"),
+          difference(gain("no-kl"), gain("true")), threshold=-NO_GAIN),
+    Claim("no-kl-reach", "… and so does pass@16, though nothing holds the policy near the base",
+          "arXiv 2503.14476 (DAPO) §2.3", ("true", "no-kl"),
+          difference(gain("no-kl", "pass_at_16"), gain("true", "pass_at_16")), threshold=-NO_GAIN),
     Claim("idle-groups", "More and more questions are answered right by all samples: no gradient",
           "arXiv 2503.14476 (DAPO)", ("true",), gain("true", "all_right")),
     *CHAIN_CLAIMS,

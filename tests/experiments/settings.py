@@ -18,7 +18,7 @@ from r1lab.stages.rl_stages import RLStage
 from r1lab.training.config import GRPOConfig
 from r1lab.training.sft import SFTConfig
 from r1lab.world.small_world import SmallWorld
-from descendants import RLOO, DynamicSampling, cispo, rloo
+from descendants import RLOO, DynamicSampling, SkipSilent, cispo, rloo
 from tests.experiments.ppo import PPOLearner
 
 Settings = Mapping[str, Any]
@@ -63,6 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dynamic sampling": {"learner": DynamicSampling},
     "cispo": {"loss": cispo},
     "rloo": {"learner": RLOO, "loss": rloo},
+    "skip silent": {"learner": SkipSilent},
 }
 # The chain's, by stage: `stages.pipeline.R1Config`, of which a test finds each number again.
 CHAIN: dict[str, Any] = json.loads((Path(__file__).parent / "chain.json").read_text("utf-8"))
