@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+import watched
 
 from r1lab import GRPOConfig, Problem, Task
 from r1lab.cli import exit_code
@@ -30,7 +31,7 @@ from r1lab.evaluation.estimators import Estimate, paired_bootstrap
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.table import Cell
 from r1lab.files import SHIPPED, read_rows
-from r1lab.lab import lesson, table
+from r1lab.lab import table
 from r1lab.rewards import accuracy, format
 from r1lab.sampling import TorchSampler
 from r1lab.sources import load_object
@@ -119,7 +120,7 @@ def healthy() -> Arm:
 
 def train(arm: Arm, examined: Task, seed: int) -> tuple[np.ndarray, list[dict]]:
     """Train the base; the share of right answers to each test problem of `examined`, and the run's rows."""
-    learner, rows = lesson.train(BASE, arm.task, replace(arm.settings, seed=seed))
+    learner, rows = watched.train(BASE, arm.task, replace(arm.settings, seed=seed))
     return right_answers(learner.policy.model, learner.tokenizer, examined), rows
 
 

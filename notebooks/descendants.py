@@ -146,7 +146,7 @@ class MaskedTruncation(Learner):
 
     def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
         ended = [row for row in rows if experience.finish[row] != "length"]
-        return Counter({"loss": 0.0, "tokens": 0, **super().add_loss(experience, ended)})
+        return super().add_loss(experience, ended)
 
 
 class SkipSilent(Learner):
@@ -170,9 +170,6 @@ class SkipSilent(Learner):
         if advantages is not None:
             rows = [row for row in rows if advantages.flatten()[row] != 0]
         return super().batches(experience, rows, module)
-
-    def add_loss(self, experience: Experience, rows: list[int]) -> Counter:
-        return Counter({"loss": 0.0, "tokens": 0, **super().add_loss(experience, rows)})
 
     def flops(self, experience: Experience) -> int:
         """The updates' share of what is not read was not spent."""
@@ -225,7 +222,8 @@ class DynamicSampling(Learner):
         rollout = self.step // self.config.minibatches
         problems = self.task.draw(other.config.seed, rollout, questions)
         with sampled(other, problems) as (experience, reward):
-            self.rescore(experience)
+            other.config = replace(other.config, minibatches=1)  # whatever number was drawn again
+            other.rescore(experience)
             reward()
         return experience
 

@@ -1,5 +1,6 @@
 """What a notebook needs: `r1lab.grpo`, `sft`, `evaluate`, `sample` and `Run`; and `r1lab sample`."""
 
+import os
 import random
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -40,11 +41,12 @@ class Run(run.Run):
 
     Args:
         task: what was asked, where the folder alone cannot say it (a task of a notebook).
+        way: its `loss` and `learner`, where they are your own.
     """
 
-    def __init__(self, folder: str | Path, task: Task | None = None):
+    def __init__(self, folder: str | Path, task: Task | None = None, **way):
         super().__init__(folder)
-        self._task = task
+        self._task, self._way = task, way
 
     @property
     def task(self) -> Task:
@@ -57,16 +59,18 @@ class Run(run.Run):
 
     def extend(self, rollouts: int) -> "Run":
         """Train a finished run for more rollouts, from its last checkpoint on."""
-        if not self.finished or "group_size" not in self.config:
-            raise InputError(f"{self.folder} is no finished run of RL; resume it before you extend it.")
+        if not self.finished:
+            raise InputError(f"{self.folder} is no finished run; resume it before you extend it.")
         return self._train(rollouts)
 
     export, push = export, push  # for others: as a folder, and to the Hub
 
     def _train(self, more):
-        config = GRPOConfig.of_run(self.config)
+        if "group_size" not in self.config:
+            raise InputError(f"{self.folder} is no run of RL; the call that started it goes on with it.")
+        config, folder = GRPOConfig.of_run(self.config), self.folder.resolve()
         config = replace(config, rollouts=config.rollouts + more)
-        rl.grpo(self.config["model"], self.task, config, self.folder.name, runs=self.folder.parent)
+        rl.grpo(self.config["model"], self.task, config, folder.name, runs=folder.parent, **self._way)
         return self
 
     def report(self) -> Path:
@@ -83,7 +87,8 @@ class Run(run.Run):
 
 @wraps(rl.grpo)
 def grpo(model: str | Path, task: Task, *args, **options) -> Run:
-    return Run(rl.grpo(model, task, *args, **options).folder, task)
+    way = {name: options[name] for name in ("loss", "learner") if name in options}
+    return Run(rl.grpo(model, task, *args, **options).folder, task, **way)
 
 
 @wraps(supervised.sft)
@@ -107,17 +112,17 @@ def evaluate(
             evaluate_work, processes, run.Run(folder), str(model), task, sampling, max_tokens,
             saves=False,
         )  # fmt: skip
-        return Evaluation.load(Path(folder) / "evaluation.npz")
+        return Evaluation.load(Path(folder, f"{os.environ.get('RANK', 0)}.npz"))
 
 
 def evaluate_work(
     world: World, stop: StopRequest, folder: run.Run, model: str, task: Task, sampling: dict,
     max_tokens: int | None,
 ) -> bool:  # fmt: skip
-    """One process's share of `evaluate`; the first writes the whole."""
+    """One process's share of `evaluate`; each writes the whole, since torchrun's share no folder."""
     sampler, tokenizer, positions = open_model(model)
     asked = [(len(tokenizer(prompt_of(task, p, tokenizer)).input_ids), p.id) for p in task.test]
-    longest, name = max(asked)
+    longest, name = max(asked, default=(0, ""))
     room = positions - longest
     if room < (max_tokens or 1):
         raise InputError(
@@ -127,8 +132,7 @@ def evaluate_work(
     evaluation = measure.evaluate(
         sampler, tokenizer, task, max_tokens=max_tokens or min(1_024, room), world=world, **sampling
     )
-    if world.is_main:
-        evaluation.save(folder.folder / "evaluation.npz")
+    evaluation.save(folder.folder / f"{world.rank}.npz")
     return True
 
 

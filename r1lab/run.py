@@ -54,10 +54,7 @@ class Run:
     @property
     def config(self) -> Row:
         """The settings. Raises InputError where they are missing or damaged."""
-        config = self.read("config.json")
-        if "precision" in config.get("parallel", {}):  # where runs stored it once
-            config.setdefault("precision", config["parallel"]["precision"])
-        return config
+        return self.read("config.json")
 
     @property
     def summary(self) -> Row:
@@ -163,7 +160,7 @@ class Run:
             resume: accept a run that is finished, which goes on where it is to have more rollouts.
             overwrite: delete an earlier run first.
         Raises:
-            InputError: it is finished, or has other settings; or several processes would delete it.
+            InputError: it is finished, has other settings, or may not be deleted.
         """
         alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
         if overwrite and not alone:
@@ -173,9 +170,9 @@ class Run:
             )
         if not first_process():
             return
-        if overwrite and self.folder.exists():
-            shutil.rmtree(self.folder)
         wanted = as_json(settings) | as_json(about)
+        if overwrite and self.folder.exists():
+            self._delete(wanted.get("model", ""))
         if not self.started or list(self.folder.iterdir()) == [self.folder / "config.json"]:
             # New, or nothing has come of it: it was refused after its settings were stored.
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -203,6 +200,15 @@ class Run:
             )
         if more:
             self._reopen(wanted["rollouts"])
+
+    def _delete(self, model):
+        """Raises InputError where the folder is no run, or the model lies in it."""
+        if not self.started or Path(model).resolve().is_relative_to(self.folder.resolve()):
+            raise InputError(
+                f"{self.folder} is no run, or holds the model to start from, and is not deleted; "
+                "give --name for another run."
+            )
+        shutil.rmtree(self.folder)
 
     def _reopen(self, rollouts):
         """Let a finished run have more rollouts. Raises InputError where its checkpoints are gone."""

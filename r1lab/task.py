@@ -4,9 +4,10 @@ import hashlib
 import inspect
 import pkgutil
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from r1lab.errors import InputError
@@ -180,7 +181,7 @@ class Task:
         for name, reward in self.rewards.items():
             function, weight = reward if isinstance(reward, tuple) else (reward, 1.0)
             parts.append(f"{name} {weight} {source_of(function)}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return hash_of("\n".join(parts))
 
 
 def normalized(problem: Problem) -> str:
@@ -193,12 +194,24 @@ def _order(seed, epoch, size):
     return random.Random(f"{seed}/{epoch}").sample(range(size), size)
 
 
+def hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def source_of(function: Callable | None) -> str:
-    """Return the text of a user's function; of the package's own, which may be rewritten, the name."""
+    """Return the text of a user's function, with the numbers and words that it has from around it; of
+    the package's own, which may be rewritten, the name. Of a partial or a callable object, what it holds."""
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
-    if function is None or name.startswith("r1lab."):
-        return name
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # made by C code, or a callable object
-        return name
+    if isinstance(function, partial):
+        parts = [source_of(function.func), function.args, function.keywords]
+    elif function is None or name.startswith("r1lab."):
+        parts = [name]
+    elif not hasattr(function, "__qualname__"):
+        parts = [source_of(type(function)), vars(function)]
+    else:
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        try:
+            parts = [inspect.getsource(function), *(one for one in cells if isinstance(one, (int, float, str)))]
+        except (OSError, TypeError):  # made by C code
+            parts = [name]
+    return re.sub(r" at 0x\w+", "", " ".join(map(str, parts)))  # an address is another in each process

@@ -60,7 +60,7 @@ PRINTED = {
     "hacked-person": "what the reader likes falls by {}",
     "few-accuracy": "A cold start of 100 examples leaves accuracy {} points below R1-Zero's",
     "few-regains": "and reasoning RL then adds {}.",
-    "distill-beats-rl": "Our distilled student was {} points worse",
+    "distill-beats-rl": "Our distilled student was no better (−{} points)",
 }
 
 

@@ -307,6 +307,12 @@ def dynamic(reward, config: GRPOConfig = LONGER, kind=DynamicSampling):
     return one, seen, updates
 
 
+def test_what_is_drawn_again_is_scored_in_any_number(monkeypatch):
+    """Outside of float32 the policy scores it, and it need not split into mini-batches."""
+    one, seen, _ = dynamic(every_fourth, replace(LONGER, precision="bfloat16", group_size=3, minibatches=4))
+    assert seen and all(len(row) == len(ids) for row, ids in zip(seen[0].old_logps, seen[0].completion_ids))
+
+
 @pytest.mark.parametrize("kind", [DynamicSampling, DAPO])
 def test_silent_groups_are_replaced_until_all_is_drawn_that_plain_grpo_draws(kind):
     one, seen, updates = dynamic(every_fourth, kind=kind)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import r1lab
+from r1lab.doctor.command import diagnose
 from r1lab.errors import InputError
 from r1lab.training.config import GRPOConfig
 
@@ -43,6 +44,8 @@ def test_a_task_of_ones_own(names):
     assert "data:image/png" in run._repr_html_()
     with pytest.raises(InputError, match="only the notebook or script .* knows it"):
         r1lab.Run(run.folder).resume()
+    Path("mine.py").write_text(TASK.split("run = ")[0])
+    assert isinstance(diagnose(run.folder, task="mine.py:task"), list), "the doctor is given it again"
 
 
 def test_a_loss_of_ones_own(names):

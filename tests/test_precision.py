@@ -79,17 +79,3 @@ def test_scores_in_bfloat16_are_those_of_the_policy_s_own_weights():
     ids, mask = torch.arange(3, 19).view(2, 8), torch.arange(8).expand(2, -1) > 2
     own, theirs = (one(ids, mask).logp for one in (trained.policy, trained.modules["reference"]))
     assert not torch.equal(own, theirs)
-
-
-@pytest.mark.parametrize(("stored", "precision"), [
-    ({}, "float32"), ({"parallel": {"shard": False, "precision": "float32"}}, "float32"),
-    ({"parallel": {"shard": True, "precision": "bfloat16"}}, "bfloat16"),
-    ({"precision": "bfloat16", "parallel": {"shard": True}}, "bfloat16"),
-])  # fmt: skip
-def test_runs_of_before_are_read_and_go_on(stored, precision, tmp_path):
-    config = json.loads((Run("data/runs/grpo-seed0").folder / "config.json").read_text())
-    run = Run(tmp_path / "old")
-    run.folder.mkdir()
-    (run.folder / "config.json").write_text(json.dumps({**config, "parallel": {}, **stored}))
-    (run.folder / "metrics.jsonl").touch()
-    assert stored_zero(run).rl.precision == precision

@@ -7,10 +7,12 @@ from rich.console import Console
 
 from r1lab import cli
 from r1lab.errors import InputError
-from r1lab.evaluation.table import Cell, Table, level_table, measure_of, put_between, summary_table
+from r1lab.evaluation.table import Cell, Table, level_table, measure_of, summary_table
 from r1lab.lab import lesson, table
 from r1lab.report.pages import stage_tables
 from r1lab.run import Run
+
+from tests.experiments.__main__ import put_between
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Table(["what", "base", "R1"], [["signs | sums", Cell("24 %", "21–27"), Cell("86 %", "83–89", True)],
@@ -112,20 +114,17 @@ def test_a_table_is_put_between_its_markers(tmp_path):
         put_between(readme, "claims", "| new |")
 
 
-def test_the_page_s_stage_table_is_what_the_command_writes(tmp_path, monkeypatch, capsys):
-    """It was pasted by hand."""
-    page, chain = tmp_path / "claims.md", tmp_path / "chain"
-    text = (ROOT / "notebooks/claims.md").read_text(encoding="utf-8")
-    page.write_text(text, encoding="utf-8")
+def test_the_page_s_stage_table_is_what_the_command_prints(tmp_path, capsys):
+    chain = tmp_path / "chain"
     for file in (ROOT / "data/chain").rglob("*.json"):
         copied = chain / file.relative_to(ROOT / "data/chain")
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_bytes(file.read_bytes())
-    assert cli.main(["report", str(chain), "--readme", str(page)]) == 0
-    assert str(stage_tables(Run(chain).summary)["chain"]) in capsys.readouterr().out
-    assert page.read_text(encoding="utf-8") == text, (
-        "run `r1lab report data/chain --readme notebooks/claims.md`"
-    )
+    assert cli.main(["report", str(chain)]) == 0
+    table = str(stage_tables(Run(chain).summary)["chain"])
+    page = (ROOT / "notebooks/claims.md").read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+    assert f"<!-- stages:begin -->\n{table}\n<!-- stages:end -->" in page, "copy what the command prints"
 
 
 def test_the_page_s_claims_are_those_that_the_command_prints(capsys):

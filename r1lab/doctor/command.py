@@ -107,7 +107,7 @@ def diagnose(target: str | Path, preset: str = "cpu", **changes) -> list[Diagnos
         return try_two_steps(replace(PRESETS[preset], model=str(target), **changes))
     run = Run(target)
     followed = course.measure(read_rows(metrics, ("kind", "step")))
-    tried = try_two_steps(replace(stored_zero(run), **changes), next(reversed(run.checkpoints), None))
+    tried = try_two_steps(replace(stored_zero(run, changes.get("task", "")), **changes), next(reversed(run.checkpoints), None))
     return judge(course.CAUSES, followed) + tried + judge(course.EFFECTS, followed)
 
 

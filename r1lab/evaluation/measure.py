@@ -68,11 +68,12 @@ class Evaluation:
         """Return pass@1 (lenient and strict), cons@k and pass@k (lenient) of each problem, by name."""
         right = self["correct"]
         k = right.shape[1]
+        of_one = right.mean(axis=1)
         return {
-            "pass_at_1": right.mean(axis=1),
+            "pass_at_1": of_one,
             "pass_at_1_strict": self["strict"].mean(axis=1),
             f"cons_at_{k}": estimators.cons_at_k(self["answer"], right),
-            f"pass_at_{k}": estimators.pass_at_k(k, (right >= 1).sum(axis=1), k),
+            f"pass_at_{k}": estimators.pass_at_k(k, (right >= 1).sum(axis=1), k) if k > 1 else of_one,
         }
 
     def rows(self, rows: list[int]) -> "Evaluation":
@@ -285,5 +286,5 @@ def _vote(problem, answer, others):
 
 def _column(rows, name):
     """Make an array of whole numbers, unless a check gives fractions."""
-    values = np.array([row[name] for row in rows])
-    return values if values.dtype == float and rows else values.astype(int)
+    values = np.array([float(row[name]) for row in rows])
+    return values if (values % 1).any() else values.astype(int)

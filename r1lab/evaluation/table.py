@@ -4,14 +4,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import rich.table
 from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.text import Text
 
-from r1lab.errors import InputError
-from r1lab.files import read_toml, write_text
+from r1lab.files import read_toml
 
 MISSING = "–"
 PAGES = Environment(autoescape=select_autoescape(), loader=PackageLoader("r1lab.evaluation", ""))
@@ -155,16 +153,3 @@ def _compared(key, blocks, changes):
         bounds = block.get(f"{key}_ci95") or []
         cells.append(Cell(measure.text(block.get(key)), " to ".join(map(measure.number, bounds))))
     return [*cells, measure.change(*(block.get(key) for block in blocks))] if changes else cells
-
-
-def put_between(path: str | Path, name: str, text: str):
-    """Write the text between the lines `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a file.
-
-    Raises InputError where the file lacks them."""
-    path = Path(path)
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, opened, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
-    if not opened or not closed:
-        raise InputError(f"{path} needs the lines {begin} and {end} around its table; add them.")
-    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")

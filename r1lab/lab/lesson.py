@@ -1,35 +1,27 @@
-"""What lessons use: figures with words, tables, claims of the ledger, a run that is watched, explorers."""
+"""What lessons use: figures with words, tables, claims of the ledger, guesses, explorers."""
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 import matplotlib
 from IPython.display import display
-from ipywidgets import HTML, Image, Text, VBox
+from ipywidgets import HTML, Text, VBox
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r1lab.errors import InputError, require_known
-from r1lab.evaluation.measure import measure
 from r1lab.evaluation.table import Cell, Table
 from r1lab.files import read_toml
-from r1lab.models.policy import Policy, load_policy, load_start
+from r1lab.models.policy import load_policy
 from r1lab.report.answers import Answer, browser, framed
 from r1lab.report.claims import HEADER, claim_row, load_ledger, select
-from r1lab.report.figures import STYLE, draw, png_bytes
+from r1lab.report.figures import STYLE, png_bytes
 from r1lab.run import Run
 from r1lab.sampling import SamplingParams, TorchSampler
 from r1lab.sources.templates import apply_template
-from r1lab.task import Task
-from r1lab.training.config import GRPOConfig
-from r1lab.training.distributed import World
-from r1lab.training.loop import Learner
-from r1lab.training.rollout import Experience
 from r1lab.world.puzzles import parse_attempts
 
 GUESSES = read_toml(__file__, "guesses")
@@ -119,48 +111,6 @@ def ledger(*names: str):
     chosen = (claim for name in names for claim in select(claims, name).values())
     rows = [(row[0], *row[3:]) for row in map(claim_row, chosen)]
     display(Table((HEADER[0], *HEADER[3:]), rows))
-
-
-class Watch:
-    """What `Learner.train` calls after each rollout: one row of numbers each, kept in `rows`.
-
-    The rows carry the names of `metrics.jsonl`, so that the figures of `r1lab.report` draw them.
-    In a live notebook a chart of the rewards grows while the run goes on; interrupting the run
-    loses none of the rows. With R1LAB_STATIC=1 nothing is shown.
-    """
-
-    def __init__(self, learner: Learner):
-        self.learner = learner
-        self.rows = []
-        self.chart = None
-        if os.environ.get("R1LAB_STATIC") != "1":
-            self.chart = Image(format="png", width=720)
-            display(self.chart)
-
-    def __call__(self, rollout: int, experience: Experience, updates: list[dict]) -> bool:
-        """Note the rollout's numbers; never ends the run."""
-        task, problems = self.learner.task, experience.problems
-        texts, prompts = experience.completions, experience.prompts
-        shown = measure(problems, texts, prompts, check=task.check, attempts=task.attempts)
-        row = {"kind": "train", "step": self.learner.step} | experience.statistics()
-        row["pass_at_1"] = fmean(one["correct"] for one in shown)
-        for name in ("reflection", "attempts"):
-            row[name] = fmean(one[name] for one in shown)
-        for name in updates[0]:
-            row[name] = fmean(update[name] for update in updates)
-        self.rows.append(row)
-        if self.chart is not None:
-            self.chart.value = png_bytes(draw("reward_parts", self.rows))
-        return False
-
-
-def train(model: str | Path, task: Task, config: GRPOConfig) -> tuple[Learner, list[dict]]:
-    """Train in this kernel, without a run folder; the learner, and one row for each rollout."""
-    start, tokenizer = load_start(model, config.lora, config.seed)
-    learner = Learner(config, task, Policy(start), tokenizer, World())
-    watch = Watch(learner)
-    learner.train(watch)
-    return learner, watch.rows
 
 
 def predict(question: str, guess: int | float | str | None):

@@ -12,7 +12,7 @@ from rich.console import Console
 from r1lab.errors import InputError, require_known
 from r1lab.evaluation.measure import evaluate
 from r1lab.evaluation.suites import SuiteConfig, show_suite
-from r1lab.evaluation.table import Table, put_between, summary_table
+from r1lab.evaluation.table import Table, summary_table
 from r1lab.files import write_json
 from r1lab.report.pages import stage_tables, write_chain_report, write_report
 from r1lab.machine import memory_bytes, provenance
@@ -194,6 +194,7 @@ def evaluate_model(
     folder: tyro.conf.Positional[str] = "",
     config: Annotated[SuiteConfig, Flat] = SuiteConfig("", "", max_tokens=0, template=""),
     data: str = "signs",
+    task: str = "",
     sampler: SamplerName = "torch",
     vllm: VLLMConfig = VLLMConfig(),
     name: str = "",
@@ -206,10 +207,12 @@ def evaluate_model(
     Args:
         folder: a model's folder or Hub id, as --model.
         data: a family of the small world, a .jsonl file, or a set of the Hub, as math:test[:100].
+        task: its test problems, judged by its own check, as my_task.py:task or gym:NAME.
         sampler: what draws the answers: this package, or vLLM where it is installed.
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
     """
+    asked = task and load_task(task, template=config.template)
     usual = SuiteConfig("") if config.suite else SuiteConfig("", max_tokens=384, template="small")
     config = replace(
         config, model=folder or config.model, max_tokens=config.max_tokens or usual.max_tokens,
@@ -221,7 +224,9 @@ def evaluate_model(
     if config.suite:
         folder = name or f"eval-{config.suite}-{Path(config.model).name}"
         return show_suite(config, opened, Path("runs", folder))
-    asked, (drawing, tokenizer, _) = _problems(data, config.problems), opened(config.model)
+    few = config.problems
+    asked = replace(asked, test=first_of_each_level(asked.test, few)) if task else _problems(data, few)
+    drawing, tokenizer, _ = opened(config.model)
     started = time.monotonic()
     result = evaluate(
         drawing, tokenizer, asked, k=config.samples or 16, temperature=config.temperature,
@@ -270,20 +275,13 @@ def skills(
         write_json(save, measured)
 
 
-def report(run: tyro.conf.Positional[Path], readme: Path | None = None):
-    """Write the report of a run folder, or of a whole chain's, whose tables are printed, too.
-
-    Args:
-        readme: of a chain, also put the stage table between this file's lines
-            `<!-- stages:begin -->` and `<!-- stages:end -->`.
-    """
+def report(run: tyro.conf.Positional[Path]):
+    """Write the report of a run folder, or of a whole chain's, whose tables are printed, too."""
     if not (run / "base" / "benchmarks.json").exists():  # which a chain measures first
         return console.print(f"Report: {write_report(run)}")
-    path, tables = write_chain_report(run), stage_tables(Run(run).summary)
-    for table in tables.values():
+    path = write_chain_report(run)
+    for table in stage_tables(Run(run).summary).values():
         print(f"{table}\n")
-    if readme:
-        put_between(readme, "stages", str(tables["chain"]))
     console.print(f"Report: {path}")
 
 

@@ -44,12 +44,14 @@ class RewardSet:
         None means "cannot be scored": such a part adds nothing to the row's total, and a row with
         no weighted part left has the total None, which the trainer gives no advantage.
         What TRL hands to rewards beside the columns is there: `completion_ids` (where the caller
-        gives none, the text's bytes), `trainer_state`, `log_extra` and `log_metric`.
+        gives none, the text's bytes), `trainer_state`, `log_extra` and `log_metric`; and `step`,
+        `rollout` and `seed` (where the caller gives none, 0).
 
         Raises InputError, naming the reward, if one fails, returns the wrong number of scores, or
         something that is not a finite number."""
         given = {
             "completion_ids": [list(text_of(completion).encode()) for completion in completions],
+            **dict.fromkeys(("step", "rollout", "seed"), [0] * len(completions)),
             "trainer_state": TrainerState(global_step=(columns.get("step") or [0])[0]),
             "log_extra": _ignore,
             "log_metric": _ignore,

@@ -29,7 +29,7 @@ def from_dataset(
     name: str = "data",
     **asking,
 ) -> Task:
-    """Make a task of rows: a `datasets.Dataset` or `DatasetDict`, or a list of dicts.
+    """Make a task of rows: a `datasets.Dataset` or `DatasetDict`, a DataFrame, or a list of dicts.
 
     All columns reach the reward functions. A DatasetDict is trained on its `train` and tested on
     its `test`, where it has one.
@@ -126,7 +126,8 @@ def load_object(source: str, what: str):
         raise InputError(f"{source!r} names no {what}; give {FORMS[what]}.")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; a {what} is given as my_file.py:name.")
-    defined = _names_in(Path(path).resolve())
+    file = Path(path).resolve()
+    defined = _names_in(file, file.stat().st_mtime_ns)
     if name not in defined:
         names = [one for one in defined if not one.startswith("_")]
         raise InputError(f"{path} has no {name!r}; it has {', '.join(names) or 'no names'}.")
@@ -134,8 +135,8 @@ def load_object(source: str, what: str):
 
 
 @lru_cache
-def _names_in(path):
-    """Run the file, once, and give what it names. Other processes get its functions by value, since they
+def _names_in(path, changed):
+    """Run the file, once until it is changed, and give what it names. Other processes get its functions by value, since they
     belong to no module that can be imported."""
     try:
         return runpy.run_path(str(path))

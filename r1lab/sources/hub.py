@@ -145,7 +145,7 @@ def read_openthoughts(row: dict) -> dict:
 SETS: dict[str, Row] = read_toml(__file__, "hub")  # which says what a row holds
 # Columns that tell whose rows these are, in whatever file.
 SCHEMAS = {"countdown34": {"nums", "target"}, "math": {"problem", "level", "type", "solution"}}
-Rows = str | Path | Iterable[Mapping]  # or where they are: a .jsonl file, or a set of the Hub
+Rows = str | Path | Iterable  # mappings, a DataFrame; or where they are: a .jsonl file, a set of the Hub
 
 
 def load_source(source: str) -> list[Problem]:
@@ -160,7 +160,7 @@ def rows_of(source: Rows) -> Iterable[Mapping]:
         if not str(source).endswith(".jsonl"):
             return load_rows(str(source).removeprefix("hub:"))
         source = read_rows(source, complete=True)
-    rows = list(source)
+    rows = source.to_dict("records") if hasattr(source, "iterrows") else list(source)
     for name, columns in SCHEMAS.items():
         if rows and columns <= dict(rows[0]).keys():
             return read_set(name, SETS[name], rows)

@@ -13,7 +13,7 @@ from r1lab.task import CHECKERS, REQUIRED, Problem, normalized, problem_id, prob
 
 # Where a column of the default's name is missing, the first of these that is there.
 USUAL = {"prompt": ("question", "prompt", "problem", "messages"), "solution": ("answer", "solution")}
-NEVER_PASSED = ("prompts", "completions")  # names that a reward function gets its own values by
+NEVER_PASSED = ("prompts", "completions", "self")  # names that a reward function gets its own values by
 
 
 def read_problems(
@@ -37,7 +37,7 @@ def read_problems(
     read = problem_of
     if not set(REQUIRED) <= set(columns):
         asked, given = _column(columns, prompt, "prompt"), None
-        conversation = rows and not isinstance(rows[0][asked], str)  # which may end in the answer
+        conversation = rows and not isinstance(rows[0].get(asked), str)  # which may end in the answer
         if solution and not (conversation and {solution, *USUAL["solution"]}.isdisjoint(columns)):
             given = _column(columns, solution, "solution")
         read = partial(_problem, name=name, asked=asked, given=given, level=level)
@@ -101,14 +101,14 @@ def final_answer(solution: str) -> str:
     neither is the answer."""
     _, mark, last = solution.rpartition("####")
     if mark:
-        return last.strip().replace(",", "")
+        return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", last.strip())  # of 1,234
     return (parse(solution).boxed or [solution])[-1]
 
 
 def _answer(value):
     """Write the right answer as text: numbers as people write them."""
-    if value is None or isinstance(value, str):
-        return final_answer(value or "")
+    if value is None or value != value or isinstance(value, str):  # NaN: an empty cell
+        return final_answer(value if isinstance(value, str) else "")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value, ensure_ascii=False, default=str)

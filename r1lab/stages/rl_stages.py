@@ -112,22 +112,24 @@ class Zero:
         return load_task(replace(self.world, test=test, template=template).task(), rewards=self.reward)
 
 
-def stored_zero(run: Run) -> Zero:
-    """The model, task and settings that a run folder names.
+def stored_zero(run: Run, given: str = "") -> Zero:
+    """The model, task and settings that a run folder names; the task may be `given`, as `Zero` has it.
 
-    Raises InputError where they are damaged, or the task was a notebook's and cannot be opened.
+    Raises InputError where they are damaged, or the task was a notebook's and is not given.
     """
     config = run.config
     old = config | {"test": config.get("eval_file", SmallWorld.test)}  # of runs before tasks
     task = config.get("task", {"name": "small world", "settings": old})
     try:
         rl = GRPOConfig.of_run(config)
+        if given:
+            return Zero(config["model"], given, rl=rl)
         if task["name"] == "small world":
             return Zero(config["model"], world=from_json(SmallWorld(), task["settings"]), rl=rl)
         if not task["settings"]:
             raise InputError(
                 f"only the notebook or script that made the task {task['name']!r} of {run.folder} knows "
-                "it; give it again, as in r1lab.Run(folder, task)."
+                "it; give it again, as in r1lab.Run(folder, task) or r1lab doctor --task my_file.py:name."
             )
         return Zero(config["model"], **task["settings"], rl=rl)
     except (TypeError, KeyError, AttributeError) as error:

@@ -25,9 +25,17 @@ def learning_flops(lora: LoRA | None) -> int:
 
 
 LEAST = {  # what a setting may be
-    "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
-    "flops_limit": 0, "grading_rows": 0, "learning_rate": 0,
+    "epochs": 1, "tokens_per_step": 1, "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
+    "flops_limit": 0, "grading_rows": 0, "learning_rate": 0, "reference_every": 1, "eval_every": 1,
+    "eval_samples": 1, "final_samples": 1, "checkpoint_every": 1,
 }  # fmt: skip
+
+
+def refuse_too_small(config):
+    """Raises InputError where a setting, of RL or of fine-tuning, is below LEAST."""
+    for name, least in LEAST.items():
+        if getattr(config, name, least) < least:
+            raise InputError(f"{name} is {getattr(config, name)}; give at least {least}.")
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,7 @@ class GRPOConfig:
         Raises:
             InputError: names the setting and its remedy.
         """
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}.")
+        refuse_too_small(self)
         refusals = {
             f"group_size is {self.group_size}: a group of one has no mean to beat, so every advantage "
             "is 0; use at least 2.": self.group_size < 2,
@@ -165,8 +171,9 @@ class GRPOConfig:
             "multiple.": self.questions % self.minibatches,
             f"{self.questions} questions do not divide over {processes} processes; choose a "
             "multiple, or set --processes.": self.questions % processes,
-            "caps must begin at step 0, for example ((0, 192), (96, 384)).": not self.caps
-            or self.caps[0][0],
+            "caps must begin at step 0, for example ((0, 192), (96, 384)).": (
+                not self.caps or isinstance(self.caps[0], int) or self.caps[0][0]
+            ),
             f"temperature ({self.temperature:g}) and max_grad_norm ({self.max_grad_norm:g}) must be "
             "above 0, or all completions of a question are the same, or all gradients 0; use 1.": not (
                 self.temperature > 0 and self.max_grad_norm > 0

@@ -146,7 +146,7 @@ class Learner:
 
         Returns sums over this process's share of the rows, for the metrics.
         """
-        config, sums = self.config, Counter()
+        config, sums = self.config, Counter(loss=0.0, tokens=0)
         lengths = [len(experience.completion_ids[row]) for row in rows]
         normalizer = loss_normalizer(config.loss.aggregation, lengths, config.cap(self.step))
         for batch, ids, completion, mask in self.batches(experience, rows, self.policy):

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from r1lab.objective import policy_loss
 from r1lab.rewards import RewardSet, validate
 from r1lab.run import Run
 from r1lab.sources.templates import prompt_of
-from r1lab.task import Problem, Task
+from r1lab.task import Problem, Task, source_of
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World, fingerprint, settled
 from r1lab.training.estimate import check_machine
@@ -29,7 +29,7 @@ def grpo(
     model: str | Path, task: Task, config: GRPOConfig = GRPOConfig(), name: str = "run", *,
     runs: str | Path = "runs", resume: bool = True, overwrite: bool = False,
     stop_after: int | None = None, loss: Callable = policy_loss,
-    learner: MakeLearner | None = None,
+    learner: MakeLearner = Learner,
 ) -> Run:  # fmt: skip
     """Train a model on a task by reinforcement learning, in `runs/name`; returns the run.
 
@@ -53,10 +53,13 @@ def grpo(
     check_machine(config, model)
     config = settled(config)
     check_task(task, config, model)
-    make = functools.partial(learner or Learner, loss=loss)
+    make = functools.partial(learner, loss=loss)
+    about = {
+        "model": model, "task": described(task), "objective": source_of(loss), "learner": source_of(learner),
+    }  # fmt: skip
     return compute(
         Run(Path(runs) / name), config, rl_work, processes, model, task, config, make, stop_after,
-        about={"model": model, "task": described(task)}, resume=resume, overwrite=overwrite,
+        about=about, resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def check_task(task: Task, config: GRPOConfig, model: str):
     """Refuse a task that this model cannot be trained on, before it is loaded.
 
     Raises:
-        InputError: there is no test problem or no other one, a reward or the check refuses a gold
+        InputError: there is no test problem or no other one, or no reward; one or the check refuses a gold
             answer, or a question holds words that the model has no token for.
     """
     if not task.test:
@@ -77,6 +80,8 @@ def check_task(task: Task, config: GRPOConfig, model: str):
             f"the task {task.name!r} has no test problems, so nothing would show whether the model "
             "learns; hold some back, for example with test=64."
         )
+    if not (task.rewards and isinstance(task.rewards, Mapping)):
+        raise InputError(f"the task {task.name!r} pays for nothing: give rewards by name, as {{'mine': function}}.")
     validate(RewardSet(task.rewards), list(task.test), task.check)
     tokenizer = load_tokenizer(model)
     prompts = [prompt_of(task, problem, tokenizer) for problem in all_questions(task, config)]

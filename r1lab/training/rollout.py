@@ -145,11 +145,11 @@ def graded(
     config, step, count = learner.config, learner.step, len(ended)
     owners = [row // config.group_size for row in ended]
     texts = [completion_text(*one, learner.tokenizer) for one in ended.values()]
-    totals, parts = RewardSet(learner.task.rewards)(
-        [prompts[i] for i in owners], texts, completion_ids=[ids for ids, _ in ended.values()],
-        step=[step] * count, rollout=[step // config.minibatches] * count,
-        seed=[config.seed] * count, **columns_of([problems[i] for i in owners]),
-    )  # fmt: skip
+    columns = columns_of([problems[i] for i in owners]) | {
+        "completion_ids": [ids for ids, _ in ended.values()], "step": [step] * count,
+        "rollout": [step // config.minibatches] * count, "seed": [config.seed] * count,
+    }  # fmt: skip
+    totals, parts = RewardSet(learner.task.rewards)([prompts[i] for i in owners], texts, **columns)
     totals = [math.nan if total is None else total for total in totals]
     named = [dict(zip(parts, scores)) for scores in zip(*parts.values())]
     return dict(zip(ended, zip(texts, totals, named)))

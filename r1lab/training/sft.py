@@ -9,12 +9,13 @@ from pathlib import Path
 from r1lab.errors import InputError
 from r1lab.models.lora import MaybeLoRA
 from r1lab.models.policy import load_start, load_tokenizer, refuse_unknown_words
-from r1lab.training.config import learning_flops
+from r1lab.training.config import learning_flops, refuse_too_small
 from r1lab.training.distributed import fingerprint, settled
 from r1lab.training.estimate import check_machine
 from r1lab.training.processes import compute, peak_memory_gb
 from r1lab.files import read_rows
 from r1lab.rewards import text_of
+from r1lab.task import hash_of
 from r1lab.machine import provenance
 from r1lab.run import Run
 from r1lab.sources.rows import read_each, read_question
@@ -65,11 +66,13 @@ def sft(
         KeyboardInterrupt: the user stopped it; the same call goes on.
     """
     given = {"model": str(model), "data": str(data)}
+    refuse_too_small(config)
     check_machine(config, given["model"])
     config = settled(config)
-    load_documents(data, load_tokenizer(model), config.template)
+    rows = load_documents(data, load_tokenizer(model), config.template)
+    given["rows"] = hash_of(repr(rows))
     return compute(
-        Run(Path(runs) / name), config, fine_tune, config.processes, config, *given.values(),
+        Run(Path(runs) / name), config, fine_tune, config.processes, config, given["model"], given["data"],
         about=given, resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
@@ -87,7 +90,7 @@ def fine_tune(
     started = started or time.monotonic()
     loaded, tokenizer = load_start(model, config.lora, config.seed)
     rows = load_documents(data, tokenizer, config.template)
-    documents = fitting(rows, loaded.config.max_position_embeddings, data)
+    documents = fitting(rows, getattr(loaded.config, "max_position_embeddings", 1 << 30), data)
     world.agree("rows of the data set", [hash((*p, -1, *c)) for p, c in documents])
     world.agree("starting weights", fingerprint(loaded))
     batches = make_batches(config, [len(p) + len(c) for p, c in documents])

@@ -4,7 +4,8 @@
 
 Both sides start from the same model and do the same work: 16 questions, 16 completions each at
 temperature 1 with a cap of 256 tokens, the same two rewards, log-probs of a reference policy,
-four updates. The model is a trained one, so that lengths are as sampled by it; the learning rate
+four updates. Then the same without a KL term: no side has a reference policy, and r1lab's updates
+skip the groups that are all right or all wrong, which changes no gradient. The model is a trained one, so that lengths are as sampled by it; the learning rate
 is small enough to leave them so. TRL runs in the settings that are best for it among those tried:
 one process of two threads or two processes of one, and two sizes of micro-batch. Each arm runs in
 fresh processes; the arms take turns, the first rollout of each is not measured, and the ratio is
@@ -23,6 +24,8 @@ import torch
 import tyro
 from record import ROOT, record, spread
 
+import r1lab.lab  # finds what lies beside the lessons
+from descendants import SkipSilent
 from r1lab.objective import LossConfig
 from r1lab.models.policy import Policy, load_model
 from r1lab.rewards import RewardSet
@@ -45,13 +48,16 @@ class Arm:
     side: str
     processes: int
     microbatch: int
+    beta: float = 0.001
 
     def __str__(self) -> str:
         unit = "tokens" if self.side == "r1lab" else "rows"
-        return f"{self.side}: {self.processes} x {2 // self.processes} threads, {self.microbatch} {unit}"
+        kl = "" if self.beta else ", no KL"
+        return f"{self.side}: {self.processes} x {2 // self.processes} threads, {self.microbatch} {unit}{kl}"
 
 
 ARMS = (Arm("r1lab", 2, 1024), Arm("trl", 1, 16), Arm("trl", 1, 64), Arm("trl", 2, 16), Arm("trl", 2, 32))
+ARMS += (Arm("r1lab", 2, 1024, 0.0), Arm("trl", 2, 16, 0.0), Arm("trl", 2, 32, 0.0))
 
 
 def run_r1lab(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) -> bool:
@@ -60,19 +66,21 @@ def run_r1lab(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) 
     config = GRPOConfig.preset(
         "cpu", rollouts=1 + MEASURED, questions=QUESTIONS, group_size=GROUP, minibatches=UPDATES,
         learning_rate=RATE, caps=((0, CAP),), microbatch_tokens=arm.microbatch,
-        loss=LossConfig(beta=0.001),
+        loss=LossConfig(beta=arm.beta),
     )  # fmt: skip
-    learner = Learner(config, SmallWorld().task(), Policy(policy), tokenizer, world)
-    ends, tokens = [], []
+    kind = Learner if arm.beta else SkipSilent
+    learner = kind(config, SmallWorld().task(), Policy(policy), tokenizer, world)
+    ends, tokens, silent = [], [], []
 
     def after_rollout(rollout, experience, updates) -> bool:
         ends.append(time.perf_counter())
         tokens.append(sum(map(len, experience.completion_ids)))
+        silent.append(experience.statistics()["zero_std_groups"])
         return False
 
     learner.train(after_rollout)
     if world.is_main:
-        out.write_text(json.dumps({"ends": ends, "tokens": tokens[1:]}))
+        out.write_text(json.dumps({"ends": ends, "tokens": tokens[1:], "silent": silent[1:]}))
     return True
 
 
@@ -123,7 +131,7 @@ def run_trl(world: World, stop: StopRequest, arm: Arm, model: str, out: Path) ->
                 gradient_accumulation_steps=accumulation,
                 steps_per_generation=accumulation * UPDATES,
                 num_generations=GROUP, max_completion_length=CAP, temperature=1.0, top_k=0,
-                top_p=1.0, beta=0.001, epsilon=0.2, epsilon_high=0.28, loss_type="dapo",
+                top_p=1.0, beta=arm.beta, epsilon=0.2, epsilon_high=0.28, loss_type="dapo",
                 learning_rate=RATE, lr_scheduler_type="constant", use_cpu=True, bf16=False,
                 gradient_checkpointing=False, save_strategy="no", logging_steps=UPDATES,
                 shuffle_dataset=False, disable_tqdm=True,
@@ -146,7 +154,16 @@ def run_arm(arm: Arm, model: str) -> dict:
         launch(work, arm.processes, arm, model, out, saves=False)
         times = json.loads(out.read_text())
     seconds = (times["ends"][-1] - times["ends"][0]) / MEASURED
-    return {"seconds": seconds, "tokens": statistics.mean(times["tokens"])}
+    silent = statistics.mean(times.get("silent", [0.0]))
+    return {"seconds": seconds, "tokens": statistics.mean(times["tokens"]), "silent": silent}
+
+
+def compared(pace: dict[Arm, list[float]], beta: float) -> dict:
+    """Of the arms with this weight of the KL term: TRL's best, and its time over r1lab's."""
+    ours, *theirs = [arm for arm in ARMS if arm.beta == beta]
+    best = min(theirs, key=lambda arm: statistics.median(pace[arm]))
+    ratio = spread([t / o for t, o in zip(pace[best], pace[ours], strict=True)])
+    return {"best_of_trl": str(best), "ratio": ratio}
 
 
 def main(model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path | None = None) -> None:
@@ -164,7 +181,6 @@ def main(model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path |
             print(f"{arm}: {runs[arm][-1]['seconds']:.1f} s", flush=True)
     # Lengths differ a little between the sides' draws: compare seconds for as many tokens.
     pace = {arm: [run["seconds"] / run["tokens"] for run in runs[arm]] for arm in ARMS}
-    best = min((a for a in ARMS if a.side == "trl"), key=lambda a: statistics.median(pace[a]))
     result = {
         "model": Path(model).name,
         "completions": QUESTIONS * GROUP,
@@ -173,8 +189,9 @@ def main(model: str = str(ROOT / "data" / "zero"), repeats: int = 3, out: Path |
             str(arm): statistics.mean(r["tokens"] for r in runs[arm]) / (QUESTIONS * GROUP) for arm in ARMS
         },
         "seconds": {str(arm): spread([run["seconds"] for run in runs[arm]]) for arm in ARMS},
-        "best_of_trl": str(best),
-        "ratio": spread([t / o for t, o in zip(pace[best], pace[ARMS[0]], strict=True)]),
+        **compared(pace, beta=0.001),
+        "no_kl": compared(pace, beta=0.0),
+        "silent_groups": statistics.mean(run["silent"] for arm in ARMS for run in runs[arm] if run["silent"]),
         "repeats": repeats,
     }
     record(result, out)

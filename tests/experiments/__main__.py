@@ -10,7 +10,7 @@ import tyro
 
 from r1lab.cli import exit_code
 from r1lab.errors import InputError
-from r1lab.evaluation.table import put_between
+from r1lab.files import write_text
 from r1lab.report.claims import claims_table, load_ledger
 from tests.experiments.runner import Laboratory, run_missing
 
@@ -38,6 +38,19 @@ def run_claims(only: str | None = None, seed: int | None = None, budget: str | N
         print(f"\n{len(missing)} runs are still missing; the same command goes on with them.")
         print("A run whose base is not in data/ waits for `r1lab pretrain --preset NAME`; a next step "
               "that starts from a chain for `python -m tests.experiments --only chain`.")  # fmt: skip
+
+
+def put_between(path: str | Path, name: str, text: str):
+    """Write the text between the lines `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a file.
+
+    Raises InputError where the file lacks them."""
+    path = Path(path)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, opened, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise InputError(f"{path} needs the lines {begin} and {end} around its table; add them.")
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def budget_seconds(budget: str | None) -> float | None:

@@ -23,6 +23,7 @@ from r1lab.models.policy import load_model
 from r1lab.stages.rl_stages import RLStage
 from r1lab.stages.sft_stages import Distill, student_rl_stage
 from r1lab.task import Task
+from r1lab.training.loop import Learner
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
 from tests.experiments.next_steps import Kept, RLTrial, reuse_base, start, tabulate
@@ -89,9 +90,9 @@ def distil(config: Distil = Distil(), folder: Path = Path("runs/distil")) -> Kep
     graded = rl_stage({**ZERO, **config.rl, **config.on_policy})
     grader = partial(OnPolicyDistillation, teacher=config.teacher)
     arms = {
-        "rl": (config.base, config.stage, None),
+        "rl": (config.base, config.stage, Learner),
         "on_policy": (config.base, graded, grader),
-        "sft_rl": (taught.model, config.stage, None),
+        "sft_rl": (taught.model, config.stage, Learner),
         "sft_on_policy": (taught.model, graded, grader),
     }
     evaluations, before = {}, {"rl": "student", "sft_rl": "sft"}

@@ -30,6 +30,7 @@ from r1lab.task import Problem, Task, load_problems
 from r1lab.training.distributed import World
 from r1lab.training.sft import load_documents
 from r1lab.training.estimate import open_model
+from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest, default_processes, launch
 from r1lab.training.recorder import first_of_each_level
 from r1lab.training.rl import grpo
@@ -143,10 +144,10 @@ def one_loss(config: OneLoss = OneLoss(), folder: Path = Path("runs/one_loss")) 
         rows=math.ceil(tuning.epochs * examples / rl.steps),
     )  # fmt: skip
     arms = {
-        "sft_then_rl": (taught, None),
+        "sft_then_rl": (taught, Learner),
         "one_loss": (config.base, both),
         "sft_then_one_loss": (taught, both),
-        "rl": (config.base, None),
+        "rl": (config.base, Learner),
     }
     models = {"sft": taught}
     for arm, (model, learner) in arms.items():

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from r1lab.errors import InputError
 from r1lab.task import Problem, load_problems, save_problems
+from r1lab.training.loop import Learner
 from r1lab.training.rl import grpo
 from r1lab.run import Run
 from tests.small_run import tiny_model
@@ -79,7 +80,7 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
 
     learners = {}
 
-    def watched(model, task, rl, arm, runs, learner=None):
+    def watched(model, task, rl, arm, runs, learner):
         learners[arm] = learner
         return grpo(model, task, rl, arm, runs=runs, learner=learner)
 
@@ -98,7 +99,7 @@ def test_one_loss_sees_what_the_arm_of_one_after_the_other_sees(base, monkeypatc
         both = "one_loss" in arm
         assert (found["rollouts"], found["seed"]) == (2, 3)
         assert (found["model"] == str(base / "base")) == (not arm.startswith("sft"))
-        assert bool(learners[arm]) == both
+        assert (learners[arm] is not Learner) == both
         if both:  # two updates read 2 epochs of 15 rows
             assert learners[arm].keywords["rows"] == 15 and learners[arm].keywords["weight"] == 1.0
     table = json.loads((base / "runs/summary.json").read_text())

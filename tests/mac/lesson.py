@@ -10,7 +10,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from r1lab.lab import lesson
+import r1lab.lab  # finds what lies beside the lessons
+import watched
 from r1lab.sampling import torch_sampler
 
 TINY = {"rollouts": 2, "questions": 2, "group_size": 4, "minibatches": 1, "caps": ((0, 16),)}
@@ -21,12 +22,12 @@ class WithoutAsserts(ast.NodeTransformer):
         return ast.copy_location(ast.Pass(), node)
 
 
-def shorten(generate=torch_sampler.TorchSampler.generate, train=lesson.train):
+def shorten(generate=torch_sampler.TorchSampler.generate, train=watched.train):
     def few_tokens(self, prompts, params, *rest, **options):
         return generate(self, prompts, replace(params, max_tokens=min(params.max_tokens, 16)), *rest, **options)
 
     torch_sampler.TorchSampler.generate = few_tokens
-    lesson.train = lambda model, task, config: train(model, task, replace(config, **TINY))
+    watched.train = lambda model, task, config: train(model, task, replace(config, **TINY))
 
 
 def main(notebook: str):
