@@ -3,8 +3,6 @@
 import functools
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np

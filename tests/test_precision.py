@@ -1,14 +1,11 @@
 """bfloat16 apart from sharding: what computes in it, what stays float32, and what is measured."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 from tests.test_training import SMALL, learner, run, weights
 
-from r1lab.run import Run
-from r1lab.stages.rl_stages import stored_zero
 from r1lab.training import distributed
 from r1lab.training.distributed import World, arithmetic, settled
 from r1lab.training.supervised import SupervisedConfig, add_gradient
