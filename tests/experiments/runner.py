@@ -182,12 +182,11 @@ def record(laboratory: Laboratory, claims: Sequence[Claim]) -> None:
     for claim in CLAIMS:
         entry, jobs = entries.get(claim.id), laboratory.jobs(claim)
         entries[claim.id] = {**(entry or _question(claim, [])), "verdict": verdict(claim, entry, jobs)}
-    stored = {
-        "claims": {claim.id: entries[claim.id] for claim in CLAIMS},
-        "theorems": [proof._asdict() for proof in PROOFS],
-    }
+    rows = [f'"{claim.id}": {json.dumps(entries[claim.id], ensure_ascii=False)}' for claim in CLAIMS]
+    theorems = json.dumps([proof._asdict() for proof in PROOFS], ensure_ascii=False)
     laboratory.ledger.parent.mkdir(parents=True, exist_ok=True)
-    write_text(laboratory.ledger, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+    lines = ",\n".join(rows)  # a claim a line
+    write_text(laboratory.ledger, f'{{"claims": {{\n{lines}\n}}, "theorems": {theorems}}}\n')
 
 
 def verdict(claim: Claim, entry: dict | None, jobs: Sequence[Job]) -> str:

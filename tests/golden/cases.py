@@ -47,6 +47,7 @@ from r1lab.world.corpus import documents, written_examples
 from r1lab.world.bases import PRETRAIN_PRESETS, run_pretrain
 from r1lab.world.skills import measure_skills
 from r1lab.world.small_world import SmallWorld
+from r1lab.training.loop import Learner
 from tests.experiments.lagged import LaggedLearner
 from tests.experiments.ppo import PPOLearner
 from tests.small_run import stored_tensors
@@ -197,7 +198,7 @@ def train(folder: Path, stop_after: int | None = None, **changes) -> Run:
     """
     file = folder / "test.jsonl"
     save_problems(few_problems("signs", 2), file)
-    model, learner = changes.pop("model", "data/base"), changes.pop("learner", None)
+    model, learner = changes.pop("model", "data/base"), changes.pop("learner", Learner)
     world = SmallWorld(test=str(file), **{n: v for n, v in changes.items() if n in WORLD})
     rl = {name: value for name, value in changes.items() if name not in WORLD}
     config = GRPOConfig.preset("cpu", **(SHORT | rl))
