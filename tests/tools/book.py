@@ -51,7 +51,7 @@ blockquote.alert a, blockquote.alert summary { color: inherit; }
 .bd-content div.cell_output .text_html:has(iframe, table, img, .answers) {
   background: transparent !important; color: inherit !important; }
 html[data-theme=dark] div.cell_output { --green: #3fcf9f; --orange: #f0a030; --blue: #5fb8ee; --quiet: #a6adb5; }
-.bd-content div.cell_output img { background: none !important; padding: 0; }
+.bd-content div.cell_output img, .bd-content img[src$=".svg"] { background: none !important; padding: 0; }
 div.cell_output table { margin: 0 0 1rem; }
 div.cell_output :is(td, th) {
   text-align: right; padding: 0.3rem 0.6rem;
