@@ -173,7 +173,7 @@ def measured(choice: Choice, given: object, seeds: Sequence[int] = SEEDS) -> dic
     each = [round(100 * side * gain, 1) for gain in result.each]
     mean, *bounds = (round(100 * side * value, 1) for value in result.gain)
     low, high = sorted(bounds)
-    shown = len(seeds) >= 3 and min(each) > 0 and low > 0
+    shown = len({*seeds}) >= 3 and min(each) > 0 and low > 0
     return {
         "choice": choice, "points": mean, "low": low, "high": high, "seeds": each,
         "counts": shown and not named, "named": named,

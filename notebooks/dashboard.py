@@ -19,16 +19,17 @@ from jinja2 import Environment, FileSystemLoader
 
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy, load_policy
-from r1lab.objective import k3
+from r1lab.objective import k3, policy_loss
 from r1lab.report.answers import glossed
 from r1lab.report.figures import OKABE_ITO, draw
 from r1lab.report.pages import embedded
 from r1lab.run import Run
 from r1lab.sources.templates import apply_template
-from r1lab.task import Task
+from r1lab.task import Task, source_of
 from r1lab.training.batching import pad_rows
 from r1lab.training.config import GRPOConfig
 from r1lab.training.distributed import World
+from r1lab.training.loop import Learner
 from r1lab.training.processes import StopRequest
 from r1lab.training.rl import described, rl_work
 
@@ -93,7 +94,8 @@ class Dashboard(RunView):
 
     def __init__(self, model: str | Path, task: Task, config: GRPOConfig, run: str | Path):
         config.check(1)
-        about = {"model": str(model), "task": described(task)}
+        way = {"objective": source_of(policy_loss), "learner": source_of(Learner)}  # as `grpo` stores it
+        about = {"model": str(model), "task": described(task), **way}
         Run(run).prepare(config, about, resume=True)
         self.given = (Run(run), str(model), task, config)
         self.start = Button(description="Start", tooltip="Train, from the last checkpoint on")

@@ -59,8 +59,6 @@ class Run(run.Run):
 
     def extend(self, rollouts: int) -> "Run":
         """Train a finished run for more rollouts, from its last checkpoint on."""
-        if not self.finished:
-            raise InputError(f"{self.folder} is no finished run; resume it before you extend it.")
         return self._train(rollouts)
 
     export, push = export, push  # for others: as a folder, and to the Hub

@@ -202,11 +202,12 @@ class Run:
             self._reopen(wanted["rollouts"])
 
     def _delete(self, model):
-        """Raises InputError where the folder is no run, or the model lies in it."""
-        if not self.started or Path(model).resolve().is_relative_to(self.folder.resolve()):
+        """Raises InputError where the folder is no run, or other runs or the model lie in it."""
+        inside = Path(model).resolve().is_relative_to(self.folder.resolve())
+        if inside or not self.started or any(self.folder.glob("*/metrics.jsonl")):
             raise InputError(
-                f"{self.folder} is no run, or holds the model to start from, and is not deleted; "
-                "give --name for another run."
+                f"{self.folder} is no run, or holds other runs or the model to start from, and is not "
+                "deleted; give --name for another run."
             )
         shutil.rmtree(self.folder)
 
@@ -235,7 +236,7 @@ class MetricsLog:
     def write(self, row: dict):
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
         except OSError as error:
             raise InputError(
                 f"{self.path} could not be written ({error.strerror}); free some space and "

@@ -69,7 +69,7 @@ REQUIRED = tuple(TYPES)[:6]  # the fields without a default
 
 def problem_id(family: str, prompt: str) -> str:
     """Make a stable name: two problems with the same question have the same id."""
-    return f"{family}-{hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+    return f"{family}-{hash_of(prompt)[:12]}"
 
 
 def save_problems(problems: list[Problem], path: str | Path):
@@ -200,18 +200,19 @@ def hash_of(text: str) -> str:
 
 def source_of(function: Callable | None) -> str:
     """Return the text of a user's function, with the numbers and words that it has from around it; of
-    the package's own, which may be rewritten, the name. Of a partial or a callable object, what it holds."""
+    the package's own, which may be rewritten, the name. Of a partial also its arguments, and of a callable
+    object its class and how it prints: what a call may change is no part of it."""
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
     if isinstance(function, partial):
         parts = [source_of(function.func), function.args, function.keywords]
     elif function is None or name.startswith("r1lab."):
         parts = [name]
     elif not hasattr(function, "__qualname__"):
-        parts = [source_of(type(function)), vars(function)]
+        parts = [source_of(type(function)), function]
     else:
-        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
         try:
+            cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
             parts = [inspect.getsource(function), *(one for one in cells if isinstance(one, (int, float, str)))]
-        except (OSError, TypeError):  # made by C code
+        except (OSError, TypeError, ValueError):  # made by C code, or around what is not there yet
             parts = [name]
     return re.sub(r" at 0x\w+", "", " ".join(map(str, parts)))  # an address is another in each process

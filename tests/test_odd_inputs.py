@@ -3,7 +3,8 @@
 import functools
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import pandas
@@ -15,6 +16,7 @@ from r1lab import Problem, Task, cli
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import evaluate
 from r1lab.objective import policy_loss
+from r1lab.report.figures import draw
 from r1lab.rewards import RewardSet, accuracy, validate
 from r1lab.run import Run
 from r1lab.sampling import TorchSampler
@@ -50,9 +52,15 @@ def test_overwriting_deletes_no_folder_that_is_not_a_run(small, tmp_path, name):
     (runs / "precious").mkdir(parents=True)
     mine.mkdir()
     (mine / "data.jsonl").touch()
-    with pytest.raises(InputError, match="is no run, or holds the model .* not deleted; give --name"):
+    with pytest.raises(InputError, match="is no run, or holds other runs or the model .* not deleted; give --name"):
         grpo(*small, CONFIG, name, runs=runs, overwrite=True)
     assert (runs / "precious").exists() and (mine / "data.jsonl").exists()
+    for folder in (runs / "precious", runs):  # the folder of all runs was taken for a run once
+        (folder / "config.json").write_text("{}")
+        (folder / "metrics.jsonl").touch()
+    with pytest.raises(InputError, match="holds other runs"):
+        grpo(*small, CONFIG, "", runs=runs, overwrite=True)
+    assert (runs / "precious").exists()
 
 
 def test_overwriting_does_not_delete_the_model_that_is_to_be_trained(small, tmp_path):
@@ -62,7 +70,7 @@ def test_overwriting_does_not_delete_the_model_that_is_to_be_trained(small, tmp_
         functools.partial(sft, first.model, tmp_path / "rows.jsonl", SFTConfig(processes=1)),
     ):
         (tmp_path / "rows.jsonl").write_text('{"prompt": "1", "completion": "2"}\n')
-        with pytest.raises(InputError, match="holds the model to start from"):
+        with pytest.raises(InputError, match="holds other runs or the model to start from"):
             start("first", runs=tmp_path, overwrite=True)
     assert first.finished and first.model.exists()
 
@@ -122,12 +130,22 @@ def paying(price):
     return pays
 
 
+@dataclass
 class Pays:
-    def __init__(self, price):
-        self.price = price
+    price: float
 
     def __call__(self, completions, **columns):
         return [self.price for _ in completions]
+
+
+class Counts:
+    """Like a judge that counts its calls."""
+
+    calls = 0
+
+    def __call__(self, completions, **columns):
+        self.calls += 1
+        return [1.0 for _ in completions]
 
 
 @pytest.mark.parametrize("make", [paying, Pays, lambda price: functools.partial(scaled, scale=price),
@@ -135,6 +153,9 @@ class Pays:
 def test_a_reward_is_known_by_its_source_and_what_it_holds(make):
     assert source_of(make(1.0)) == source_of(make(1.0)) != source_of(make(2.0))
     assert " at 0x" not in source_of(make(1.0))
+    judge, other = Counts(), Counts()
+    judge([])
+    assert source_of(judge) == source_of(other), "what a call changes is no part of it"
     assert source_of(accuracy) == "r1lab.rewards.rules.accuracy" and source_of(len) == "builtins.len"
 
 
@@ -207,6 +228,13 @@ def test_an_empty_cell_is_no_answer():
     assert "NaN" not in repr(Task.from_dataset(rows, test=4).test)
 
 
+def test_a_date_is_stored_with_the_samples(small, tmp_path):
+    model, task = small
+    rows = [replace(one, meta={**one.meta, "day": date(2026, 1, 2)}) for one in task.draw(0, 0, 8)]
+    run = grpo(model, replace(task, problems=rows), CONFIG, "dated", runs=tmp_path)
+    assert "2026-01-02" in (run.folder / "samples.jsonl").read_text()
+
+
 # What settings cannot be
 
 
@@ -216,7 +244,7 @@ def test_what_is_counted_by_is_at_least_1(name):
         replace(CONFIG, **{name: 0}).check(1)
 
 
-@pytest.mark.parametrize("name", ["epochs", "checkpoint_every", "tokens_per_step"])
+@pytest.mark.parametrize("name", ["epochs", "checkpoint_every"])
 def test_so_it_is_in_fine_tuning(small, tmp_path, name):
     with pytest.raises(InputError, match=f"{name} is 0; give at least 1"):
         sft(small[0], tmp_path / "nothing.jsonl", SFTConfig(**{name: 0}), runs=tmp_path)
@@ -242,6 +270,23 @@ def test_a_task_without_test_problems_is_not_evaluated(small):
     model, task = small
     with pytest.raises(InputError, match="at least one problem"):
         r1lab.evaluate(model, replace(task, test=[]), processes=1)
+
+
+# What a report shows
+
+
+def test_a_figure_has_room_for_many_levels_and_rewards():
+    levels = {str(level): {"n": 4, "pass_at_1": 0.1, "ci95": [0.0, 0.2]} for level in range(1, 13)}
+    parts = {f"reward/part {number}": 0.1 for number in range(12)}
+    rows = [
+        row for step in (1, 2)
+        for row in (
+            {"kind": "eval", "step": step, "pass_at_1": 0.1, "by_level": levels},
+            {"kind": "train", "step": step, "reward": 0.1, **parts},
+        )
+    ]  # fmt: skip
+    assert len(draw("accuracy_by_level", rows).axes[0].lines) >= 12
+    assert len(draw("reward_parts", rows).axes[0].lines) >= 12
 
 
 # `r1lab eval --task`

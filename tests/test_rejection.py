@@ -8,12 +8,14 @@ from dataclasses import asdict, replace
 
 import pytest
 from datasets import load_from_disk
+from tokenizers.processors import TemplateProcessing
 
 from r1lab.errors import InputError
 from r1lab.evaluation.measure import measure
 from r1lab.rewards import language, parse
 from r1lab.stages import rl_stages
-from r1lab.stages.samples import FILTERS, select
+from r1lab.run import Run
+from r1lab.stages.samples import FILTERS, make_data, select
 from r1lab.stages.sft_stages import Rejection
 from r1lab.task import Problem
 from r1lab.training.sft import SFTConfig
@@ -79,6 +81,21 @@ def test_the_random_arm_learns_from_as_many_samples_of_any_kind():
     control, counts = select(Rejection().with_sampling(select="random").sampling, rows)
     assert len(control) == len(true) == 50 and counts["select"] == "random"
     assert 10 < sum(bool(one["failed"]) for one in control) < 40
+
+
+def test_a_sample_is_learned_without_a_token_that_begins_a_text(tmp_path):
+    """Tokenizers like Llama's put one before each text that they read."""
+    tokenizer, run = build_tokenizer(), Run(tmp_path / "run")
+    begin = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.eos_token_id)]
+    )
+    assert tokenizer(GOOD).input_ids[0] == tokenizer.eos_token_id
+    (run.folder / "samples").mkdir(parents=True)
+    chunk = {"rows": [{**row(), "levels": 1}] * 4, "seconds": 1.0}
+    (run.folder / "samples/chunk-0000.json").write_text(json.dumps(chunk))
+    make_data(Rejection(), run, "somewhere", tokenizer, False)
+    assert begin not in load_from_disk(run.folder / "data")[0]["completion"]
 
 
 def test_a_quarter_is_written():

@@ -13,6 +13,7 @@ from dashboard import TokenScores, score_tokens, show_run, tokens_html, train_li
 from r1lab.models.policy import load_policy
 from r1lab.run import Run
 from r1lab.training.config import GRPOConfig
+from r1lab.training.rl import grpo
 from r1lab.world.small_world import SmallWorld
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +136,14 @@ def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(ta
     assert one == two
     trained = [row for row in Run(tmp_path / "stopped").metrics if row["kind"] == "train"]
     assert [row["step"] for row in trained] == [1, 2, 3]
+
+
+def test_the_dashboard_goes_on_with_a_run_that_grpo_began_and_the_other_way_round(task, tmp_path):
+    config = settings(rollouts=2, processes=1)
+    grpo(TINY, task, config, "begun", runs=tmp_path, stop_after=1)
+    live = started(train_live(TINY, task, config, tmp_path / "begun"))
+    assert "All rollouts are done. Step 2" in live.status.value
+    assert grpo(TINY, task, config, "begun", runs=tmp_path).finished
 
 
 def test_a_run_that_breaks_off_says_why(task, tmp_path):

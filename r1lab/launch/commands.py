@@ -208,7 +208,7 @@ def evaluate_model(
         folder: a model's folder or Hub id, as --model.
         data: a family of the small world, a .jsonl file, or a set of the Hub, as math:test[:100].
         task: its test problems, judged by its own check, as my_task.py:task or gym:NAME.
-        sampler: what draws the answers: this package, or vLLM where it is installed.
+        sampler: what draws the answers: this package, or vLLM.
         name: with a suite, the results' folder is runs/NAME.
         save: without a suite, also write the numbers to this JSON file.
     """

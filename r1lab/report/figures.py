@@ -29,7 +29,7 @@ LOOK = Path(__file__).with_name("style.mplstyle")
 STYLE = matplotlib.rc_params_from_file(LOOK, use_default_template=False)
 styled = matplotlib.rc_context(STYLE)  # a decorator: draw in this look, whatever the caller's settings
 SERIES = STYLE["axes.prop_cycle"].by_key()
-OKABE_ITO, MARKERS = tuple(SERIES["color"]), SERIES["marker"]
+OKABE_ITO, MARKERS = 9 * tuple(SERIES["color"]), 9 * SERIES["marker"]  # again, for many lines
 GREY = "#6b6b6b"
 
 Rows = Sequence[Row]

@@ -107,8 +107,10 @@ def final_answer(solution: str) -> str:
 
 def _answer(value):
     """Write the right answer as text: numbers as people write them."""
-    if value is None or str(value) == "nan" or isinstance(value, str):  # NaN: an empty cell
-        return final_answer(value if isinstance(value, str) else "")
+    if isinstance(value, str):
+        return final_answer(value)
+    if value is None or str(value) == "nan":  # an empty cell
+        return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -100,7 +100,7 @@ def harvest(
             rows = draw_chunk(world, config, task, number, sampler, tokenizer)
             if world.is_main:
                 chunk = {"seconds": time.monotonic() - started, "rows": rows}
-                write_text(folder / f"chunk-{number:04d}.json", json.dumps(chunk, ensure_ascii=False))
+                write_text(folder / f"chunk-{number:04d}.json", json.dumps(chunk, ensure_ascii=False, default=str))
             right = sum(not row["failed"] for row in rows) / len(rows)
             progress.show(number + 1, kept=f"{right:.0%}")
             if world.any(stop.is_set()) and number + 1 < config.chunks:
@@ -200,7 +200,7 @@ def make_data(stage, run: Run, source: str, tokenizer, rewritten: bool, **about)
     data = [
         # As the tokenizer writes it, with spaces where it puts them.
         {name: getattr(problem, name) for name in COLUMNS}
-        | {"completion": tokenizer.decode(tokenizer(text).input_ids)}
+        | {"completion": tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids)}
         for problem, text in examples
     ]
     about |= {"sampling_seconds": round(seconds, 1), "examples": len(data)}

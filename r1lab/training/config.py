@@ -25,7 +25,7 @@ def learning_flops(lora: LoRA | None) -> int:
 
 
 LEAST = {  # what a setting may be
-    "epochs": 1, "tokens_per_step": 1, "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
+    "epochs": 1, "rollouts": 1, "questions": 1, "minibatches": 1, "warmup_steps": 0, "seed": 0,
     "flops_limit": 0, "grading_rows": 0, "learning_rate": 0, "reference_every": 1, "eval_every": 1,
     "eval_samples": 1, "final_samples": 1, "checkpoint_every": 1,
 }  # fmt: skip

@@ -5,7 +5,6 @@ torchrun: a `World` is all that the training code knows of it. `training.process
 """
 
 import copy
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from r1lab.errors import InputError
 from r1lab.models.policy import Policy
 from r1lab.run import first_process
+from r1lab.task import hash_of
 
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -148,7 +148,7 @@ class World:
         Raises:
             InputError: on every process, naming those whose `value` prints differently.
         """
-        hashes = self.gather(hashlib.sha256(repr(value).encode()).hexdigest())
+        hashes = self.gather(hash_of(repr(value)))
         others = [str(rank) for rank, one in enumerate(hashes) if one != hashes[0]]
         if others:
             raise InputError(

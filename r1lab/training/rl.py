@@ -54,12 +54,13 @@ def grpo(
     config = settled(config)
     check_task(task, config, model)
     make = functools.partial(learner, loss=loss)
-    about = {
-        "model": model, "task": described(task), "objective": source_of(loss), "learner": source_of(learner),
-    }  # fmt: skip
     return compute(
         Run(Path(runs) / name), config, rl_work, processes, model, task, config, make, stop_after,
-        about=about, resume=resume, overwrite=overwrite,
+        about={
+            "model": model, "task": described(task), "objective": source_of(loss),
+            "learner": source_of(learner),
+        },
+        resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -69,8 +69,7 @@ def sft(
     refuse_too_small(config)
     check_machine(config, given["model"])
     config = settled(config)
-    rows = load_documents(data, load_tokenizer(model), config.template)
-    given["rows"] = hash_of(repr(rows))
+    given["rows"] = hash_of(repr(load_documents(data, load_tokenizer(model), config.template)))
     return compute(
         Run(Path(runs) / name), config, fine_tune, config.processes, config, given["model"], given["data"],
         about=given, resume=resume, overwrite=overwrite,
