@@ -107,9 +107,10 @@ def test_a_run_of_fine_tuning_is_not_taken_for_one_of_rl(small, tmp_path, monkey
     with pytest.raises(InputError, match="no run of RL; the call that started it"):
         run.resume()
     run.folder.joinpath("summary.json").unlink()  # as if it had been stopped
-    rows.write_text('{"prompt": "1", "completion": "2"}\n' * 9)
-    with pytest.raises(InputError, match="other settings .rows."):
-        sft(small[0], rows, config, "tuned", runs=tmp_path)
+    for other in ('{"prompt": "1", "completion": "2"}\n' * 9, '{"prompt": "1", "completion": "3"}\n' * 3):
+        rows.write_text(other)
+        with pytest.raises(InputError, match="other settings .rows."):
+            sft(small[0], rows, config, "tuned", runs=tmp_path)
 
 
 def test_a_run_goes_on_from_the_folder_that_it_is_in(small, tmp_path, monkeypatch):

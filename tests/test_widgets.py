@@ -140,10 +140,10 @@ def test_stop_saves_the_rollout_in_hand_and_start_goes_on_to_the_same_weights(ta
 
 def test_the_dashboard_goes_on_with_a_run_that_grpo_began_and_the_other_way_round(task, tmp_path):
     config = settings(rollouts=2, processes=1)
-    grpo(TINY, task, config, "begun", runs=tmp_path, stop_after=1)
-    live = started(train_live(TINY, task, config, tmp_path / "begun"))
+    grpo(TINY, task, config, "stopped", runs=tmp_path, stop_after=1)
+    live = started(train_live(TINY, task, config, tmp_path / "stopped"))
     assert "All rollouts are done. Step 2" in live.status.value
-    assert grpo(TINY, task, config, "begun", runs=tmp_path).finished
+    assert grpo(TINY, task, config, "stopped", runs=tmp_path).finished
 
 
 def test_a_run_that_breaks_off_says_why(task, tmp_path):

@@ -53,9 +53,9 @@ def grpo(
     check_machine(config, model)
     config = settled(config)
     check_task(task, config, model)
-    make = functools.partial(learner, loss=loss)
     return compute(
-        Run(Path(runs) / name), config, rl_work, processes, model, task, config, make, stop_after,
+        Run(Path(runs) / name), config, rl_work, processes, model, task, config,
+        functools.partial(learner, loss=loss), stop_after,
         about={
             "model": model, "task": described(task), "objective": source_of(loss),
             "learner": source_of(learner),

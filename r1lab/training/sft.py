@@ -15,7 +15,6 @@ from r1lab.training.estimate import check_machine
 from r1lab.training.processes import compute, peak_memory_gb
 from r1lab.files import read_rows
 from r1lab.rewards import text_of
-from r1lab.task import hash_of
 from r1lab.machine import provenance
 from r1lab.run import Run
 from r1lab.sources.rows import read_each, read_question
@@ -65,15 +64,23 @@ def sft(
         InputError: model or data are missing or do not fit each other; nothing is lost.
         KeyboardInterrupt: the user stopped it; the same call goes on.
     """
-    given = {"model": str(model), "data": str(data)}
+    model, data = str(model), str(data)
     refuse_too_small(config)
-    check_machine(config, given["model"])
+    check_machine(config, model)
     config = settled(config)
-    given["rows"] = hash_of(repr(load_documents(data, load_tokenizer(model), config.template)))
     return compute(
-        Run(Path(runs) / name), config, fine_tune, config.processes, config, given["model"], given["data"],
-        about=given, resume=resume, overwrite=overwrite,
+        Run(Path(runs) / name), config, fine_tune, config.processes, config, model, data,
+        about={
+            "model": model, "data": data,
+            "rows": row_hash(load_documents(data, load_tokenizer(model), config.template))
+        },
+        resume=resume, overwrite=overwrite,
     )  # fmt: skip
+
+
+def row_hash(documents: list[Document]) -> int:
+    """One number for all documents, the same in every process."""
+    return hash(tuple(hash((*prompt, -1, *completion)) for prompt, completion in documents))
 
 
 def fine_tune(
@@ -90,7 +97,7 @@ def fine_tune(
     loaded, tokenizer = load_start(model, config.lora, config.seed)
     rows = load_documents(data, tokenizer, config.template)
     documents = fitting(rows, getattr(loaded.config, "max_position_embeddings", 1 << 30), data)
-    world.agree("rows of the data set", [hash((*p, -1, *c)) for p, c in documents])
+    world.agree("rows of the data set", row_hash(documents))
     world.agree("starting weights", fingerprint(loaded))
     batches = make_batches(config, [len(p) + len(c) for p, c in documents])
     config = replace(config, steps=len(batches))
